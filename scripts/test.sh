@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Lint and tests, on any machine; no GPU, no model hub.
+#
+#   bash scripts/test.sh          lint, and every test under 30 seconds   (under 10 minutes)
+#   bash scripts/test.sh --all    the end-to-end runs too; installs DeepSpeed (under 45 minutes; what CI runs)
+#   bash scripts/test.sh -k rewards     other flags go to pytest
+source "$(dirname "$0")/common.sh"
+[[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
+all=""
+if [[ "${1:-}" == --all ]]; then
+  all=1
+  shift
+fi
+use_python
+need requirements.txt requirements-dev.txt
+if [[ -n "$all" ]]; then
+  deepspeed="$(grep -o '^deepspeed==[0-9.]*' requirements-gpu.txt)"
+  if ! "$PYTHON" -m pip freeze 2>/dev/null | grep -qi "^$deepspeed\$"; then
+    say "installing $deepspeed (for the ZeRO-2 test; the rest of requirements-gpu.txt needs a GPU)"
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel ninja
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation "$deepspeed"
+  fi
+fi
+say "ruff and shellcheck"
+"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
+"$(dirname "$("$PYTHON" -c 'import sys; print(sys.executable)')")/shellcheck" -x --source-path=SCRIPTDIR scripts/*.sh .ci/run
+say "pytest"
+if [[ -n "$all" ]]; then
+  "$PYTHON" -m pytest -q --durations=10 "$@"
+else
+  "$PYTHON" -m pytest -q -m "not slow" --durations=5 "$@"
+fi
