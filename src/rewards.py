@@ -1,0 +1,348 @@
+"""The rewards of ReCode (paper §3.3): format, EM, ES, EM*, ES*. Standard library and Levenshtein only.
+
+One file serves both trainers: trl gets the functions of `REWARDS`, verl loads this file by path and calls
+`compute_score`. Every reward is a pure function of the completion and the target code, in four steps:
+
+    extract    the last closed python fence of the answer          completion -> code or None
+    parse      ast.parse, warnings silenced                        code -> bool
+    normalise  no comments, blank lines or trailing white space    code -> text
+    compare    equality and edit similarity, on characters         (text, text) -> [0, 1]
+
+    reward     does not parse   no code   otherwise
+    format     +1 for <think>…</think><answer>…</answer>, else -1
+    em_star    -2               -2        +2 if the code equals the target, else -1.5
+    es_star    -2               -2        3.5 * similarity - 1.5, in [-1.5, 2]
+    em, es     as otherwise     -2        the same maps without the syntax check (constants: ours, paper Table 2)
+
+A reward never raises, whatever the completion. Explain one completion from the shell:
+
+    python src/rewards.py --target target.py completion.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import os
+import re
+import threading
+import tokenize
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import Levenshtein
+
+MATCH, MISS, NO_PARSE = 2.0, -1.5, -2.0  # paper §3.3: EM* and the ends of ES*
+MAX_CODE = 200_000  # characters; longer code scores as code that does not parse
+PYTHON_TAGS = {"", "python", "py"}
+# End-of-turn tokens of the model families in use: white space to the format check.
+END_OF_TURN = re.compile(
+    r"<\|im_end\|>|<\|endoftext\|>|<\|EOT\|>|<\|eot_id\|>|<\|end_of_text\|>|<｜end▁of▁sentence｜>|<\|return\|>|</s>"
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Every reward of one completion. `similarity` is in [0, 1]; the rewards have the ranges of the module's table."""
+
+    format: float
+    em: float
+    es: float
+    em_star: float
+    es_star: float
+    code: str | None  # what was scored, before normalising
+    parses: bool
+    exact: bool
+    similarity: float
+    reason: str
+
+
+# --- extract ---------------------------------------------------------------------------------------------------------
+
+
+def text_of(completion: Any) -> str:
+    """The text of a completion: a string, or a chat list whose messages' contents are joined."""
+    if isinstance(completion, str):
+        return completion
+    if isinstance(completion, dict):
+        return text_of(completion.get("content", completion.get("text", "")))
+    if isinstance(completion, (list, tuple)):
+        return "".join(text_of(part) for part in completion)
+    return "" if completion is None else str(completion)
+
+
+def is_well_formed(completion: str) -> bool:
+    """One think part, then one answer part, white space alone between and after. The completion starts inside think."""
+    _, closed, rest = completion.partition("</think>")
+    rest = END_OF_TURN.sub(" ", rest).strip()
+    return (
+        bool(closed)
+        and "<think>" not in completion
+        and "</think>" not in rest
+        and rest.startswith("<answer>")
+        and rest.endswith("</answer>")
+        and rest.count("<answer>") == 1
+        and rest.count("</answer>") == 1
+    )
+
+
+def last_answer(completion: str) -> str | None:
+    """The body of the last answer part after the first </think>; an answer left open runs to the end."""
+    at = completion.find("</think>") + 1  # 0 where there is none: then the whole completion is searched
+    body = None
+    while (start := completion.find("<answer>", at)) >= 0:
+        start += len("<answer>")
+        end = completion.find("</answer>", start)
+        at = len(completion) if end < 0 else end
+        body = completion[start:at]
+    return body
+
+
+def last_python_fence(text: str) -> str | None:
+    """The content of the last closed python fence. A line scanner: regular expressions go quadratic on open fences."""
+    found, opened, block = None, 0, []
+    is_python = False
+    for line in text.split("\n"):
+        mark = line.strip()
+        ticks = len(mark) - len(mark.lstrip("`"))
+        if not opened:
+            tag = mark[ticks:].strip()
+            if ticks >= 3 and "`" not in tag:
+                opened, block, is_python = ticks, [], tag.lower() in PYTHON_TAGS
+        elif ticks >= opened and ticks == len(mark):
+            if is_python:
+                found = "\n".join(block)
+            opened = 0
+        else:
+            block.append(line)
+    return found
+
+
+def extract(completion: str) -> str | None:
+    """The code that is scored: the last python fence of the last answer, or None."""
+    answer = last_answer(completion)
+    return None if answer is None else last_python_fence(answer.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+# --- parse -----------------------------------------------------------------------------------------------------------
+
+_warnings_lock = threading.Lock()  # catch_warnings swaps global state, and verl scores from several threads
+
+
+def parses(code: str) -> bool:
+    """Whether Python's parser accepts `code`; a SyntaxWarning (say, an invalid escape) is no error."""
+    if len(code) > MAX_CODE:
+        return False
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ast.parse(code)
+        # ValueError: null bytes, lone surrogates. SystemError: CPython 3.11's own confusion after very deep nesting.
+        except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
+            return False
+    return True
+
+
+# --- normalise -------------------------------------------------------------------------------------------------------
+
+
+def dedent(code: str) -> str:
+    """Remove an indent that all non-blank lines share. (textwrap.dedent also edits blank lines inside strings.)"""
+    lines = code.split("\n")
+    blanks = [line[: len(line) - len(line.lstrip())] for line in lines if line.strip()]
+    margin = os.path.commonprefix(blanks)  # noqa: RUF071 (character by character is what is meant)
+    return "\n".join(line.removeprefix(margin) for line in lines) if margin else code
+
+
+def scan(code: str) -> tuple[dict[int, int], set[int]]:
+    """(row -> column of its comment, rows whose line end lies inside a string) of code that parses; rows from 1."""
+    if "'" not in code and '"' not in code:  # no strings: every # opens a comment, and tokenize is 60 % of a reward
+        found = ((row, line.find("#")) for row, line in enumerate(code.split("\n"), start=1))
+        return {row: column for row, column in found if column >= 0}, set()
+    comments: dict[int, int] = {}
+    inside: set[int] = set()
+    starts: list[int] = []  # rows of the f-strings that are open (Python 3.12 splits them into several tokens)
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(code).readline):
+            name = tokenize.tok_name[token.type]
+            if name == "COMMENT" and not starts:
+                comments[token.start[0]] = token.start[1]
+            elif name == "STRING":
+                inside.update(range(token.start[0], token.end[0]))
+            elif name in ("FSTRING_START", "TSTRING_START"):
+                starts.append(token.start[0])
+            elif name in ("FSTRING_END", "TSTRING_END"):
+                inside.update(range(starts.pop(), token.end[0]))
+    except (tokenize.TokenError, SyntaxError):  # the parser took it, the tokenizer did not: keep what was found
+        pass
+    return comments, inside
+
+
+def normalise(code: str, is_python: bool) -> str:
+    """Remove comments, trailing white space and blank lines, except inside strings; docstrings stay.
+
+    Code that does not parse keeps its comments: where they end cannot be told.
+    """
+    comments, inside = scan(code) if is_python else ({}, set())
+    kept = []
+    for row, line in enumerate(code.split("\n"), start=1):
+        line = line[: comments.get(row)]
+        if row in inside:
+            kept.append(line)
+        elif line.strip():
+            kept.append(line.rstrip())
+    return "\n".join(kept)
+
+
+def clean(code: str) -> tuple[str, bool]:
+    """(normal form, parses) of one side of the comparison."""
+    code = dedent(code.replace("\r\n", "\n").replace("\r", "\n"))
+    is_python = parses(code)
+    return normalise(code, is_python), is_python
+
+
+_clean_target = lru_cache(maxsize=4096)(clean)  # one target serves a whole group of completions
+
+
+# --- compare ---------------------------------------------------------------------------------------------------------
+
+
+def similarity(a: str, b: str) -> float:
+    """Edit similarity 1 - Levenshtein(a, b) / max(len a, len b), in [0, 1]; 1 where both are empty (paper §3.3)."""
+    longest = max(len(a), len(b))
+    return 1.0 - Levenshtein.distance(a, b) / longest if longest else 1.0
+
+
+def score(completion: Any, target: str) -> Score:
+    """Score one completion (text or chat list) against the target code. Never raises."""
+    completion, target = text_of(completion), text_of(target)
+    form = 1.0 if is_well_formed(completion) else -1.0
+    code = extract(completion)
+    if code is None:
+        why = "no <answer>" if last_answer(completion) is None else "no closed python fence in the answer"
+        return Score(form, NO_PARSE, NO_PARSE, NO_PARSE, NO_PARSE, None, False, False, 0.0, why)
+    if len(code) > MAX_CODE:
+        why = f"the code is longer than {MAX_CODE:,} characters"
+        return Score(form, NO_PARSE, NO_PARSE, NO_PARSE, NO_PARSE, code, False, False, 0.0, why)
+    (ours, is_python), (theirs, _) = clean(code), _clean_target(target)
+    exact, close = ours == theirs, similarity(ours, theirs)
+    em, es = MATCH if exact else MISS, (MATCH - MISS) * close + MISS
+    if not is_python:
+        return Score(form, em, es, NO_PARSE, NO_PARSE, code, False, exact, close, "the code does not parse")
+    why = "equals the target" if exact else f"parses, similarity {close:.3f}"
+    return Score(form, em, es, em, es, code, True, exact, close, why)
+
+
+# --- trl -------------------------------------------------------------------------------------------------------------
+
+
+def format_reward(completions: Sequence[Any], **columns: Any) -> list[float]:
+    """+1 for each completion of the form …</think><answer>…</answer>, else -1."""
+    return [1.0 if is_well_formed(text_of(completion)) else -1.0 for completion in completions]
+
+
+def _scores(name: str, completions: Sequence[Any], target: Sequence[str]) -> list[float]:
+    return [getattr(score(completion, code), name) for completion, code in zip(completions, target, strict=True)]
+
+
+def em(completions: Sequence[Any], target: Sequence[str], **columns: Any) -> list[float]:
+    """Exact match without the syntax check: +2 or -1.5; -2 where there is no code."""
+    return _scores("em", completions, target)
+
+
+def es(completions: Sequence[Any], target: Sequence[str], **columns: Any) -> list[float]:
+    """Edit similarity without the syntax check, scaled to [-1.5, 2]; -2 where there is no code."""
+    return _scores("es", completions, target)
+
+
+def em_star(completions: Sequence[Any], target: Sequence[str], **columns: Any) -> list[float]:
+    """EM*: +2 on a match, -1.5 if the code parses, -2 if it does not."""
+    return _scores("em_star", completions, target)
+
+
+def es_star(completions: Sequence[Any], target: Sequence[str], **columns: Any) -> list[float]:
+    """ES*: -2 if the code does not parse, else 3.5 * similarity - 1.5."""
+    return _scores("es_star", completions, target)
+
+
+REWARDS: dict[str, Callable[..., list[float]]] = {
+    "format": format_reward,
+    "em": em,
+    "es": es,
+    "em_star": em_star,
+    "es_star": es_star,
+}
+
+
+def reward_names(names: str | Sequence[str]) -> list[str]:
+    """ "format,es_star" (or a list) as a list of registered names; ValueError names an unknown or repeated one."""
+    chosen = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
+    for name in chosen:
+        if name not in REWARDS:
+            raise ValueError(f"unknown reward {name!r}: choose from {', '.join(REWARDS)}")
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ValueError(f"rewards must be named once each, got {','.join(chosen)!r}")
+    return chosen
+
+
+# --- verl ------------------------------------------------------------------------------------------------------------
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: dict | None = None,
+    *,
+    reward: str | Sequence[str] = "format,es_star",
+    weights: Sequence[float] | None = None,
+    **kwargs: Any,
+) -> dict[str, float]:
+    """verl's reward entry. `reward` and `weights` choose as in src/grpo.py: the score is the weighted sum.
+
+    Returns the same numeric keys on every path: `score`; `format` (+-1); `correctness` (the unweighted sum of the
+    other chosen rewards); `syntax` (1 if the code parses); `em` (1 on a match); `es` (similarity in [0, 1]).
+    Raises ValueError for a wrong `reward` or `weights`, never because of a completion.
+    """
+    names = reward_names(reward)
+    factors = [1.0] * len(names) if weights is None else [float(weight) for weight in weights]
+    if len(factors) != len(names):
+        raise ValueError(f"{len(names)} rewards ({', '.join(names)}) but {len(factors)} weights")
+    result = score(solution_str, ground_truth)
+    values = {name: float(getattr(result, name)) for name in names}
+    return {
+        "score": sum(factor * value for factor, value in zip(factors, values.values(), strict=True)),
+        "format": result.format,
+        "correctness": float(sum(value for name, value in values.items() if name != "format")),
+        "syntax": float(result.parses),
+        "em": float(result.exact),
+        "es": result.similarity,
+    }
+
+
+# --- command line ----------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", required=True, type=Path, help="file with the target code")
+    parser.add_argument("completion", type=Path, metavar="FILE", help="file with one completion, as the model wrote it")
+    args = parser.parse_args()
+    for path in (args.target, args.completion):
+        if not path.is_file():
+            parser.error(f"{path}: no such file")
+    result = score(args.completion.read_text("utf-8"), args.target.read_text("utf-8"))
+    print("code that was scored:\n" + ("(none)" if result.code is None else result.code) + "\n")
+    for name, value in asdict(result).items():
+        if name != "code":
+            print(f"{name:<11}{value}")
+    print(f"total      {result.format + result.es_star:+.4f}  (format + es_star, in [-3, 3])")
+
+
+if __name__ == "__main__":
+    main()
