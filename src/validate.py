@@ -1,0 +1,75 @@
+"""Check files of migration records and say what is wrong, row by row.
+
+    python src/validate.py data/train.jsonl
+    python src/validate.py hf://datasets/zjunlp/ReCode-Train-Data --write-clean clean.jsonl
+    python src/validate.py rows.jsonl --json | jq '.files[0].by_check'
+
+Problems read `file:line: field: what is wrong`, warnings with the word `warning` before them. The exit status is 1 when
+a file has errors (also with --write-clean, which writes the rows that have none), else 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from records import ERRORS, WARNINGS, Checked, RecordError, check_file, write_rows
+
+
+def as_json(source: str, checked: Checked) -> dict:
+    """One file's findings, for programs."""
+    return {
+        "file": source,
+        "rows": checked.rows,
+        "good": len(checked.records),
+        "by_check": dict(Counter(problem.check for problem in checked.problems)),
+        "by_library": dict(Counter(record.dependency for record in checked.records).most_common()),
+        "problems": [{**asdict(problem), "error": problem.is_error} for problem in checked.problems],
+    }
+
+
+def show(source: str, checked: Checked, limit: int) -> None:
+    """The first `limit` problems and the summary."""
+    for problem in checked.problems[:limit]:
+        print(f"{'' if problem.is_error else 'warning: '}{problem}")
+    if len(checked.problems) > limit:
+        print(f"… and {len(checked.problems) - limit} more problems (--limit shows more)")
+    print(f"{source}: {checked.summary()}")
+    libraries = Counter(record.dependency for record in checked.records).most_common()
+    print("good rows by library: " + ", ".join(f"{name} {count}" for name, count in libraries))
+
+
+def main() -> int:
+    checks = "\n".join(f"  {name:<15}{meaning}" for name, meaning in (ERRORS | WARNINGS).items())
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\nchecks:\n{checks}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="JSONL or JSON file, or hf://datasets/OWNER/NAME")
+    parser.add_argument("--write-clean", type=Path, metavar="OUT", help="write the rows without errors to OUT (JSONL)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument("--limit", type=int, default=40, help="problems printed per file (default: %(default)s)")
+    args = parser.parse_args()
+
+    try:
+        results = {source: check_file(source) for source in args.files}
+    except RecordError as error:
+        print(f"validate: {error}", file=sys.stderr)
+        return 1
+    if args.json:
+        print(json.dumps({"files": [as_json(*item) for item in results.items()]}, ensure_ascii=False, indent=1))
+    else:
+        for source, checked in results.items():
+            show(source, checked, args.limit)
+    if args.write_clean:
+        good = [record for checked in results.values() for record in checked.records]
+        write_rows(good, args.write_clean)
+        print(f"wrote {len(good)} rows to {args.write_clean}", file=sys.stderr)
+    return int(any(checked.errors for checked in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

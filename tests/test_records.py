@@ -1,0 +1,208 @@
+"""Records: what loads, what is refused, and how each problem is named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from records import (
+    FIELDS,
+    RecordError,
+    check_file,
+    load_records,
+    normalise_dependency,
+    normalise_version,
+    write_rows,
+)
+from run_context import read_jsonl
+
+ROOT = Path(__file__).parent.parent
+PUBLISHED = ROOT.parent / "shared" / "data" / "train" / "recode-train-data.jsonl"
+GOOD = {
+    "dependency": "numpy",
+    "new_version": "==2.0.0",
+    "description": "Integrate samples.",
+    "update_info": "np.trapz was renamed to np.trapezoid.",
+    "old_code": "import numpy as np\narea = np.trapz(y)",
+    "new_code": "import numpy as np\narea = np.trapezoid(y)",
+}
+
+
+def write(path: Path, *rows: object) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def checks(path: Path) -> list[tuple[int, str, str]]:
+    return [(p.line, p.field, p.check) for p in check_file(path).problems]
+
+
+def test_a_good_row_is_normalised(tmp_path):
+    [record] = load_records(write(tmp_path / "r.jsonl", GOOD))
+    assert (record.dependency, record.new_version) == ("NumPy", "2.0.0")
+    assert record.to_row() == {**GOOD, "dependency": "NumPy"}
+    assert tuple(record.to_row()) == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("written", "version"),
+    [
+        ("==2.2.0", "2.2.0"),
+        ("2.2.0", "2.2.0"),
+        ("==1.3.x", "1.3.x"),
+        (">= 0.17", "0.17"),
+        ("v3.1", "3.1"),
+        ("22", "22"),
+    ],
+)
+def test_versions(written, version):
+    assert normalise_version(written) == version
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("Numpy", "NumPy"),
+        ("Seaborn", "seaborn"),
+        ("scikit_learn", "scikit-learn"),
+        ("sklearn", "scikit-learn"),
+        ("torch", "PyTorch"),
+        ("Pandas", "pandas"),
+        ("left pad", "left pad"),
+    ],
+)
+def test_dependencies(written, name):
+    assert normalise_dependency(written) == name
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "check"),
+    [
+        ({"new_code": None}, "new_code", "null"),
+        ({"new_code": 3}, "new_code", "type"),
+        ({"update_info": "  "}, "update_info", "blank"),
+        ({"old_code": "print 'x'"}, "old_code", "parse"),
+        ({"new_code": "x = ("}, "new_code", "parse"),
+        ({"new_code": "# gone\n"}, "new_code", "empty_target"),
+        ({"new_code": ""}, "new_code", "empty_target"),
+        ({"old_code": ""}, "old_code", "no_old_code"),
+        ({"old_code": "# use trapz"}, "old_code", "no_old_code"),
+        ({"old_code": "import numpy\npass"}, "old_code", "no_old_code"),
+        ({"old_code": "def trapz(y):\n    # by hand\n    pass"}, "old_code", "no_old_code"),
+        ({"new_code": "y = np.trapz(x)  # new name"}, "new_code", "no_op"),
+        ({"new_version": "latest"}, "new_version", "version"),
+        ({"description": ""}, "description", "no_description"),
+        ({"note": "x"}, "note", "extra_field"),
+    ],
+)
+def test_each_check_names_file_line_and_field(tmp_path, change, field, check):
+    path = write(tmp_path / "r.jsonl", GOOD, {**GOOD, "old_code": "y = np.trapz(x)", **change})
+    assert checks(path) == [(2, field, check)]
+    [problem] = check_file(path).problems
+    assert str(problem).startswith(f"{path}:2: {field}: ")
+
+
+def test_missing_field_and_broken_line(tmp_path):
+    row = {key: value for key, value in GOOD.items() if key != "old_code"}
+    assert checks(write(tmp_path / "r.jsonl", row, "{broken", "", "[1]")) == [
+        (1, "old_code", "missing"),
+        (2, "row", "json"),
+        (4, "row", "json"),
+    ]
+
+
+def test_duplicates_name_the_first_line(tmp_path):
+    path = write(tmp_path / "r.jsonl", GOOD, {**GOOD, "update_info": "another text"})
+    assert [str(p) for p in check_file(path).errors] == [f"{path}:2: row: repeats the old_code and new_code of line 1"]
+
+
+def test_json_arrays_keep_their_lines(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text("[\n" + json.dumps(GOOD) + ",\n\n" + json.dumps({**GOOD, "new_code": None}) + "\n]")
+    assert checks(path) == [(4, "new_code", "null")]
+    path.write_text('[{"a": 1},\n{"b"')
+    with pytest.raises(RecordError, match=r"r\.json:2: row"):
+        check_file(path)
+
+
+def test_errors_stop_and_dropping_is_loud(tmp_path, capsys):
+    path = write(tmp_path / "r.jsonl", GOOD, {**GOOD, "new_code": None}, {**GOOD, "old_code": ""})
+    with pytest.raises(RecordError, match=r":2: new_code: the value is null\n.*:3: old_code: nothing to migrate"):
+        load_records(path)
+    assert len(load_records(path, drop_bad=True)) == 1
+    assert "3 rows, 1 good, 2 with errors" in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(RecordError, match="no such file"):
+        load_records(tmp_path / "absent.jsonl")
+    (tmp_path / "latin.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(RecordError, match="not UTF-8"):
+        load_records(tmp_path / "latin.jsonl")
+    with pytest.raises(RecordError, match="no usable record"):
+        load_records(write(tmp_path / "empty.jsonl"))
+    with pytest.raises(RecordError, match="OWNER/NAME"):
+        load_records("hf://datasets/zjunlp")
+
+
+def test_ids_follow_the_code_and_rows_round_trip(tmp_path):
+    [record] = load_records(write(tmp_path / "r.jsonl", GOOD))
+    [edited] = load_records(
+        write(tmp_path / "e.jsonl", {**GOOD, "description": "Other words.", "new_version": "2.0.0"})
+    )
+    assert record.id == edited.id
+    write_rows([record], tmp_path / "out.jsonl")
+    assert load_records(tmp_path / "out.jsonl") == [record]
+
+
+def validate(*args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "src" / "validate.py"), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_validate_command_line(tmp_path):
+    good = write(tmp_path / "good.jsonl", GOOD)
+    bad = write(tmp_path / "bad.jsonl", GOOD, {**GOOD, "new_code": None})
+    assert validate(good).returncode == 0
+    done = validate(bad, "--write-clean", tmp_path / "clean.jsonl")
+    assert done.returncode == 1
+    assert f"{bad}:2: new_code: the value is null" in done.stdout
+    assert len(load_records(tmp_path / "clean.jsonl")) == 1
+    [found] = json.loads(validate(bad, "--json").stdout)["files"]
+    assert (found["rows"], found["good"], found["by_check"]) == (2, 1, {"null": 1})
+    absent = validate(tmp_path / "absent")
+    assert absent.returncode == 1
+    assert absent.stderr.count("\n") == 1
+
+
+def test_our_own_records_hold_together():
+    train, heldout = (check_file(ROOT / "data" / f"{split}.jsonl") for split in ("train", "heldout"))
+    assert not train.problems + heldout.problems
+    assert len(train.records) + len(heldout.records) >= 120
+    evidence = {row["id"]: row for row in read_jsonl(ROOT / "data" / "evidence.jsonl")}
+    assert set(evidence) == {record.id for record in train.records + heldout.records}
+    updates = {
+        split: {evidence[record.id]["update"] for record in checked.records}
+        for split, checked in (("train", train), ("heldout", heldout))
+    }
+    assert not updates["train"] & updates["heldout"]  # the split is by library update
+    for record_id, row in evidence.items():
+        seen = row["seen"]
+        assert seen["new_on_new"]["outcome"] == "ok", record_id
+        assert seen["old_on_new"]["outcome"] in ("error", "warning", "check"), record_id
+        assert seen["old_on_old"]["outcome"] in ("ok", "warning"), record_id
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published rows are not in this repository")
+def test_the_published_rows(capsys):
+    checked = check_file(PUBLISHED)
+    assert checked.rows == 1600
+    assert len(checked.records) + len({p.line for p in checked.errors}) == 1600
+    assert {r.dependency for r in checked.records} == {
+        *("NumPy", "SciPy", "pandas", "Scrapy", "PyTorch", "seaborn", "Matplotlib", "JAX", "scikit-learn")
+    }
+    assert load_records(PUBLISHED, drop_bad=True) == checked.records
