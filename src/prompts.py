@@ -1,0 +1,165 @@
+"""Every prompt of the project, and the one place where a prompt becomes text.
+
+A prompt is three messages: system, user, and an assistant turn that is already begun (the prefill), so the completion
+starts inside <think> (paper App. C.1 and C.2; the wording is ours). trl and verl must send the same token ids:
+
+    trl, evaluation   render(tokenizer, messages) -> text, tokenised by the trainer
+    verl              custom_chat_template = open_chat_template(tokenizer), applied to the same messages
+
+`open_chat_template` wraps the tokenizer's own template, whatever its family, so the last assistant turn stays open. The
+tokenizer itself is never changed: saved models keep their own template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from records import Record
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Message = dict[str, str]
+
+PREFILL = "Let me solve this step by step.\n<think>"
+
+MIGRATION_SYSTEM = (
+    "You are a helpful coding assistant. You rewrite old code for the version of a library that you are told, "
+    "following the update information. First think about the change, then give the solution."
+)
+PROBLEM_SYSTEM = (
+    "You are a helpful code assistant. You solve a problem from a real-world scenario in Python. First think about the "
+    "problem, then give the solution."
+)
+OUTPUT_RULE = (
+    "Think inside <think> </think> tags. Then give the final code inside <answer> </answer> tags, in a code block:\n"
+    "<answer>\n```python\n# the code\n```\n</answer>"
+)
+
+
+@dataclass(frozen=True)
+class Update:
+    """One API update of CodeUpdateArena, as a prompt shows it."""
+
+    function: str  # dotted path of the updated function
+    description: str
+    signature: str
+    docstring: str
+
+
+def _messages(system: str, user: str) -> list[Message]:
+    return [
+        {"role": "system", "content": system},
+        {"role": "user", "content": user},
+        {"role": "assistant", "content": PREFILL},
+    ]
+
+
+def migration_messages(record: Record) -> list[Message]:
+    """The training prompt (paper App. C.1). The description is not part of it, and of course not the new code."""
+    user = (
+        f"The API of {record.dependency} has changed in version {record.new_version}. This is the update:\n"
+        f"<doc>\n{record.update_info.strip()}\n</doc>\n"
+        f"The old code:\n```python\n{record.old_code.strip()}\n```\n"
+        f"Rewrite the old code for {record.dependency} {record.new_version}. {OUTPUT_RULE}"
+    )
+    return _messages(MIGRATION_SYSTEM, user)
+
+
+def problem_messages(
+    updates: Sequence[Update], scenario: str, problem: str, signature: str, *, docs: bool = True
+) -> list[Message]:
+    """The CodeUpdateArena prompt (paper App. C.2); several updates make a multi-update question (App. G.2).
+
+    With `docs=False` the updates are withheld: the control that shows what the text in the prompt is worth.
+    Unit tests are never shown.
+    """
+    if not updates:
+        raise ValueError("a problem needs at least one update")
+    notes = "".join(
+        f"Update Note: {update.function}: {update.description.strip()}\n"
+        f"The new signature is {update.signature.strip()}\n"
+        f"<doc>\n{update.docstring.strip()}\n</doc>\n\n"
+        for update in updates
+    )
+    user = (
+        f"{notes if docs else ''}Scenario: {scenario.strip()}\n\nProblem: {problem.strip()}\n\n"
+        f"Solution Signature: {signature.strip()}\n\n{OUTPUT_RULE}"
+    )
+    return _messages(PROBLEM_SYSTEM, user)
+
+
+def reference_completion(code: str) -> str:
+    """The answer that a perfect, terse model gives after the prefill: the SFT target; it scores the maximum.
+
+    The paper does not say what SFT put between the think tags; one fixed sentence is ours.
+    """
+    return f" I apply the update to the old code. </think>\n<answer>\n```python\n{code.strip(chr(10))}\n```\n</answer>"
+
+
+# --- chat templates --------------------------------------------------------------------------------------------------
+
+# Jinja: take an open assistant turn off, let the model's own template render the rest, then write the turn's header
+# and text. Without an open turn the model's own template works as ever.
+_BEFORE = (
+    "{% if add_generation_prompt and messages and messages[-1]['role'] == 'assistant' %}"
+    "{% set recode_tail = messages[-1]['content'] %}{% set messages = messages[:-1] %}"
+    "{% set add_generation_prompt = false %}{% endif %}"
+)
+_AFTER = "{% if recode_tail is defined %}{{ HEADER + recode_tail }}{% endif %}"
+_USER = {"role": "user", "content": "question"}
+_MARK = "recode assistant text"
+
+
+def assistant_header(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the tokenizer's template writes between a user turn and the assistant's text.
+
+    Read off a finished turn rather than off the generation prompt: DeepSeek-Coder's generation prompt lacks the newline
+    that its finished turns have, and reasoning models put their own <think> into it.
+    """
+    turns = [_USER, {"role": "assistant", "content": _MARK}]
+    before = tokenizer.apply_chat_template(turns[:1], tokenize=False)
+    after = tokenizer.apply_chat_template(turns, tokenize=False)
+    if not after.startswith(before) or _MARK not in after:
+        raise ValueError("the chat template rewrites earlier turns: no open assistant turn can be derived from it")
+    return after[len(before) : after.index(_MARK)]
+
+
+def open_chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A Jinja chat template that leaves a last assistant message open when a generation prompt is asked for.
+
+    verl always asks for one, and cannot be told to continue the final message. Works for ChatML, DeepSeek and Llama
+    families; raises ValueError where the tokenizer has no template or the turn does not come out open.
+    """
+    own = tokenizer.chat_template
+    if not isinstance(own, str):
+        raise ValueError("the tokenizer has no chat template: use an instruct model, or set tokenizer.chat_template")
+    header = assistant_header(tokenizer)
+    quoted = "'" + header.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+    # Jinja drops one newline at the end of a template; inside a longer template it would stay.
+    template = _BEFORE + own.removesuffix("\n") + _AFTER.replace("HEADER", quoted)
+    probe = [_USER, {"role": "assistant", "content": _MARK}]
+    text = tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True, chat_template=template)
+    if text != tokenizer.apply_chat_template(probe[:1], tokenize=False) + header + _MARK:
+        raise ValueError("the chat template does not leave its last assistant turn open")
+    return template
+
+
+def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], template: str | None = None) -> str:
+    """The prompt as text, for code that tokenises text with special tokens on (trl does).
+
+    A BOS that the template writes is removed where the tokenizer adds one itself, so the model sees one.
+    Pass `template=open_chat_template(tokenizer)` when rendering many.
+    """
+    text = tokenizer.apply_chat_template(
+        list(messages),
+        tokenize=False,
+        add_generation_prompt=True,
+        chat_template=template or open_chat_template(tokenizer),
+    )
+    bos = tokenizer.bos_token
+    if bos and text.startswith(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
+        text = text.removeprefix(bos)
+    return text

@@ -1,0 +1,98 @@
+"""Prompts: three template families, and the same token ids on trl's path and on verl's."""
+
+from __future__ import annotations
+
+import pytest
+from families import FAMILIES, make_tokenizer
+
+from prompts import (
+    PREFILL,
+    Update,
+    migration_messages,
+    open_chat_template,
+    problem_messages,
+    reference_completion,
+    render,
+)
+from records import Record
+from rewards import score
+
+RECORD = Record(
+    "NumPy",
+    "2.0.0",
+    "Integrate samples.",
+    "np.trapz was renamed to np.trapezoid.",
+    "import numpy as np\narea = np.trapz(y)",
+    "import numpy as np\narea = np.trapezoid(y)",
+)
+
+
+def test_the_migration_prompt_holds_what_the_paper_says():
+    system, user, prefill = migration_messages(RECORD)
+    assert [m["role"] for m in (system, user, prefill)] == ["system", "user", "assistant"]
+    assert "NumPy" in user["content"]
+    assert "2.0.0" in user["content"]
+    assert "==" not in user["content"]
+    assert "<doc>\nnp.trapz was renamed to np.trapezoid.\n</doc>" in user["content"]
+    assert f"```python\n{RECORD.old_code}\n```" in user["content"]
+    assert "trapezoid(y)" not in user["content"]  # the target is not shown
+    assert RECORD.description not in user["content"]
+    assert prefill["content"] == PREFILL == "Let me solve this step by step.\n<think>"
+
+
+def test_problem_prompts_hold_every_update_and_can_withhold_them():
+    one = Update("math.sqrt", "takes a base", "math.sqrt(x, base=2)", "The root.")
+    two = Update("math.exp", "takes a cap", "math.exp(x, cap=None)", "The power.")
+    _, user, _ = problem_messages([one, two], "At a bank.", "Write f.", "def f(x):")
+    for text in ("math.sqrt", "math.exp(x, cap=None)", "<doc>\nThe root.\n</doc>", "At a bank.", "def f(x):"):
+        assert text in user["content"]
+    _, control, _ = problem_messages([one], "At a bank.", "Write f.", "def f(x):", docs=False)
+    assert "math.sqrt" not in control["content"]
+    assert "Write f." in control["content"]
+    with pytest.raises(ValueError, match="at least one update"):
+        problem_messages([], "s", "p", "def f():")
+
+
+def test_the_reference_completion_scores_the_maximum():
+    result = score(reference_completion(RECORD.new_code), RECORD.new_code)
+    assert result.format + result.es_star == 3.0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_turn_stays_open_and_both_paths_agree(family):
+    tokenizer = make_tokenizer(family)
+    messages = migration_messages(RECORD)
+    template = open_chat_template(tokenizer)
+    # verl: the template is set on its tokenizer, a generation prompt is always asked for
+    verl = tokenizer.apply_chat_template(
+        messages, chat_template=template, add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"]
+    # trl: text, tokenised with special tokens on
+    text = render(tokenizer, messages)
+    trl = tokenizer(text)["input_ids"]
+    assert trl == verl
+    assert text.endswith(FAMILIES[family]["header"] + PREFILL)
+    bos = tokenizer.bos_token_id
+    assert trl.count(bos) == (1 if FAMILIES[family]["writes_bos"] else 0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_an_open_turn_the_model_s_own_template_is_untouched(family):
+    tokenizer = make_tokenizer(family)
+    own, template = tokenizer.chat_template, open_chat_template(tokenizer)
+    assert tokenizer.chat_template == own
+    turns = [{"role": "user", "content": "hi"}]
+    closed = [*turns, {"role": "assistant", "content": "there"}]
+    for messages, generation in ((turns, True), (turns, False), (closed, False)):
+        expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
+        actual = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=generation, chat_template=template
+        )
+        assert actual == expected
+
+
+def test_a_base_model_without_a_template_is_refused():
+    tokenizer = make_tokenizer("chatml")
+    tokenizer.chat_template = None
+    with pytest.raises(ValueError, match="no chat template"):
+        open_chat_template(tokenizer)
