@@ -1,0 +1,129 @@
+"""DoRA adapters: how they are configured, how a policy with one generates, how one is merged.
+
+The paper trains DoRA with r = alpha = 64 (§4.1) and names no target modules; the released script sets none, so peft's
+default applies: q_proj and v_proj. Both trainers build their adapter here.
+
+peft's DoRA recomputes the row norms of W + BA in every forward pass, that is, for every generated token.
+`rollout_policy` avoids it while completions are sampled:
+
+    merge   each target layer gets a merged *copy* of its weight, and its own tensor back afterwards, bit for bit.
+            Memory: one more copy of the target weights. Never merges into the live base: in bf16 that drifts.
+    cache   peft's DoraCaching: B A and the norm are kept while the adapter does not move.
+    stock   peft and trl as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from torch.nn import Module
+
+RELEASED_TARGETS = ("q_proj", "v_proj")
+GENERATION_MODES = ("merge", "cache", "stock")
+
+
+def adapter_config(
+    r: int = 64,
+    alpha: int = 64,
+    dropout: float = 0.01,
+    target_modules: Sequence[str] | str | None = None,
+    *,
+    use_dora: bool = True,
+) -> LoraConfig:
+    """The peft configuration of a DoRA (or plain LoRA) adapter for a causal LM.
+
+    `target_modules`: module names, or "all-linear"; None means the release's q_proj and v_proj.
+    """
+    from peft import LoraConfig
+
+    targets = list(RELEASED_TARGETS) if target_modules is None else target_modules
+    if isinstance(targets, (list, tuple)) and list(targets) == ["all-linear"]:
+        targets = "all-linear"
+    return LoraConfig(
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        use_dora=use_dora,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def adapter_layers(model: Module) -> list[Any]:
+    """The layers of `model` that carry an adapter; empty for a model without one."""
+    from peft.tuners.lora import LoraLayer
+
+    return [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+
+@contextmanager
+def merged_copies(model: Module) -> Iterator[None]:
+    """Inside, every adapted layer computes with a merged copy of its weight; after, with its own tensor again."""
+    layers = adapter_layers(model)
+    originals = [layer.get_base_layer().weight.data for layer in layers]
+    try:
+        for layer in layers:
+            layer.merge(safe_merge=True)  # writes a new tensor and leaves the original one alone
+        yield
+    finally:
+        for layer, original in zip(layers, originals, strict=True):
+            layer.get_base_layer().weight.data = original
+            layer.merged_adapters.clear()
+            layer._caches.clear()  # the norm that peft keeps for its own unmerge
+
+
+@contextmanager
+def rollout_policy(model: Module, how: str) -> Iterator[None]:
+    """Sample from `model` as `how` says (module docstring), dropout off; its mode and weights are as before after."""
+    from peft.helpers import DoraCaching
+
+    if how == "stock":
+        yield
+        return
+    was_training = model.training
+    model.eval()
+    try:
+        with merged_copies(model) if how == "merge" else DoraCaching():
+            yield
+    finally:
+        model.train(was_training)
+
+
+@contextmanager
+def base_weights_kept(model: Module) -> Iterator[None]:
+    """Restore the adapted layers' base weights afterwards: trl's vLLM sync merges into them and subtracts again.
+
+    In bf16 the difference does not cancel and adds up step by step (trl#6688). Memory: a copy of the target weights.
+    """
+    layers = adapter_layers(model)
+    originals = [layer.get_base_layer().weight.data.clone() for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, original in zip(layers, originals, strict=True):
+            layer.get_base_layer().weight.data.copy_(original)
+
+
+def load_merged(model: str, adapter: str | Path | None, *, dtype: str = "bfloat16", revision: str = "main") -> Any:
+    """A causal LM with `adapter` merged into it (merged in fp32, then cast to `dtype`), or the model alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if adapter is None:
+        return AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), revision=revision)
+    from peft import PeftModel
+
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, revision=revision)
+    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
+    return merged.to(getattr(torch, dtype))
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Whether `folder` holds a peft adapter."""
+    return (Path(folder) / "adapter_config.json").is_file()

@@ -1,0 +1,132 @@
+"""Command lines that fail early and in one line: TrlParser over a YAML file and flags, made strict.
+
+What TrlParser lets through, this module stops before any model loads: abbreviated flags, unknown keys (with the nearest
+known one), values of the wrong type in the YAML, `--config=FILE`, and the configuration classes' own complaints, which
+come as one line instead of a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+@dataclass
+class DataArguments:
+    """Keys that SFT and GRPO share."""
+
+    data: str | None = field(
+        default=None,
+        metadata={"help": "records: JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION]", "required": True},
+    )
+    drop_bad_rows: bool = field(
+        default=False, metadata={"help": "drop rows with errors and say how many and why, instead of stopping"}
+    )
+    max_prompt_length: int = field(default=2048, metadata={"help": "drop records whose prompt has more tokens"})
+    max_target_length: int | None = field(
+        default=None, metadata={"help": "drop records whose target code has more tokens"}
+    )
+
+
+def fail(message: object) -> NoReturn:
+    """One line on stderr, exit status 2."""
+    print(f"{Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def require(package: str, file: str) -> None:
+    """One line that names the requirements file where a layer of the environment is missing."""
+    if find_spec(package) is None:
+        fail(f"{package} is not installed: pip install -r {file}")
+
+
+def print_help(doc: str, script_class: type) -> None:
+    """The script's docstring and its own keys: no heavy import, so that --help answers at once."""
+    print(doc.strip() + "\n\nkeys of this script (in the YAML, or as --key value):")
+    for key in fields(script_class):
+        default = "required" if key.metadata.get("required") else f"default {key.default}"
+        print(f"  {key.name:<20}{key.metadata['help']} ({default})")
+    print("\nEvery key of trl's trainer configuration and ModelConfig works too: --help-all lists them.")
+
+
+def _split_config(argv: Sequence[str]) -> tuple[list[str], str | None]:
+    """(the flags without --config, its file)."""
+    rest, config, words = [], None, list(argv)
+    while words:
+        word = words.pop(0)
+        if word == "--config":
+            if not words:
+                fail("--config needs a file")
+            config = words.pop(0)
+        elif word.startswith("--config="):
+            config = word.removeprefix("--config=")
+        else:
+            rest.append(word)
+    return rest, config
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """A YAML mapping. Numbers come as text, so that argparse checks them against the type of their key."""
+    import yaml
+
+    if not Path(path).is_file():
+        fail(f"{path}: no such file")
+    try:
+        content = yaml.safe_load(Path(path).read_text("utf-8"))
+    except yaml.YAMLError as error:
+        fail(f"{path}: not YAML: {' '.join(str(error).split())}")
+    if not isinstance(content, dict):
+        fail(f"{path}: expected a mapping of keys to values")
+    return {k: str(v) if isinstance(v, (int, float)) else v for k, v in content.items()}
+
+
+def parse(
+    classes: Sequence[type],
+    argv: Sequence[str] | None = None,
+    derive: Callable[[Any], dict[str, Any]] = lambda namespace: {},
+) -> tuple[Any, ...]:
+    """Instances of the dataclasses `classes` from `--config FILE` and the flags, which win.
+
+    `derive` sees the raw values of both and returns values that follow from them; it may raise ValueError. Exits with
+    status 2 and one line on any error.
+    """
+    require("trl", "requirements.txt")
+    from trl import TrlParser
+
+    class Parser(TrlParser):
+        def error(self, message: str) -> NoReturn:
+            fail(message)
+
+    parser = Parser(list(classes), allow_abbrev=False)
+    flags, config = _split_config(sys.argv[1:] if argv is None else argv)
+    if "--help-all" in flags:
+        parser.print_help()
+        raise SystemExit(0)
+    known = {action.dest for action in parser._actions}
+
+    def unknown(key: str, where: str) -> NoReturn:
+        near = difflib.get_close_matches(key, known, n=1)
+        fail(f"{where}unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+
+    values = read_yaml(config) if config else {}
+    for key in values:
+        if key not in known:
+            unknown(key, f"{config}: ")
+    parser.set_defaults_with_config(**values)
+    for word in flags:
+        if word.startswith("--") and word.partition("=")[0] not in parser._option_string_actions:
+            unknown(word.removeprefix("--").partition("=")[0], "")
+    namespace, rest = parser.parse_known_args(flags)
+    if rest:
+        fail(f"unexpected argument {rest[0]!r}")
+    try:
+        for key, value in derive(namespace).items():
+            flags += [f"--{key}", str(value)]
+        return parser.parse_args_into_dataclasses(args=flags)
+    except ValueError as error:
+        fail(" ".join(str(error).split()))

@@ -1,0 +1,247 @@
+"""What the two trl scripts, SFT and GRPO, do the same way: data, tokenizer, resume, logging.
+
+A run writes into its output directory: run.json, metrics.jsonl, samples.jsonl (GRPO), TensorBoard events under runs/,
+checkpoint-N/ folders and, at its end, the adapter itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer_callback import ProgressCallback
+
+from adapters import adapter_config
+from arguments import DataArguments
+from prompts import migration_messages, open_chat_template, render
+from records import Record, RecordError, load_records, resolve
+from run_context import append_jsonl, describe, drop_after, record_start
+
+SHOWN = {  # logged key -> the short name in the progress line
+    "loss": "loss",
+    "reward": "reward",
+    "rewards/format_reward/mean": "format",
+    "rewards/em/mean": "EM",
+    "rewards/es/mean": "ES",
+    "rewards/em_star/mean": "EM*",
+    "rewards/es_star/mean": "ES*",
+    "completions/mean_length": "length",
+    "completions/clipped_ratio": "clipped",
+    "frac_reward_zero_std": "zero-variance",
+    "mean_token_accuracy": "accuracy",
+    "step_time": "seconds",
+}
+CLIPPED_LIMIT = 0.2  # share of completions cut at max_completion_length above which the run warns
+ZERO_VARIANCE_LIMIT = 0.5  # share of groups without a gradient above which the run warns
+
+
+def say(message: str = "") -> None:
+    """Print on the main process only."""
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        print(message, flush=True)
+
+
+def load_tokenizer(model: Any) -> PreTrainedTokenizerBase:
+    """The base model's tokenizer, its chat template untouched, padding on the left as generation needs."""
+    tokenizer = AutoTokenizer.from_pretrained(
+        model.model_name_or_path, revision=model.model_revision, padding_side="left"
+    )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def model_kwargs(model: Any) -> dict[str, Any]:
+    """What trl passes to from_pretrained, from ModelConfig."""
+    kwargs = {"revision": model.model_revision, "dtype": model.dtype, "attn_implementation": model.attn_implementation}
+    return {key: value for key, value in kwargs.items() if value is not None}
+
+
+def peft_config(model: Any) -> Any:
+    """The adapter that ModelConfig asks for, or None for full fine-tuning."""
+    if not model.use_peft:
+        return None
+    return adapter_config(
+        model.lora_r, model.lora_alpha, model.lora_dropout, model.lora_target_modules, use_dora=model.use_dora
+    )
+
+
+def read_records(args: DataArguments) -> list[Record]:
+    """The records of args.data; raises RecordError with one line per problem."""
+    if not args.data:
+        raise RecordError("no data: set `data` to a file of records")
+    return load_records(args.data, drop_bad=args.drop_bad_rows)
+
+
+def prompt_rows(
+    records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, args: DataArguments
+) -> list[dict[str, str]]:
+    """Rows {prompt, target, record_id}: each prompt rendered once, records over a limit dropped with a count."""
+    template = open_chat_template(tokenizer)
+    rows, long_prompts, long_targets = [], 0, 0
+    lengths = []
+    for record in records:
+        prompt = render(tokenizer, migration_messages(record), template)
+        length = len(tokenizer(prompt)["input_ids"])
+        target = len(tokenizer(record.new_code, add_special_tokens=False)["input_ids"])
+        if length > args.max_prompt_length:
+            long_prompts += 1
+        elif args.max_target_length is not None and target > args.max_target_length:
+            long_targets += 1
+        else:
+            rows.append({"prompt": prompt, "target": record.new_code, "record_id": record.id})
+            lengths.append(length)
+    say(
+        f"data: {len(rows)} of {len(records)} records; dropped {long_prompts} with a prompt over "
+        f"{args.max_prompt_length} tokens and {long_targets} with a target over {args.max_target_length}"
+    )
+    if not rows:
+        raise RecordError(f"{args.data}: no record is left")
+    say(f"prompt tokens: median {sorted(lengths)[len(lengths) // 2]}, longest {max(lengths)}")
+    return rows
+
+
+# --- resume ----------------------------------------------------------------------------------------------------------
+
+
+def complete_checkpoints(output_dir: Path) -> list[Path]:
+    """The checkpoints that were written whole, oldest first. trainer_state.json is the last file of a checkpoint."""
+    found = []
+    for state in output_dir.glob("checkpoint-*/trainer_state.json"):
+        try:
+            found.append((json.loads(state.read_text("utf-8"))["global_step"], state.parent))
+        except (ValueError, KeyError):
+            continue  # killed while this one was written
+    return [folder for _, folder in sorted(found)]
+
+
+def find_checkpoint(output_dir: Path, wanted: str | None) -> Path | None:
+    """The checkpoint to resume from: `wanted` is None, "auto" (the last complete one, if any) or a path.
+
+    Raises ValueError where the path holds no complete checkpoint, and where a fresh run would write over an old one.
+    """
+    existing = complete_checkpoints(output_dir)
+    if wanted is None:
+        if existing:
+            raise ValueError(
+                f"{output_dir} holds {existing[-1].name}: add --resume_from_checkpoint auto to go on from there, "
+                "or choose another --output_dir"
+            )
+        return None
+    if wanted == "auto":
+        return existing[-1] if existing else None
+    path = Path(wanted)
+    if not (path / "trainer_state.json").is_file():
+        raise ValueError(f"--resume_from_checkpoint {wanted}: no complete checkpoint there")
+    return path
+
+
+def check_same_run(output_dir: Path, now: dict[str, Any]) -> None:
+    """Refuse to resume with other data, another base model or other rewards: the result would be no single run."""
+    path = output_dir / "run.json"
+    if not path.exists():
+        return
+    before = json.loads(path.read_text("utf-8"))["starts"][-1]
+
+    def identity(start: dict[str, Any]) -> dict[str, Any]:
+        config = start["config"]
+        keys = ("model_name_or_path", "model_revision", "reward", "use_dora", "lora_r", "lora_target_modules")
+        return {"data": [d["sha256"] for d in start["data"].values()], **{key: config.get(key) for key in keys}}
+
+    old, new = identity(before), identity(json.loads(json.dumps(now, default=str)))
+    for key, value in old.items():
+        if new[key] != value:
+            raise ValueError(f"{output_dir} was started with {key} = {value}, now it is {new[key]}: not the same run")
+
+
+def begin(args: Any, *parts: Any, data: DataArguments) -> Path | None:
+    """Describe the run in args.output_dir and return the checkpoint it resumes from, if any. ValueError: see above."""
+    from accelerate import PartialState
+
+    config = {key: value for part in (args, *parts) for key, value in dataclasses.asdict(part).items()}
+    folder = Path(args.output_dir)
+    checkpoint = find_checkpoint(folder, args.resume_from_checkpoint)
+    description = describe(config, {str(data.data): resolve(data.data)}, args.seed)
+    if checkpoint:
+        check_same_run(folder, description)
+    if PartialState().is_main_process:
+        if checkpoint:
+            step = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["global_step"]
+            drop_after(folder / "metrics.jsonl", step)
+            drop_after(folder / "samples.jsonl", step)
+            print(f"resuming from {checkpoint} (step {step})", flush=True)
+        record_start(folder, description, str(checkpoint) if checkpoint else None)
+    PartialState().wait_for_everyone()
+    return checkpoint
+
+
+# --- callbacks -------------------------------------------------------------------------------------------------------
+
+
+class MetricsLog(TrainerCallback):
+    """Write every logged step to metrics.jsonl, and warn where training has little to learn from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "metrics.jsonl"
+        self.warned: dict[str, int] = {}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if not state.is_world_process_zero or not logs or "train_runtime" in logs:
+            return
+        append_jsonl(self.path, {"step": state.global_step, "time": round(time.time(), 1), **logs})
+        clipped, flat = logs.get("completions/clipped_ratio"), logs.get("frac_reward_zero_std")
+        if clipped is not None and clipped > CLIPPED_LIMIT:
+            self.warn("clipped", state.global_step, f"{clipped:.0%} of completions are cut at max_completion_length")
+        if flat is not None and flat > ZERO_VARIANCE_LIMIT:
+            self.warn("flat", state.global_step, f"{flat:.0%} of groups have equal rewards: they give no gradient")
+
+    def warn(self, kind: str, step: int, message: str) -> None:
+        """Print a warning of one kind at most every 50 steps; metrics.jsonl has every value."""
+        if step - self.warned.get(kind, -50) >= 50:
+            self.warned[kind] = step
+            print(f"warning: step {step}: {message}", file=sys.stderr, flush=True)
+
+
+class ProgressLine(ProgressCallback):
+    """transformers' progress bar with one readable line per logged step in place of the whole dictionary."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero and self.training_bar is not None and logs and "train_runtime" not in logs:
+            shown = [f"{name} {float(logs[key]):.3g}" for key, name in SHOWN.items() if logs.get(key) is not None]
+            self.training_bar.write(f"step {state.global_step}  " + "  ".join(shown))
+
+
+def add_callbacks(trainer: Any) -> None:
+    """Put this project's progress line and metrics log in the place of the trainer's own printing."""
+    from transformers.trainer_callback import PrinterCallback
+
+    folder = Path(trainer.args.output_dir)
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    if not trainer.args.disable_tqdm:
+        trainer.add_callback(ProgressLine())
+    trainer.add_callback(MetricsLog(folder))
+
+
+def finish(trainer: Any, tokenizer: PreTrainedTokenizerBase, started: float) -> None:
+    """Save the adapter (or model) and say where everything is."""
+    folder = Path(trainer.args.output_dir)
+    trainer.save_model(str(folder))
+    if trainer.accelerator.is_main_process:
+        tokenizer.save_pretrained(folder)
+    minutes = (time.time() - started) / 60
+    say(f"\ndone: {trainer.state.global_step} steps, {minutes:.1f} minutes in this start")
+    names = {"adapter_model.safetensors": "the adapter", "metrics.jsonl": "metrics, a line per logged step"}
+    names |= {"samples.jsonl": "scored completions", "run.json": "what ran: configuration, commit, data, hardware"}
+    names |= {"runs": "TensorBoard: tensorboard --logdir " + str(folder / "runs")}
+    for name, meaning in names.items():
+        if (folder / name).exists():
+            say(f"  {folder / name}  {meaning}")
