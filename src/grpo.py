@@ -1,0 +1,165 @@
+"""GRPO with DoRA on version-migration records (paper §3, §4.1), with trl's GRPOTrainer.
+
+    python src/grpo.py --config configs/quickstart/grpo.yaml
+    accelerate launch --config_file configs/accelerate/ddp.yaml src/grpo.py --config configs/grpo.yaml
+    python src/grpo.py --config configs/grpo.yaml --reward format,em_star --reward_weights 1.0 0.5
+
+Every key of a YAML is a flag, and flags win. `bash scripts/grpo.sh` counts the GPUs and launches.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+
+import arguments
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The batch arithmetic of one optimizer step."""
+
+    processes: int
+    per_device: int
+    accumulation: int
+    num_generations: int
+
+    @property
+    def completions(self) -> int:
+        return self.processes * self.per_device * self.accumulation
+
+    @property
+    def prompts(self) -> int:
+        return self.completions // self.num_generations
+
+    def __str__(self) -> str:
+        return (
+            f"{self.processes} process(es) x {self.per_device} per device x {self.accumulation} accumulation = "
+            f"{self.completions} completions a step; / {self.num_generations} generations = {self.prompts} prompt(s)"
+        )
+
+
+def plan_batch(processes: int, per_device: int, num_generations: int, prompts_per_step: int) -> Batch:
+    """The accumulation that makes a step of `prompts_per_step` prompts; ValueError where it does not come out even."""
+    for name, value in {
+        "per_device_train_batch_size": per_device,
+        "num_generations": num_generations,
+        "prompts_per_step": prompts_per_step,
+    }.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    completions, at_once = prompts_per_step * num_generations, processes * per_device
+    if completions % at_once:
+        raise ValueError(
+            f"prompts_per_step {prompts_per_step} x num_generations {num_generations} = {completions} completions a "
+            f"step is no multiple of {processes} process(es) x per_device_train_batch_size {per_device} = {at_once}"
+        )
+    return Batch(processes, per_device, completions // at_once, num_generations)
+
+
+def world_size() -> int:
+    """Processes of this launch, as torchrun and accelerate announce them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def derive(namespace: object) -> dict[str, int]:
+    """gradient_accumulation_steps from prompts_per_step; a value that was set as well must agree."""
+    if namespace.prompts_per_step is None:
+        return {}
+    batch = plan_batch(
+        world_size(),
+        namespace.per_device_train_batch_size,
+        namespace.num_generations,
+        namespace.prompts_per_step,
+    )
+    if int(namespace.gradient_accumulation_steps) not in (1, batch.accumulation):
+        raise ValueError(
+            f"gradient_accumulation_steps {namespace.gradient_accumulation_steps} contradicts prompts_per_step "
+            f"{namespace.prompts_per_step}, which needs {batch.accumulation}: set one of the two"
+        )
+    return {"gradient_accumulation_steps": batch.accumulation}
+
+
+@dataclass
+class ScriptArguments(arguments.DataArguments):
+    """Keys of this script beyond trl's."""
+
+    reward: str = field(default="format,es_star", metadata={"help": "rewards by name: format,em,es,em_star,es_star"})
+    prompts_per_step: int | None = field(
+        default=None, metadata={"help": "prompts in an optimizer step; sets gradient_accumulation_steps"}
+    )
+    dora_generation: str = field(default="merge", metadata={"help": "how rollouts run: merge, cache or stock"})
+    print_samples: int = field(default=1, metadata={"help": "scored completions to print at each logged step"})
+
+
+def parse_arguments(argv: list[str] | None = None) -> tuple:
+    """(script, GRPO, model) arguments, checked."""
+    from trl import GRPOConfig, ModelConfig
+
+    from adapters import GENERATION_MODES
+    from rewards import reward_names
+
+    script, args, model = arguments.parse((ScriptArguments, GRPOConfig, ModelConfig), argv, derive)
+    try:
+        names = reward_names(script.reward)
+    except ValueError as error:
+        arguments.fail(error)
+    if args.reward_weights is not None and len(args.reward_weights) != len(names):
+        arguments.fail(f"{len(names)} rewards ({script.reward}) but {len(args.reward_weights)} reward_weights")
+    if script.dora_generation not in GENERATION_MODES:
+        arguments.fail(f"dora_generation {script.dora_generation!r}: choose from {', '.join(GENERATION_MODES)}")
+    if args.use_vllm:
+        arguments.require("vllm", "requirements-gpu.txt")
+    for tracker in {"wandb", "trackio"} & set(args.report_to):
+        arguments.require(tracker, "requirements-gpu.txt")
+    if not model.model_name_or_path:
+        arguments.fail("no model: set model_name_or_path")
+    return script, args, model
+
+
+def main() -> None:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        arguments.print_help(__doc__, ScriptArguments)
+        return
+    script, args, model = parse_arguments()
+    from datasets import Dataset
+
+    import training
+    from grpo_trainer import DoraGRPOTrainer
+    from records import RecordError
+    from rewards import REWARDS, reward_names
+
+    started = time.time()
+    batch = Batch(
+        args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps, args.num_generations
+    )
+    training.say(f"batch: {batch}")
+    try:
+        records = training.read_records(script)
+        checkpoint = training.begin(args, script, model, data=script)
+        tokenizer = training.load_tokenizer(model)
+        rows = training.prompt_rows(records, tokenizer, script)
+    except (RecordError, ValueError, OSError) as error:
+        arguments.fail(error)
+    training.say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
+
+    args.model_init_kwargs = training.model_kwargs(model)
+    trainer = DoraGRPOTrainer(
+        model=model.model_name_or_path,
+        reward_funcs=[REWARDS[name] for name in reward_names(script.reward)],
+        args=args,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=training.peft_config(model),
+        generation=script.dora_generation,
+        print_samples=script.print_samples,
+    )
+    training.add_callbacks(trainer)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    training.finish(trainer, tokenizer, started)
+
+
+if __name__ == "__main__":
+    main()

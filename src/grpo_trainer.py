@@ -1,0 +1,69 @@
+"""trl's GRPOTrainer with three additions: fast DoRA rollouts, a sample log, and a guard for vLLM's weight sync.
+
+The algorithm is trl's. This file overrides methods that trl keeps private, so it belongs to the pinned trl version.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from trl import GRPOTrainer
+
+from adapters import base_weights_kept, rollout_policy
+from rewards import score
+from samples import Sample, frame, write_samples
+
+
+class DoraGRPOTrainer(GRPOTrainer):
+    """`generation`: merge, cache or stock (src/adapters.py). `print_samples`: framed samples shown per logged step."""
+
+    def __init__(self, *args: Any, generation: str = "merge", print_samples: int = 1, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.generation = generation
+        self.print_samples = print_samples
+        self._sampled_step = -1
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        model = self.accelerator.unwrap_model(self.model)
+        if not hasattr(model, "peft_config"):
+            context = nullcontext()
+        elif self.use_vllm:
+            context = base_weights_kept(model)
+        else:
+            context = rollout_policy(model, self.generation)
+        with context:
+            return super()._generate_single_turn(*args, **kwargs)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        for column in ("record_id", "target"):  # trl keeps prompts and rewards of a batch, the sample log needs these
+            self._log_completion_extra(column, [row[column] for row in inputs])
+        return super()._generate_and_score_completions(inputs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log(logs, start_time)
+        if self.accelerator.is_main_process and self.state.global_step != self._sampled_step:
+            self._sampled_step = self.state.global_step
+            self._log_samples()
+
+    def _log_samples(self) -> None:
+        """Write the last batch of completions to samples.jsonl, best first on the screen."""
+        logged = self._logs
+        names = list(logged["rewards"])
+        columns = (logged["extra"]["record_id"], logged["extra"]["target"], logged["completion"], logged["advantages"])
+        samples = [
+            Sample(
+                step=self.state.global_step,
+                record_id=record_id,
+                completion=completion,
+                target=target,
+                rewards={name: logged["rewards"][name][i] for name in names},
+                advantage=advantage,
+                reason=score(completion, target).reason,
+            )
+            for i, (record_id, target, completion, advantage) in enumerate(zip(*columns, strict=True))
+        ]
+        write_samples(Path(self.args.output_dir) / "samples.jsonl", samples)
+        for sample in sorted(samples, key=lambda s: -sum(s.rewards.values()))[: self.print_samples]:
+            print(frame(sample), flush=True)

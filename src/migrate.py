@@ -1,0 +1,81 @@
+"""Migrate one file with a trained model and show the change as a diff: what to try first with an adapter.
+
+    python src/migrate.py --model Qwen/Qwen2.5-Coder-7B-Instruct --adapter runs/grpo \\
+        --dependency NumPy --version 2.0.0 --update "np.trapz was renamed to np.trapezoid." old.py
+    python src/migrate.py --model runs/merged --update notes.txt old.py --write
+
+--update takes the text itself or a file that holds it. The exit status is 1 when the answer holds no code that parses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from pathlib import Path
+
+
+def migrate(model_name: str, adapter: Path | None, messages: list[dict[str, str]], args: argparse.Namespace) -> str:
+    """The completion of the model (with its adapter merged) for these messages."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from adapters import load_merged
+    from prompts import render
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer = AutoTokenizer.from_pretrained(model_name)
+    model = load_merged(model_name, adapter).to(device).eval()
+    inputs = tokenizer(render(tokenizer, messages), return_tensors="pt").to(device)
+    sampling = {"do_sample": True, "temperature": args.temperature} if args.temperature else {"do_sample": False}
+    torch.manual_seed(args.seed)
+    out = model.generate(**inputs, max_new_tokens=args.max_new_tokens, pad_token_id=tokenizer.eos_token_id, **sampling)
+    return tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("old", type=Path, metavar="OLD.py", help="the code to migrate")
+    parser.add_argument("--model", required=True, help="folder or hub name of the model")
+    parser.add_argument("--adapter", type=Path, help="folder of a peft adapter for it")
+    parser.add_argument("--update", required=True, help="the update note, or a file that holds it")
+    parser.add_argument("--dependency", default="the library", help="the library's name (default: %(default)s)")
+    parser.add_argument("--version", default="its latest release", help="the version to migrate to")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
+    parser.add_argument("--max-new-tokens", type=int, default=1024)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--show-thinking", action="store_true", help="print the whole completion first")
+    parser.add_argument("--write", action="store_true", help="write the new code into OLD.py")
+    args = parser.parse_args()
+    for path in filter(None, (args.old, args.adapter)):
+        if not path.exists():
+            parser.error(f"{path}: not found")
+
+    from prompts import migration_messages
+    from records import Record
+    from rewards import extract, parses
+
+    old = args.old.read_text("utf-8")
+    note = Path(args.update)
+    update = note.read_text("utf-8") if len(args.update) < 256 and note.is_file() else args.update
+    record = Record(args.dependency, args.version, "", update, old, "")
+    completion = migrate(args.model, args.adapter, migration_messages(record), args)
+    if args.show_thinking:
+        print(f"{completion}\n")
+    code = extract(completion)
+    if code is None or not parses(code):
+        print(f"migrate: {'the answer holds no code block' if code is None else 'the new code does not parse'}")
+        return 1
+    new = code.rstrip("\n") + "\n"
+    diff = difflib.unified_diff(old.splitlines(True), new.splitlines(True), str(args.old), f"{args.old} (migrated)")
+    print("".join(diff) or "no change")
+    if args.write:
+        part = args.old.with_name(args.old.name + ".part")
+        part.write_text(new, "utf-8")
+        part.replace(args.old)
+        print(f"wrote {args.old}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

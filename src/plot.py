@@ -1,0 +1,101 @@
+"""Draw a run's curves: total reward, its parts, completion length, zero-variance groups.
+
+    python src/plot.py runs/quickstart/grpo --out reward.png
+    python src/plot.py runs/a runs/b --out compare.png --ema 0.9
+
+Thin lines are the logged values, thick ones their exponential moving average (paper Fig. 2: weight 0.9).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from run_context import read_jsonl
+
+# title, y label, {key in metrics.jsonl: legend}
+PANELS = [
+    ("Reward (format + correctness)", "mean over the step's completions", {"reward": "total"}),
+    (
+        "Parts of the reward",
+        "mean over the step's completions",
+        {
+            "rewards/format_reward/mean": "format, ±1",
+            "rewards/es_star/mean": "ES*",
+            "rewards/em_star/mean": "EM*",
+            "rewards/es/mean": "ES",
+            "rewards/em/mean": "EM",
+        },
+    ),
+    ("Completion length", "tokens", {"completions/mean_length": "mean"}),
+    (
+        "Groups and completions that teach little",
+        "share",
+        {"frac_reward_zero_std": "groups of equal rewards", "completions/clipped_ratio": "completions cut short"},
+    ),
+]
+
+
+def ema(values: list[float], weight: float) -> list[float]:
+    """Exponential moving average with bias correction: the first value is itself."""
+    out, total, norm = [], 0.0, 0.0
+    for value in values:
+        total = weight * total + (1 - weight) * value
+        norm = weight * norm + (1 - weight)
+        out.append(total / norm)
+    return out
+
+
+def draw(runs: list[Path], weight: float, out: Path) -> None:
+    """Write the picture: one column of panels per measure, one colour per run and key."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    logs: dict[Path, list[dict[str, Any]]] = {run: read_jsonl(run / "metrics.jsonl") for run in runs}
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), constrained_layout=True)
+    for axis, (title, label, keys) in zip(axes.flat, PANELS, strict=True):
+        for run, rows in logs.items():
+            for key, legend in keys.items():
+                points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+                if not points:
+                    continue
+                steps, values = [p[0] for p in points], [p[1] for p in points]
+                name = legend if len(runs) == 1 else f"{run.name}: {legend}"
+                [line] = axis.plot(steps, ema(values, weight), linewidth=2.2, label=name)
+                axis.plot(steps, values, linewidth=0.8, alpha=0.45, color=line.get_color())
+        axis.set_title(title, fontsize=11)
+        axis.set_xlabel("optimizer step")
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.25)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=8)
+    axes.flat[3].set_ylim(-0.03, 1.03)
+    figure.suptitle(f"{', '.join(str(run) for run in runs)}   (EMA {weight})", fontsize=10)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    figure.savefig(part, format=out.suffix.removeprefix(".") or "png", dpi=130)
+    part.replace(out)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, each with metrics.jsonl")
+    parser.add_argument("--out", type=Path, default=Path("reward.png"), help="default: %(default)s")
+    parser.add_argument("--ema", type=float, default=0.9, help="weight of the moving average (default: %(default)s)")
+    args = parser.parse_args()
+    for run in args.runs:
+        if not (run / "metrics.jsonl").is_file():
+            parser.error(f"{run}: no metrics.jsonl there")
+    if not 0 <= args.ema < 1:
+        parser.error(f"--ema {args.ema}: must be in [0, 1)")
+    draw(args.runs, args.ema, args.out)
+    print(f"wrote {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

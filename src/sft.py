@@ -1,0 +1,91 @@
+"""Supervised fine-tuning on the same records with the same adapter, with trl's SFTTrainer.
+
+The paper's baseline (Table 1), and the format warm-up that a small model needs before GRPO. The loss is on the
+completion alone: `prompts.reference_completion`, then the end-of-turn token.
+
+    python src/sft.py --config configs/quickstart/sft.yaml
+    accelerate launch --config_file configs/accelerate/ddp.yaml src/sft.py --config configs/sft.yaml
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import arguments
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def tokenised(rows: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, list[int]]]:
+    """Rows {input_ids, completion_mask}: the prompt's own tokens, then the completion's, then the end of turn.
+
+    The two are tokenised apart, as they are when the model generates: joined as text, `>` and a newline can merge
+    into one token that generation never sees.
+    """
+    from prompts import reference_completion
+
+    out = []
+    for row in rows:
+        prompt = tokenizer(row["prompt"])["input_ids"]
+        answer = tokenizer(reference_completion(row["target"]), add_special_tokens=False)["input_ids"]
+        answer.append(tokenizer.eos_token_id)
+        out.append({"input_ids": prompt + answer, "completion_mask": [0] * len(prompt) + [1] * len(answer)})
+    return out
+
+
+def parse_arguments(argv: list[str] | None = None) -> tuple:
+    """(data, SFT, model) arguments, checked."""
+    from trl import ModelConfig, SFTConfig
+
+    script, args, model = arguments.parse((arguments.DataArguments, SFTConfig, ModelConfig), argv)
+    if not model.model_name_or_path:
+        arguments.fail("no model: set model_name_or_path")
+    return script, args, model
+
+
+def main() -> None:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        arguments.print_help(__doc__, arguments.DataArguments)
+        return
+    script, args, model = parse_arguments()
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    import training
+    from records import RecordError
+
+    started = time.time()
+    try:
+        records = training.read_records(script)
+        checkpoint = training.begin(args, script, model, data=script)
+        tokenizer = training.load_tokenizer(model)
+        rows = training.prompt_rows(records, tokenizer, script)
+    except (RecordError, ValueError, OSError) as error:
+        arguments.fail(error)
+    training.say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{tokenizer.decode(_answer(rows[0], tokenizer))}\n")
+
+    args.completion_only_loss = True
+    args.model_init_kwargs = training.model_kwargs(model)
+    trainer = SFTTrainer(
+        model=model.model_name_or_path,
+        args=args,
+        train_dataset=Dataset.from_list(tokenised(rows, tokenizer)),
+        processing_class=tokenizer,
+        peft_config=training.peft_config(model),
+    )
+    training.add_callbacks(trainer)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    training.finish(trainer, tokenizer, started)
+
+
+def _answer(row: dict[str, str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that the loss is on."""
+    [example] = tokenised([row], tokenizer)
+    return [t for t, on in zip(example["input_ids"], example["completion_mask"], strict=True) if on]
+
+
+if __name__ == "__main__":
+    main()

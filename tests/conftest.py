@@ -1,0 +1,90 @@
+"""A tiny chat model that the end-to-end tests train: random weights, warmed by src/sft.py until it writes the tags."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Two records that differ in one name: small enough to learn by heart in seconds, so GRPO's groups hold right answers,
+# wrong answers and malformed ones.
+TINY_ROWS = [
+    {
+        "dependency": "NumPy",
+        "new_version": "==2.0.0",
+        "description": "Integrate samples.",
+        "update_info": "trapz was renamed to trapezoid.",
+        "old_code": f"import numpy as np\n{name} = np.trapz({name})",
+        "new_code": f"import numpy as np\n{name} = np.trapezoid({name})",
+    }
+    for name in ("area", "total", "power", "dose")
+]
+CPU = ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--logging_steps", "1"]
+
+
+def run_script(script: str, *args: object, env: dict[str, str] | None = None, check: bool = True, timeout: int = 600):
+    """`python src/SCRIPT ARGS`, as a user would; the output is part of the failure message."""
+    command = [sys.executable, str(ROOT / "src" / script), *map(str, args)]
+    return run_command(command, env=env, check=check, timeout=timeout)
+
+
+def run_command(command: list[str], *, env: dict[str, str] | None = None, check: bool = True, timeout: int = 600):
+    """A command in the repository's root, without the hub and without a network."""
+    full = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **(env or {})}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=full, check=False, timeout=timeout)
+    if check and done.returncode:
+        raise AssertionError(f"{command}\nexit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}")
+    return done
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "tiny.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in TINY_ROWS))
+    return path
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory) -> Path:
+    """A random Qwen2 of 0.9 million parameters with a ChatML tokenizer, as a Hugging Face folder."""
+    import torch
+    from families import make_tokenizer
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "random"
+    tokenizer = make_tokenizer("chatml")
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def warm_model(random_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
+    """The random model after a short SFT on the four tiny records (all weights, src/sft.py)."""
+    out = tmp_path_factory.mktemp("models") / "warm"
+    run_script(
+        *("sft.py", "--model_name_or_path", random_model, "--data", tiny_data, "--output_dir", out),
+        *("--max_steps", 70, "--per_device_train_batch_size", 4, "--learning_rate", "3e-3", "--save_strategy", "no"),
+        *("--lr_scheduler_type", "cosine", "--gradient_checkpointing", "false", *CPU),
+    )
+    return out

@@ -1,0 +1,207 @@
+"""SFT and GRPO end to end on a tiny model, through the real command lines and the real trl, peft and accelerate."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CPU, ROOT, run_command, run_script
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.slow
+
+DORA = ["--use_peft", "true", "--use_dora", "true", "--lora_r", "8", "--lora_alpha", "8", "--lora_dropout", "0.0"]
+
+
+def grpo_args(model: Path, data: Path, out: Path, *extra: object) -> list[object]:
+    return [
+        *("--model_name_or_path", model, "--data", data, "--output_dir", out, *DORA, *CPU),
+        *("--max_steps", 4, "--num_generations", 4, "--per_device_train_batch_size", 8, "--prompts_per_step", 2),
+        *("--max_completion_length", 80, "--learning_rate", "1e-2", "--lr_scheduler_type", "constant"),
+        *("--beta", "0.0", "--gradient_checkpointing", "false", "--save_steps", 2, "--print_samples", 1, *extra),
+    ]
+
+
+def adapter(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(warm_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
+    """An uninterrupted GRPO run of four steps."""
+    out = tmp_path_factory.mktemp("runs") / "grpo"
+    done = run_script("grpo.py", *grpo_args(warm_model, tiny_data, out))
+    (out / "stdout.txt").write_text(done.stdout)
+    return out
+
+
+def test_the_warm_model_writes_the_tags_and_its_groups_differ(trained):
+    metrics = lines(trained / "metrics.jsonl")
+    assert [row["step"] for row in metrics] == [1, 2, 3, 4]
+    assert max(row["rewards/format_reward/mean"] for row in metrics) > -1.0
+    assert any(row["frac_reward_zero_std"] < 1 and row["reward_std"] > 0 for row in metrics)
+    assert all(-3 <= row["reward"] <= 3 for row in metrics)
+
+
+def test_the_adapter_is_one_dora_adapter_and_moved(trained, warm_model):
+    weights = adapter(trained)
+    kinds = {key.rsplit("lora_", 1)[1].split(".")[0] for key in weights}
+    assert kinds == {"A", "B", "magnitude_vector"}
+    assert {key.split(".")[-3] for key in weights if "lora_A" in key} == {"q_proj", "v_proj"}
+    assert not any("base_layer.base_layer" in key or key.count("base_model") > 1 for key in weights)  # wrapped once
+    assert all(value.abs().max() > 0 for key, value in weights.items() if "lora_B" in key)  # B starts at zero
+    base = load_file(warm_model / "model.safetensors")
+    for key, value in weights.items():
+        if "magnitude" in key:  # starts as the row norm of the base weight
+            name = key.removeprefix("base_model.model.").replace(".lora_magnitude_vector", ".weight")
+            assert not torch.equal(value, base[name].norm(dim=1))
+
+
+def test_the_run_directory_describes_itself(trained, tiny_data):
+    import hashlib
+
+    [start] = json.loads((trained / "run.json").read_text())["starts"]
+    assert start["data"][str(tiny_data)]["sha256"] == hashlib.sha256(tiny_data.read_bytes()).hexdigest()
+    assert start["command"].split()[1].endswith("grpo.py")
+    assert start["seed"] == 42
+    assert start["config"]["reward"] == "format,es_star"
+    assert start["config"]["gradient_accumulation_steps"] == 1
+    assert start["versions"]["trl"] == "1.16.0"
+    assert start["hardware"]["cores"] == os.cpu_count()
+    assert start["resumed_from"] is None
+
+
+def test_samples_are_logged_with_every_share_of_their_reward(trained):
+    samples = lines(trained / "samples.jsonl")
+    assert len(samples) == 4 * 8
+    for sample in samples:
+        assert set(sample["rewards"]) == {"format_reward", "es_star"}
+        assert sample["reason"]
+        assert sample["target"].startswith("import numpy")
+    assert "advantage" in (trained / "stdout.txt").read_text()
+
+
+def test_the_saved_tokenizer_keeps_its_own_template(trained, warm_model):
+    from transformers import AutoTokenizer
+
+    own = AutoTokenizer.from_pretrained(warm_model).chat_template
+    assert AutoTokenizer.from_pretrained(trained).chat_template == own
+    assert AutoTokenizer.from_pretrained(trained / "checkpoint-4").chat_template == own
+
+
+def test_resume_after_sigkill_equals_an_uninterrupted_run(trained, warm_model, tiny_data, tmp_path):
+    out = tmp_path / "killed"
+    args = [str(a) for a in grpo_args(warm_model, tiny_data, out)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(ROOT / "src" / "grpo.py"), *args]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 300
+    while not (out / "checkpoint-2" / "trainer_state.json").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.time() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    again = run_script("grpo.py", *args, check=False)
+    assert again.returncode == 2
+    assert "add --resume_from_checkpoint auto" in again.stderr
+    other = run_script("grpo.py", *args, "--resume_from_checkpoint", "auto", "--reward", "format,em", check=False)
+    assert other.returncode == 2
+    assert "was started with reward = format,es_star" in other.stderr
+
+    done = run_script("grpo.py", *args, "--resume_from_checkpoint", "auto")
+    assert "(step 2)" in done.stdout
+    assert [row["step"] for row in lines(out / "metrics.jsonl")] == [1, 2, 3, 4]
+    assert len(lines(out / "samples.jsonl")) == 4 * 8
+    expected, resumed = adapter(trained), adapter(out)
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+    starts = json.loads((out / "run.json").read_text())["starts"]
+    assert [start["resumed_from"] is None for start in starts] == [True, False]
+
+
+def test_two_processes_with_torchrun(warm_model, tiny_data, tmp_path):
+    out = tmp_path / "ddp"
+    args = grpo_args(warm_model, tiny_data, out, "--max_steps", 2, "--per_device_train_batch_size", 4)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
+    done = run_command([*command, str(ROOT / "src" / "grpo.py"), *map(str, args)], env={"OMP_NUM_THREADS": "1"})
+    assert "batch: 2 process(es) x 4 per device x 1 accumulation = 8 completions a step" in done.stdout
+    assert done.stdout.count("batch: ") == 1
+    assert [row["step"] for row in lines(out / "metrics.jsonl")] == [1, 2]
+    assert len(lines(out / "samples.jsonl")) == 2 * 8  # the completions of both processes
+    assert all(value.abs().max() > 0 for key, value in adapter(out).items() if "lora_B" in key)
+
+
+@pytest.mark.deepspeed
+def test_two_processes_with_zero2(warm_model, tiny_data, tmp_path):
+    pytest.importorskip("deepspeed", reason="requirements-gpu.txt is not installed")
+    out = tmp_path / "zero2"
+    args = grpo_args(warm_model, tiny_data, out, "--max_steps", 2, "--per_device_train_batch_size", 4)
+    config = ROOT / "configs" / "accelerate" / "zero2.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), "--num_processes", "2"]
+    command += ["--mixed_precision", "no", "--main_process_port", "29612"]
+    env = {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    run_command([*command, str(ROOT / "src" / "grpo.py"), *map(str, args)], env=env, timeout=900)
+    weights = adapter(out)
+    assert all(value.abs().max() > 0 for key, value in weights.items() if "lora_B" in key)
+    assert all(value.dtype == torch.float32 for value in weights.values())
+
+
+def test_merged_folders_load_and_speak_like_base_plus_adapter(trained, warm_model, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    out = tmp_path / "merged"
+    run_script("merge_adapter.py", "--adapter", trained, "--out", out, "--dtype", "float32")
+    merged = AutoModelForCausalLM.from_pretrained(out).eval()
+    base = AutoModelForCausalLM.from_pretrained(warm_model).eval()
+    ids = torch.arange(5, 45).unsqueeze(0)
+    with torch.no_grad():
+        plain = base(ids).logits
+        expected = PeftModel.from_pretrained(base, str(trained))(ids).logits
+        assert torch.allclose(merged(ids).logits, expected, atol=1e-4)
+    assert not torch.allclose(plain, expected, atol=1e-2)
+    again = run_script("merge_adapter.py", "--adapter", trained, "--out", out, check=False)
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+
+
+def test_migrate_shows_a_diff_or_says_why_not(warm_model, tmp_path):
+    old = tmp_path / "old.py"
+    old.write_text("import numpy as np\narea = np.trapz(area)\n")
+    done = run_script(
+        *("migrate.py", "--model", warm_model, "--dependency", "NumPy", "--version", "2.0.0", "--max-new-tokens", 80),
+        *("--update", "trapz was renamed to trapezoid.", "--show-thinking", old),
+        check=False,
+    )
+    assert (done.returncode == 0 and "+++" in done.stdout) or (done.returncode == 1 and "migrate: " in done.stdout)
+    assert old.read_text().startswith("import numpy as np\narea = np.trapz(area)")
+
+
+def test_heldout_scores_a_model_beside_the_copy_baseline(warm_model, tiny_data, tmp_path):
+    args = ["--model", warm_model, "--data", tiny_data, "--out", tmp_path / "h", "--samples", 2, "--dtype", "float32"]
+    run_script("heldout.py", *args)
+    result = json.loads((tmp_path / "h" / "result.json").read_text())
+    assert len(result["records"]) == 4
+    assert len(lines(tmp_path / "h" / "samples.jsonl")) == 8
+    copy = result["copy_baseline"]
+    assert copy["format_rate"] == {"mean": 1.0, "standard_error": 0.0}
+    assert (copy["em"]["mean"], copy["is_old_code"]["mean"]) == (0.0, 1.0)
+    # "area = np.trapz(area)" to trapezoid: 4 edits over 18 + 1 + 25 = 44 characters; the names have 4, 5, 5, 4 letters,
+    # each twice: 44, 46, 46, 44. ES* = 3.5 * (1 - 4/n) - 1.5, averaged.
+    expected = sum(3.5 * (1 - 4 / n) - 1.5 for n in (44, 46, 46, 44)) / 4
+    assert copy["es_star"]["mean"] == pytest.approx(expected)
+    assert "done before" in run_script("heldout.py", *args).stdout
+    assert run_script("heldout.py", *args, "--seed", 1, check=False).returncode == 2
