@@ -1,0 +1,87 @@
+"""Tokens per second of DoRA rollouts: stock, cached, merged copies, against a model merged for good, in one run.
+
+The four take turns on the same prompts, so a machine whose speed drifts still gives fair ratios. What is timed is what
+src/grpo_trainer.py does around one generation, entering and leaving the context included.
+
+    PYTHONPATH=src python benchmarks/bench_generation.py --model models/SmolLM2-135M-Instruct
+    PYTHONPATH=src python benchmarks/bench_generation.py --targets all-linear --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM
+
+from adapters import adapter_config, rollout_policy
+
+
+def generate(model: torch.nn.Module, ids: torch.Tensor, new_tokens: int) -> None:
+    with torch.no_grad():
+        model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=new_tokens,
+            min_new_tokens=new_tokens,
+            pad_token_id=0,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="models/SmolLM2-135M-Instruct")
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
+    parser.add_argument("--targets", default=None, help="all-linear, or nothing for q_proj and v_proj")
+    parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--completions", type=int, default=8)
+    parser.add_argument("--prompt-tokens", type=int, default=200)
+    parser.add_argument("--new-tokens", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+
+    def load() -> torch.nn.Module:
+        return AutoModelForCausalLM.from_pretrained(args.model, dtype=getattr(torch, args.dtype))
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    policy = get_peft_model(load(), adapter_config(args.rank, args.rank, 0.01, args.targets)).to(device).train()
+    for name, parameter in policy.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.01)
+    merged = load().to(device).eval()
+    ids = torch.randint(100, 4000, (args.completions, args.prompt_tokens), device=device)
+
+    seconds: dict[str, list[float]] = {"stock": [], "cache": [], "merge": [], "merged model": []}
+    for _ in range(args.rounds):
+        for name, times in seconds.items():
+            start = time.perf_counter()
+            if name == "merged model":
+                generate(merged, ids, args.new_tokens)
+            else:
+                with rollout_policy(policy, name):
+                    generate(policy, ids, args.new_tokens)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    tokens = args.completions * args.new_tokens
+    print(f"{args.model} {args.dtype} on {device}, r={args.rank}, targets {args.targets or 'q_proj, v_proj'}")
+    print(
+        f"{args.completions} completions x {args.new_tokens} tokens after {args.prompt_tokens}; {args.rounds} rounds\n"
+    )
+    base, limit = statistics.median(seconds["stock"]), statistics.median(seconds["merged model"])
+    for name, times in seconds.items():
+        middle = statistics.median(times)
+        print(
+            f"{name:<13}{tokens / middle:>8.1f} tokens/s   {base / middle:>5.2f}x stock   "
+            f"{limit / middle:>5.2f}x merged model   ({min(times):.2f}-{max(times):.2f} s)"
+        )
+
+
+if __name__ == "__main__":
+    main()
