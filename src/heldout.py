@@ -89,14 +89,14 @@ def main() -> int:
     parser.add_argument("--adapter", help="folder of a peft adapter, merged before sampling")
     parser.add_argument("--data", required=True, help="file of held-out records")
     parser.add_argument("--out", type=Path, required=True, help="folder for samples.jsonl and result.json")
-    parser.add_argument("--limit", type=int, default=32, help="records (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=24, help="records (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=4, help="samples per record (default: %(default)s)")
     parser.add_argument(
         "--max-target-tokens", type=int, default=60, help="longest target tested (default: %(default)s)"
     )
     parser.add_argument("--max-new-tokens", type=int, default=96, help="default: %(default)s")
     parser.add_argument("--temperature", type=float, default=1.0, help="as in the rollouts (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=96, help="completions at once (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32, help="completions at once (default: %(default)s)")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()

@@ -1,0 +1,147 @@
+"""Every YAML parses with the real parser, and every mistake ends in one line before a model loads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import grpo
+import sft
+
+ROOT = Path(__file__).parent.parent
+GRPO_CONFIGS = [ROOT / "configs" / "grpo.yaml", ROOT / "configs" / "quickstart" / "grpo.yaml"]
+SFT_CONFIGS = [ROOT / "configs" / "sft.yaml", ROOT / "configs" / "quickstart" / "sft.yaml"]
+TRAINING_CONFIGS = GRPO_CONFIGS + SFT_CONFIGS
+QUICK = str(GRPO_CONFIGS[1])
+
+
+def grpo_arguments(config: Path, *flags: str):
+    return grpo.parse_arguments(["--config", str(config), "--use_cpu", "true", *flags])
+
+
+def failure(capsys, *flags: str, parse=grpo.parse_arguments) -> str:
+    """The one line that a bad command line ends with."""
+    with pytest.raises(SystemExit) as stopped:
+        parse(list(flags))
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
+def test_there_is_no_other_training_config():
+    found = {path for path in (ROOT / "configs").rglob("*.yaml") if "accelerate" not in path.parts}
+    assert found == set(TRAINING_CONFIGS)
+
+
+@pytest.mark.parametrize("config", GRPO_CONFIGS, ids=str)
+def test_grpo_configs_parse(config):
+    script, args, model = grpo_arguments(config)
+    assert (script.reward, args.loss_type, args.scale_rewards) == ("format,es_star", "grpo", "group")
+    assert (model.use_dora, model.lora_r, model.lora_alpha, args.num_generations) == (True, 64, 64, 8)
+
+
+@pytest.mark.parametrize("config", SFT_CONFIGS, ids=str)
+def test_sft_configs_parse(config):
+    _, args, model = sft.parse_arguments(["--config", str(config), "--use_cpu", "true"])
+    assert model.use_dora
+    assert args.learning_rate in (5e-5, 3e-4)
+
+
+def test_the_paper_s_numbers():
+    script, args, model = grpo_arguments(GRPO_CONFIGS[0])
+    assert (args.learning_rate, args.warmup_steps, args.max_steps) == (5e-5, 150, 5000)
+    assert (args.lr_scheduler_type, args.beta, args.epsilon) == ("cosine", 0.001, 0.2)
+    assert (script.max_prompt_length, args.max_completion_length) == (2048, 1024)
+    assert (model.lora_dropout, model.lora_target_modules) == (0.01, ["q_proj", "v_proj"])
+    assert (args.seed, args.save_steps, args.bf16) == (42, 100, True)
+    assert args.report_to == ["tensorboard"]
+
+
+@pytest.mark.parametrize("config", TRAINING_CONFIGS, ids=str)
+def test_headers_and_sources(config):
+    text = config.read_text()
+    header = text.split("model_name_or_path:")[0]
+    for word in ("Runs on:", "Launch:", "Override:"):
+        assert word in header
+    if config.parent.name == "configs":
+        numbers = [line for line in text.splitlines() if re.match(r"^\w+: *[0-9.]", line)]
+        bare = [line for line in numbers if "#" not in line and not line.startswith("logging_steps: ")]
+        assert set(bare) <= {"print_samples: 1"}
+
+
+@pytest.mark.parametrize(
+    ("processes", "prompts", "accumulation"),
+    # completions a step = prompts x 8 generations; per_device_train_batch_size is 4.
+    [(1, 1, 2), (2, 1, 1), (1, 8, 16), (2, 8, 8), (8, 8, 2), (4, 2, 1)],
+)
+def test_prompts_per_step_sets_the_accumulation(monkeypatch, processes, prompts, accumulation):
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    assert grpo.plan_batch(processes, 4, 8, prompts).accumulation == accumulation
+    assert grpo.plan_batch(processes, 4, 8, prompts).prompts == prompts
+
+
+def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
+    message = failure(capsys, "--config", QUICK, "--per_device_train_batch_size", "3")
+    assert "= 16 completions a step is no multiple of 1 process(es) x per_device_train_batch_size 3" in message
+    message = failure(capsys, "--config", QUICK, "--gradient_accumulation_steps", "5")
+    assert "gradient_accumulation_steps 5 contradicts prompts_per_step 2" in message
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert "is no multiple of 3 process(es)" in failure(capsys, "--config", QUICK)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--learning_rat", "1e-4"], "unknown key 'learning_rat': did you mean 'learning_rate'?"),  # abbreviated
+        (["--lerning_rate=1e-4"], "did you mean 'learning_rate'?"),
+        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
+        (["--reward", "format,es-star"], "unknown reward 'es-star': choose from format, em"),
+        (["--reward_weights", "1.0"], "2 rewards (format,es_star) but 1 reward_weights"),
+        (["--dora_generation", "live"], "choose from merge, cache, stock"),
+        (["stray"], "unexpected argument 'stray'"),
+        (["--use_vllm", "true"], "vllm is not installed: pip install -r requirements-gpu.txt"),
+        (["--report_to", "wandb"], "wandb is not installed: pip install -r requirements-gpu.txt"),
+        (["--num_generations", "1", "--prompts_per_step", "16"], "at least 2 generations"),
+    ],
+)
+def test_mistakes_on_the_command_line(capsys, flags, message):
+    from importlib.util import find_spec
+
+    package = message.split()[0]
+    if package in ("vllm", "wandb") and find_spec(package):
+        pytest.skip(f"{package} is installed here")
+    assert message in failure(capsys, "--config", QUICK, *flags)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("learning_rat: 1e-4", "c.yaml: unknown key 'learning_rat': did you mean 'learning_rate'?"),
+        ("max_steps: 2.5", "invalid int value: '2.5'"),
+        ("[1, 2]", "c.yaml: expected a mapping"),
+        ("a: [", "c.yaml: not YAML"),
+    ],
+)
+def test_mistakes_in_a_yaml(capsys, tmp_path, content, message):
+    (tmp_path / "c.yaml").write_text(content)
+    assert message in failure(capsys, "--config", str(tmp_path / "c.yaml"), "--data", "x")
+    assert message in failure(capsys, f"--config={tmp_path / 'c.yaml'}", "--data", "x", parse=sft.parse_arguments)
+
+
+def test_missing_model_and_config(capsys):
+    assert "no model: set model_name_or_path" in failure(capsys, "--data", "x", "--use_cpu", "true", "--bf16", "false")
+    assert "absent.yaml: no such file" in failure(capsys, "--config", "absent.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=lambda p: p.name)
+def test_accelerate_configs_load(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    assert str(config.distributed_type).endswith({"ddp.yaml": "MULTI_GPU", "zero2.yaml": "DEEPSPEED"}[path.name])
+    if path.name == "zero2.yaml":
+        assert yaml.safe_load(path.read_text())["deepspeed_config"]["zero_stage"] == 2

@@ -1,0 +1,103 @@
+"""Every launcher's dry run prints a command that the real parser takes; every --help answers."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import grpo
+import sft
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.sh") if path.name != "common.sh")
+PROGRAMS = sorted(path for path in (ROOT / "src").glob("*.py") if '\nif __name__ == "__main__":' in path.read_text())
+
+
+def dry_run(script: str, *flags: str, **environment: str) -> list[list[str]]:
+    """The commands that a launcher would run."""
+    env = {**os.environ, "DRY_RUN": "1", "VIRTUAL_ENV": sys.prefix, "GPUS": "0", **environment}
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    command = ["bash", str(ROOT / "scripts" / script), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True, timeout=60)
+    lines = [line for line in done.stdout.splitlines() if line and not line.startswith("\033")]
+    return [shlex.split(line) for line in lines]
+
+
+def parsed(command: list[str], monkeypatch):
+    """The arguments of a printed grpo or sft command, through the real parser."""
+    [at] = [i for i, word in enumerate(command) if word in ("src/grpo.py", "src/sft.py")]
+    monkeypatch.chdir(ROOT)
+    parse = grpo.parse_arguments if command[at] == "src/grpo.py" else sft.parse_arguments
+    return parse([*command[at + 1 :], "--use_cpu", "true"])
+
+
+@pytest.mark.parametrize("gpus", ["0", "1", "8"])
+@pytest.mark.parametrize("script", ["grpo.sh", "sft.sh"])
+def test_training_launchers(script, gpus, monkeypatch):
+    [command] = dry_run(script, "--output_dir", "runs/with space", GPUS=gpus)
+    _, args, model = parsed(command, monkeypatch)
+    assert args.output_dir == "runs/with space"
+    assert model.model_name_or_path == "Qwen/Qwen2.5-Coder-7B-Instruct"
+    assert ("accelerate.commands.launch" in command) == (gpus != "0")
+    if gpus == "8":
+        assert command[command.index("--config_file") + 1] == "configs/accelerate/ddp.yaml"
+        assert command[command.index("--num_processes") + 1] == "8"
+
+
+def test_another_config_and_zero2(monkeypatch):
+    [command] = dry_run("grpo.sh", "--config", "configs/quickstart/grpo.yaml", GPUS="2", ACCELERATE="zero2")
+    assert command.count("--config") == 1
+    assert "configs/accelerate/zero2.yaml" in command
+    script, _, _ = parsed(command, monkeypatch)
+    assert script.data == "data/train.jsonl"
+
+
+def test_the_accelerate_launcher_takes_the_flags():
+    from accelerate.commands.launch import launch_command_parser
+
+    for gpus in ("1", "8"):
+        [command] = dry_run("grpo.sh", GPUS=gpus)
+        flags = command[command.index("accelerate.commands.launch") + 1 :]
+        taken = launch_command_parser().parse_args(flags)
+        assert taken.num_processes == int(gpus)
+        assert taken.training_script == "src/grpo.py"
+
+
+def test_the_quickstart_is_seven_commands_that_exist(monkeypatch):
+    commands = dry_run("quickstart.sh", "--max_steps", "64")
+    names = [Path(command[1]).name for command in commands]
+    if not (ROOT / "runs" / "quickstart").exists():  # a finished stage is left out
+        assert names == [
+            *("fetch_smollm2.py", "sft.py", "merge_adapter.py", "heldout.py", "heldout.py", "grpo.py"),
+            *("heldout.py", "plot.py", "report.py"),
+        ]
+    for command in commands:
+        assert (ROOT / command[1]).is_file()
+        if command[1] in ("src/grpo.py", "src/sft.py"):
+            _, args, _ = parsed(command, monkeypatch)
+            assert args.max_steps == (64 if command[1] == "src/grpo.py" else 8)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
+def test_scripts_explain_themselves(script):
+    done = subprocess.run(["bash", str(script), "--help"], capture_output=True, text=True, check=True, timeout=20)
+    assert f"bash scripts/{script.name}" in done.stdout
+    assert "source" not in done.stdout
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.name)
+def test_help_answers_without_a_heavy_import(program):
+    done = subprocess.run([sys.executable, str(program), "--help"], capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) > 5
+    code = (
+        "import runpy, sys\nsys.argv = ['x', '--help']\n"
+        f"try: runpy.run_path({str(program)!r}, run_name='__main__')\nexcept SystemExit: pass\n"
+        "print('HEAVY', {'torch', 'transformers', 'trl', 'vllm'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
+    assert done.stdout.splitlines()[-1] == "HEAVY set()"

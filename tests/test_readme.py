@@ -1,0 +1,76 @@
+"""The README is true: its paths exist, its commands exist and take the flags it shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+DOCUMENTS = ["README.md", "data/README.md", "results/README.md", "results/benchmarks.md", "results/records.md"]
+
+
+def commands() -> list[list[str]]:
+    """Every command of the README's bash blocks, comments off, continued lines joined."""
+    found = []
+    for block in re.findall(r"```bash\n(.*?)```", README, flags=re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):  # DRY_RUN=1 …
+                words = words[1:]
+            if words:
+                found.append(words)
+    return found
+
+
+def test_paths_exist():
+    paths = set(re.findall(r"\b(?:src|scripts|configs|tests|benchmarks|assets|data|results)/[\w./-]*\w", README))
+    missing = [path for path in sorted(paths) if not (ROOT / path).exists()]
+    assert not missing
+    tree = README.split("## Files")[1].split("```")[1]
+    for name in re.findall(r"\b\w+\.(?:py|sh|yaml|jsonl|txt)\b", tree):
+        assert list(ROOT.glob(f"**/{name}")), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    path = ROOT / document
+    for link in re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8")):
+        if not link.startswith("http"):
+            assert (path.parent / link).exists(), link
+
+
+def test_every_source_file_is_in_the_tree():
+    tree = README.split("## Files")[1].split("```")[1]
+    for path in (ROOT / "src").glob("*.py"):
+        assert path.name in tree, path.name
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_commands_exist_and_take_their_flags(command):
+    assert command[0] in ("bash", "python")
+    script = ROOT / command[1]
+    assert script.is_file()
+    flags = {word for word in command[2:] if word.startswith("--")}
+    if script.suffix == ".sh" and script.name == "test.sh":
+        assert flags <= {"--all"}
+        return
+    target = script if script.suffix == ".py" else ROOT / "src" / f"{script.stem}.py"
+    if target.name in ("grpo.py", "sft.py"):
+        import grpo
+        import sft
+
+        parse = {"grpo.py": grpo, "sft.py": sft}[target.name].parse_arguments
+        parse(["--config", f"configs/{target.stem}.yaml", "--use_cpu", "true", *command[2:]])
+    elif target.exists():
+        text = subprocess.run([sys.executable, target, "--help"], capture_output=True, text=True, check=True).stdout
+        assert all(flag in text for flag in flags)
+
+
+def test_no_placeholder_is_left():
+    assert "@@" not in README
