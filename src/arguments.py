@@ -22,7 +22,10 @@ class DataArguments:
 
     data: str | None = field(
         default=None,
-        metadata={"help": "records: JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION]", "required": True},
+        metadata={
+            "help": "records: JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]",
+            "required": True,
+        },
     )
     drop_bad_rows: bool = field(
         default=False, metadata={"help": "drop rows with errors and say how many and why, instead of stopping"}

@@ -1,19 +1,41 @@
-"""trl's GRPOTrainer with three additions: fast DoRA rollouts, a sample log, and a guard for vLLM's weight sync.
+"""trl's GRPOTrainer with four additions: fast DoRA rollouts, a sample log, a guard for vLLM's weight sync, and an order
+of prompts that survives a resume.
 
 The algorithm is trl's. This file overrides methods that trl keeps private, so it belongs to the pinned trl version.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from trl import GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from adapters import base_weights_kept, rollout_policy
 from rewards import score
 from samples import Sample, frame, write_samples
+
+
+class EpochSampler(RepeatSampler):
+    """trl's sampler with an order that follows from the seed and the epoch alone.
+
+    trl's own draws each epoch's order from one generator that starts afresh in a resumed run: there the second epoch
+    repeats the order of the first, and a resume within it skips prompts of another order than the one trained on.
+    """
+
+    def __init__(self, base: RepeatSampler, epoch: Callable[[], int]) -> None:
+        super().__init__(
+            base.data_source, base.mini_repeat_count, base.batch_size, base.repeat_count, base.shuffle, base.seed
+        )
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        if self.shuffle:
+            self.generator.manual_seed(self.seed + self.epoch())
+        return super().__iter__()
 
 
 class DoraGRPOTrainer(GRPOTrainer):
@@ -24,6 +46,10 @@ class DoraGRPOTrainer(GRPOTrainer):
         self.generation = generation
         self.print_samples = print_samples
         self._sampled_step = -1
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        # state.epoch counts fractions of an epoch, in a resumed run too; rounding mends 2.9999999.
+        return EpochSampler(super()._get_train_sampler(dataset), lambda: int(round(self.state.epoch or 0, 6)))
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         model = self.accelerator.unwrap_model(self.model)

@@ -263,6 +263,7 @@ def resolve(source: str | Path) -> Path:
         if not path.is_file():
             raise RecordError(f"{path}: no such file")
         return path
+    import httpx
     from huggingface_hub import HfApi, hf_hub_download
 
     owner, _, rest = str(source).removeprefix(HUB_PREFIX).partition("/")
@@ -278,7 +279,9 @@ def resolve(source: str | Path) -> Path:
                 raise RecordError(f"{source}: name one of its data files: {', '.join(data) or 'it has none'}")
             file = data[0]
         return Path(hf_hub_download(filename=file, **where))
-    except OSError as error:  # huggingface_hub's errors derive from OSError
+    except RecordError:
+        raise
+    except (OSError, ValueError, httpx.HTTPError) as error:  # offline, not found; a name that is none; no connection
         raise RecordError(f"{source}: cannot be downloaded: {str(error).splitlines()[0]}") from None
 
 

@@ -93,9 +93,11 @@ def execute(python: Path, code: str, check: str | None, seconds: int) -> dict[st
         except subprocess.TimeoutExpired:
             return {"outcome": "error", "text": f"still running after {seconds} s"}
     try:
-        return json.loads(done.stdout.splitlines()[-1])
+        said = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        return {"outcome": "error", "text": f"exit {done.returncode}: {done.stderr.strip()[-300:]}"}
+        said = {"outcome": "error", "text": f"exit {done.returncode}: {done.stderr.strip()[-300:]}"}
+    # An ImportError names the file it looked in: evidence should read the same on every machine.
+    return {**said, "text": said["text"].replace(str(python.parent.parent), "ENV")}
 
 
 def prove(record: Record, evidence: dict, envs: Path, seconds: int) -> dict[str, dict[str, str]]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -177,6 +180,48 @@ def test_validate_command_line(tmp_path):
     absent = validate(tmp_path / "absent")
     assert absent.returncode == 1
     assert absent.stderr.count("\n") == 1
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The two answers of a model hub that a download needs."""
+
+    content = (json.dumps(GOOD) + "\n").encode()
+
+    def do_HEAD(self) -> None:
+        found = self.path == "/datasets/some/rows/resolve/v1/rows.jsonl"
+        self.send_response(200 if found else 404)
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("ETag", '"abc"')
+        self.send_header("Content-Length", str(len(self.content) if found else 0))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(self.content)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_records_from_a_hub_and_a_hub_that_is_away(tmp_path):
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    env = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path)}
+    env.pop("HF_HUB_OFFLINE", None)
+
+    def run(source: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "src" / "validate.py"), source]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=120)
+
+    done = run("hf://datasets/some/rows@v1/rows.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert "1 rows, 1 good" in done.stdout
+    server.shutdown()
+    server.server_close()
+    for source in ("hf://datasets/some/other@v1/rows.jsonl", "hf://datasets/some/bad--name"):
+        gone = run(source)
+        assert gone.returncode == 1
+        assert gone.stderr.splitlines()[-1].startswith(f"validate: {source}: cannot be downloaded: ")
 
 
 def test_our_own_records_hold_together():

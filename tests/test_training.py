@@ -23,9 +23,9 @@ DORA = ["--use_peft", "true", "--use_dora", "true", "--lora_r", "8", "--lora_alp
 def grpo_args(model: Path, data: Path, out: Path, *extra: object) -> list[object]:
     return [
         *("--model_name_or_path", model, "--data", data, "--output_dir", out, *DORA, *CPU),
-        *("--max_steps", 4, "--num_generations", 4, "--per_device_train_batch_size", 8, "--prompts_per_step", 2),
+        *("--max_steps", 5, "--num_generations", 4, "--per_device_train_batch_size", 8, "--prompts_per_step", 2),
         *("--max_completion_length", 80, "--learning_rate", "1e-2", "--lr_scheduler_type", "constant"),
-        *("--beta", "0.0", "--gradient_checkpointing", "false", "--save_steps", 2, "--print_samples", 1, *extra),
+        *("--beta", "0.0", "--gradient_checkpointing", "false", "--save_steps", 3, "--print_samples", 1, *extra),
     ]
 
 
@@ -39,7 +39,7 @@ def lines(path: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def trained(warm_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
-    """An uninterrupted GRPO run of four steps."""
+    """An uninterrupted GRPO run of five steps."""
     out = tmp_path_factory.mktemp("runs") / "grpo"
     done = run_script("grpo.py", *grpo_args(warm_model, tiny_data, out))
     (out / "stdout.txt").write_text(done.stdout)
@@ -48,7 +48,7 @@ def trained(warm_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
 
 def test_the_warm_model_writes_the_tags_and_its_groups_differ(trained):
     metrics = lines(trained / "metrics.jsonl")
-    assert [row["step"] for row in metrics] == [1, 2, 3, 4]
+    assert [row["step"] for row in metrics] == [1, 2, 3, 4, 5]
     assert max(row["rewards/format_reward/mean"] for row in metrics) > -1.0
     assert any(row["frac_reward_zero_std"] < 1 and row["reward_std"] > 0 for row in metrics)
     assert all(-3 <= row["reward"] <= 3 for row in metrics)
@@ -84,7 +84,7 @@ def test_the_run_directory_describes_itself(trained, tiny_data):
 
 def test_samples_are_logged_with_every_share_of_their_reward(trained):
     samples = lines(trained / "samples.jsonl")
-    assert len(samples) == 4 * 8
+    assert len(samples) == 5 * 8
     for sample in samples:
         assert set(sample["rewards"]) == {"format_reward", "es_star"}
         assert sample["reason"]
@@ -97,17 +97,18 @@ def test_the_saved_tokenizer_keeps_its_own_template(trained, warm_model):
 
     own = AutoTokenizer.from_pretrained(warm_model).chat_template
     assert AutoTokenizer.from_pretrained(trained).chat_template == own
-    assert AutoTokenizer.from_pretrained(trained / "checkpoint-4").chat_template == own
+    assert AutoTokenizer.from_pretrained(trained / "checkpoint-5").chat_template == own
 
 
 def test_resume_after_sigkill_equals_an_uninterrupted_run(trained, warm_model, tiny_data, tmp_path):
+    """Four records, two a step: step 3 lies within the second epoch, step 5 within the third."""
     out = tmp_path / "killed"
     args = [str(a) for a in grpo_args(warm_model, tiny_data, out)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, str(ROOT / "src" / "grpo.py"), *args]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 300
-    while not (out / "checkpoint-2" / "trainer_state.json").exists():
+    while not (out / "checkpoint-3" / "trainer_state.json").exists():
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.time() < deadline
         time.sleep(0.02)
@@ -122,9 +123,9 @@ def test_resume_after_sigkill_equals_an_uninterrupted_run(trained, warm_model, t
     assert "was started with reward = format,es_star" in other.stderr
 
     done = run_script("grpo.py", *args, "--resume_from_checkpoint", "auto")
-    assert "(step 2)" in done.stdout
-    assert [row["step"] for row in lines(out / "metrics.jsonl")] == [1, 2, 3, 4]
-    assert len(lines(out / "samples.jsonl")) == 4 * 8
+    assert "(step 3)" in done.stdout
+    assert [row["step"] for row in lines(out / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+    assert len(lines(out / "samples.jsonl")) == 5 * 8
     expected, resumed = adapter(trained), adapter(out)
     assert expected.keys() == resumed.keys()
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
@@ -154,6 +155,7 @@ def test_two_processes_with_zero2(warm_model, tiny_data, tmp_path):
     command += ["--mixed_precision", "no", "--main_process_port", "29612"]
     env = {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     run_command([*command, str(ROOT / "src" / "grpo.py"), *map(str, args)], env=env, timeout=900)
+    assert list((out / "checkpoint-2").glob("global_step*/*zero_pp_rank_1*"))  # DeepSpeed's sharded optimizer state
     weights = adapter(out)
     assert all(value.abs().max() > 0 for key, value in weights.items() if "lora_B" in key)
     assert all(value.dtype == torch.float32 for value in weights.values())
