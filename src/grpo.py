@@ -110,6 +110,9 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
         arguments.fail(f"{len(names)} rewards ({script.reward}) but {len(args.reward_weights)} reward_weights")
     if script.dora_generation not in GENERATION_MODES:
         arguments.fail(f"dora_generation {script.dora_generation!r}: choose from {', '.join(GENERATION_MODES)}")
+    plugin = args.deepspeed_plugin
+    if (args.fsdp or (plugin is not None and plugin.zero_stage == 3)) and script.dora_generation != "stock":
+        arguments.fail(f"dora_generation {script.dora_generation} needs whole weights: DDP or ZeRO-2, or use stock")
     if args.use_vllm:
         arguments.require("vllm", "requirements-gpu.txt")
     for tracker in {"wandb", "trackio"} & set(args.report_to):

@@ -24,8 +24,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+from record_files import RecordError, read_rows, resolve
+
 FIELDS = ("dependency", "new_version", "description", "update_info", "old_code", "new_code")
-HUB_PREFIX = "hf://datasets/"
 
 # Spellings seen in the published rows, import names and package names -> the name a library gives itself.
 LIBRARIES = {
@@ -133,10 +134,6 @@ class Checked:
         return "\n".join(out)
 
 
-class RecordError(ValueError):
-    """A file that cannot be used; the message names every problem, one a line."""
-
-
 def normalise_version(version: str) -> str:
     """`==2.2.0`, `2.2.0`, ` >= 2.2.0`, `v2.2.0` -> `2.2.0`; `==1.3.x` -> `1.3.x`."""
     return re.sub(r"^[\s=<>~!^]*v?", "", version).strip()
@@ -225,64 +222,6 @@ def check_rows(rows: list[tuple[int, object]], file: str) -> Checked:
                 lines.append(line)
         problems += [Problem(file, line, *finding) for finding in found]
     return Checked(records, lines, problems, len(rows))
-
-
-def read_rows(path: Path) -> list[tuple[int, object]]:
-    """(line number, row) of a JSONL file or of a JSON array; a line that is no JSON comes as its JSONDecodeError."""
-    text = path.read_text(encoding="utf-8")
-    if text.lstrip().startswith("["):
-        return list(read_array(text, path))
-    rows: list[tuple[int, object]] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append((number, json.loads(line)))
-            except json.JSONDecodeError as error:
-                rows.append((number, error))
-    return rows
-
-
-def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
-    """The elements of a JSON array, each with the line where it starts (json.loads would lose the lines)."""
-    skip = re.compile(r"[\s,]*")
-    decoder = json.JSONDecoder()
-    at = text.index("[") + 1
-    while not text.startswith("]", at := skip.match(text, at).end()):
-        try:
-            row, end = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            raise RecordError(f"{path}:{error.lineno}: row: {error.msg}") from None
-        yield text.count("\n", 0, at) + 1, row
-        at = end
-
-
-def resolve(source: str | Path) -> Path:
-    """A local path as it is; `hf://datasets/OWNER/NAME[@REVISION][/FILE]` downloaded through huggingface_hub."""
-    if not str(source).startswith(HUB_PREFIX):
-        path = Path(source)
-        if not path.is_file():
-            raise RecordError(f"{path}: no such file")
-        return path
-    import httpx
-    from huggingface_hub import HfApi, hf_hub_download
-
-    owner, _, rest = str(source).removeprefix(HUB_PREFIX).partition("/")
-    name, _, file = rest.partition("/")
-    name, _, revision = name.partition("@")
-    if not (owner and name):
-        raise RecordError(f"{source}: expected {HUB_PREFIX}OWNER/NAME[@REVISION][/FILE]")
-    where = {"repo_id": f"{owner}/{name}", "repo_type": "dataset", "revision": revision or None}
-    try:
-        if not file:
-            data = [f for f in HfApi().list_repo_files(**where) if f.endswith((".jsonl", ".json"))]
-            if len(data) != 1:
-                raise RecordError(f"{source}: name one of its data files: {', '.join(data) or 'it has none'}")
-            file = data[0]
-        return Path(hf_hub_download(filename=file, **where))
-    except RecordError:
-        raise
-    except (OSError, ValueError, httpx.HTTPError) as error:  # offline, not found; a name that is none; no connection
-        raise RecordError(f"{source}: cannot be downloaded: {str(error).splitlines()[0]}") from None
 
 
 def check_file(source: str | Path) -> Checked:

@@ -20,7 +20,8 @@ from transformers.trainer_callback import ProgressCallback
 from adapters import adapter_config
 from arguments import DataArguments
 from prompts import migration_messages, open_chat_template, render
-from records import Record, RecordError, load_records, resolve
+from record_files import resolve
+from records import Record, RecordError, load_records
 from run_context import append_jsonl, describe, drop_after, record_start
 
 SHOWN = {  # logged key -> the short name in the progress line
@@ -173,11 +174,12 @@ def begin(args: Any, *parts: Any, data: DataArguments) -> Path | None:
     if checkpoint:
         check_same_run(folder, description)
     if PartialState().is_main_process:
+        step = 0  # a run that was killed before its first checkpoint starts over, and so do its logs
         if checkpoint:
             step = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["global_step"]
-            drop_after(folder / "metrics.jsonl", step)
-            drop_after(folder / "samples.jsonl", step)
             print(f"resuming from {checkpoint} (step {step})", flush=True)
+        drop_after(folder / "metrics.jsonl", step)
+        drop_after(folder / "samples.jsonl", step)
         record_start(folder, description, str(checkpoint) if checkpoint else None)
     PartialState().wait_for_everyone()
     return checkpoint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,14 +149,17 @@ def test_two_processes_with_torchrun(warm_model, tiny_data, tmp_path):
 @pytest.mark.deepspeed
 def test_two_processes_with_zero2(warm_model, tiny_data, tmp_path):
     pytest.importorskip("deepspeed", reason="requirements-gpu.txt is not installed")
+    if not shutil.which("g++"):
+        pytest.skip("DeepSpeed compiles an operator, and there is no C++ compiler")
     out = tmp_path / "zero2"
     args = grpo_args(warm_model, tiny_data, out, "--max_steps", 2, "--per_device_train_batch_size", 4)
     config = ROOT / "configs" / "accelerate" / "zero2.yaml"
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), "--num_processes", "2"]
     command += ["--mixed_precision", "no", "--main_process_port", "29612"]
-    env = {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    env = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
     run_command([*command, str(ROOT / "src" / "grpo.py"), *map(str, args)], env=env, timeout=900)
-    assert list((out / "checkpoint-2").glob("global_step*/*zero_pp_rank_1*"))  # DeepSpeed's sharded optimizer state
+    # DeepSpeed's optimizer state, one shard a process: without it the launcher has quietly started something else.
+    assert len(list((out / "checkpoint-2" / "global_step2").glob("zero_pp_rank_*_optim_states.pt"))) == 2
     weights = adapter(out)
     assert all(value.abs().max() > 0 for key, value in weights.items() if "lora_B" in key)
     assert all(value.dtype == torch.float32 for value in weights.values())
