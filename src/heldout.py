@@ -20,6 +20,7 @@ from typing import Any
 from arguments import fail
 from estimates import mean_and_error
 from prompts import migration_messages, open_chat_template, reference_completion, render
+from record_files import resolve
 from records import Record, RecordError, load_records
 from rewards import Score, score
 from run_context import append_jsonl, describe, write_json
@@ -148,7 +149,7 @@ def main() -> int:
         "clipped": sum(row["tokens"] >= args.max_new_tokens for row in rows) / len(rows),
         "seconds": round(time.time() - started, 1),
         "settings": settings,
-        **describe(settings, {args.data: Path(args.data)}, args.seed),
+        **describe(settings, {args.data: resolve(args.data)}, args.seed),
     }
     write_json(done, result)
     shown = "  ".join(f"{k} {v['mean']:.3f} +- {v['standard_error']:.3f}" for k, v in result["model"].items())

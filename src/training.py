@@ -77,8 +77,6 @@ def peft_config(model: Any) -> Any:
 
 def read_records(args: DataArguments) -> list[Record]:
     """The records of args.data; raises RecordError with one line per problem."""
-    if not args.data:
-        raise RecordError("no data: set `data` to a file of records")
     return load_records(args.data, drop_bad=args.drop_bad_rows)
 
 

@@ -1,7 +1,8 @@
 """Prove data/ by execution: does the old code break on the new version, and does the new code run there?
 
-Every record of ours has a line in data/evidence.jsonl (keyed by `records.record_id`) that names two environments
-(lists of exact pins) and, where a default or a behaviour changed, a `check`: assertions appended to the code.
+Every record of ours has a line in data/evidence.jsonl (keyed by `Record.id`) that names two environments (lists of
+exact pins) and a `check`: assertions appended to the code. Where a default or a behaviour changed, it alone tells
+old from new.
 A record is proven when
   1. the new code, then its check, runs on the new environment with no error and no deprecation warning;
   2. the old code on the new environment raises, or emits a deprecation warning, or fails the check;
