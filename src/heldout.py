@@ -97,7 +97,7 @@ def main() -> int:
     )
     parser.add_argument("--max-new-tokens", type=int, default=96, help="default: %(default)s")
     parser.add_argument("--temperature", type=float, default=1.0, help="as in the rollouts (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=32, help="completions at once (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16, help="completions at once (default: %(default)s)")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()
