@@ -33,7 +33,7 @@ def test_paths_exist():
     missing = [path for path in sorted(paths) if not (ROOT / path).exists()]
     assert not missing
     tree = README.split("## Files")[1].split("```")[1]
-    for name in re.findall(r"\b\w+\.(?:py|sh|yaml|jsonl|txt)\b", tree):
+    for name in re.findall(r"[\w-]+\.(?:py|sh|yaml|jsonl|txt)\b", tree):
         assert list(ROOT.glob(f"**/{name}")), name
 
 
