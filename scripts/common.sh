@@ -69,7 +69,7 @@ count_gpus() {
   if [[ -n "${GPUS:-}" ]]; then
     echo "$GPUS"
   elif [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then
-    tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c '[0-9A-Za-z]' || true
+    tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c '^[0-9A-Za-z]' || true
   elif command -v nvidia-smi >/dev/null; then
     nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true
   else
@@ -92,7 +92,7 @@ launch() {
   local script="$1" gpus
   shift
   gpus="$(count_gpus)"
-  if ((gpus > 1)); then
+  if ((gpus > 1)) || { ((gpus == 1)) && [[ -n "${ACCELERATE:-}" ]]; }; then
     run "$PYTHON" -m accelerate.commands.launch --config_file "configs/accelerate/${ACCELERATE:-ddp}.yaml" \
       --num_processes "$gpus" "$script" "$@"
   elif ((gpus == 1)); then

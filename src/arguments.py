@@ -88,6 +88,17 @@ def read_yaml(path: str) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, (int, float)) else v for k, v in content.items()}
 
 
+def refuse_unread(model: Any) -> None:
+    """trl's ModelConfig has keys that no script here acts on: setting one must not pass in silence."""
+    for key in ("load_in_4bit", "load_in_8bit", "use_rslora", "lora_modules_to_save", "lora_target_parameters"):
+        if getattr(model, key):
+            fail(f"{key}: not supported here")
+    if model.lora_task_type != "CAUSAL_LM":
+        fail(f"lora_task_type {model.lora_task_type!r}: only CAUSAL_LM is supported here")
+    if not model.model_name_or_path:
+        fail("no model: set model_name_or_path")
+
+
 def parse(
     classes: Sequence[type],
     argv: Sequence[str] | None = None,

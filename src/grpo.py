@@ -54,7 +54,8 @@ def plan_batch(processes: int, per_device: int, num_generations: int, prompts_pe
     if completions % at_once:
         raise ValueError(
             f"prompts_per_step {prompts_per_step} x num_generations {num_generations} = {completions} completions a "
-            f"step is no multiple of {processes} process(es) x per_device_train_batch_size {per_device} = {at_once}"
+            f"step is no multiple of {processes} process(es) x per_device_train_batch_size {per_device} = {at_once}: "
+            "lower per_device_train_batch_size or use fewer processes"
         )
     return Batch(processes, per_device, completions // at_once, num_generations)
 
@@ -117,8 +118,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
         arguments.require("vllm", "requirements-gpu.txt")
     for tracker in {"wandb", "trackio"} & set(args.report_to):
         arguments.require(tracker, "requirements-gpu.txt")
-    if not model.model_name_or_path:
-        arguments.fail("no model: set model_name_or_path")
+    arguments.refuse_unread(model)
     return script, args, model
 
 
@@ -142,13 +142,13 @@ def main() -> None:
     try:
         records = training.read_records(script)
         checkpoint = training.begin(args, script, model, data=script)
-        tokenizer = training.load_tokenizer(model)
+        tokenizer = training.load_tokenizer(model, args.trust_remote_code)
         rows = training.prompt_rows(records, tokenizer, script)
     except (RecordError, ValueError, OSError) as error:
         arguments.fail(error)
     training.say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
 
-    args.model_init_kwargs = training.model_kwargs(model)
+    args.model_init_kwargs = (args.model_init_kwargs or {}) | training.model_kwargs(model)
     trainer = DoraGRPOTrainer(
         model=model.model_name_or_path,
         reward_funcs=[REWARDS[name] for name in reward_names(script.reward)],

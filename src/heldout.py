@@ -23,7 +23,7 @@ from prompts import migration_messages, open_chat_template, reference_completion
 from record_files import resolve
 from records import Record, RecordError, load_records
 from rewards import Score, score
-from run_context import append_jsonl, describe, write_json
+from run_context import append_jsonl, describe, sha256, write_json
 
 PARTS = ("format_rate", "es_star", "em", "reward", "is_old_code")
 
@@ -73,6 +73,7 @@ def sample(model: Any, tokenizer: Any, prompts: list[str], args: argparse.Namesp
                 temperature=args.temperature,
                 top_k=0,
                 top_p=1.0,
+                repetition_penalty=1.0,  # as trl's rollouts; a model's own generation_config may set another
                 num_return_sequences=args.samples,
                 max_new_tokens=args.max_new_tokens,
                 pad_token_id=tokenizer.pad_token_id,
@@ -101,17 +102,20 @@ def main() -> int:
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()
-    settings = {key: value for key, value in vars(args).items() if key != "out"}
-    done = args.out / "result.json"
-    if done.exists():
-        if json.loads(done.read_text("utf-8"))["settings"] != settings:
-            fail(f"{args.out} holds a result of other settings: choose another --out")
-        print(f"{args.out}: done before")
-        return 0
     try:
         records = load_records(args.data)
     except RecordError as error:
         fail(error)
+    settings = {key: value for key, value in vars(args).items() if key != "out"}
+    settings["data_sha256"] = sha256(resolve(args.data))
+    weights = Path(args.adapter or "") / "adapter_model.safetensors"
+    settings["adapter_sha256"] = sha256(weights) if args.adapter and weights.is_file() else None
+    done = args.out / "result.json"
+    if done.exists():
+        if json.loads(done.read_text("utf-8"))["settings"] != settings:
+            fail(f"{args.out} holds a result of other settings, data or adapter: remove it or choose another --out")
+        print(f"{args.out}: done before")
+        return 0
 
     import torch
     from transformers import AutoTokenizer
@@ -154,6 +158,8 @@ def main() -> int:
     write_json(done, result)
     shown = "  ".join(f"{k} {v['mean']:.3f} +- {v['standard_error']:.3f}" for k, v in result["model"].items())
     print(f"{args.out}: {len(records)} records x {args.samples} samples: {shown}")
+    if result["clipped"] > 0.2:
+        print(f"warning: {result['clipped']:.0%} of completions are cut at --max-new-tokens {args.max_new_tokens}")
     return 0
 
 

@@ -14,6 +14,10 @@ import difflib
 import sys
 from pathlib import Path
 
+from prompts import migration_messages
+from records import Record, normalise_dependency, normalise_version
+from rewards import dedent, extract, parses
+
 
 def migrate(model_name: str, adapter: Path | None, messages: list[dict[str, str]], args: argparse.Namespace) -> str:
     """The completion of the model (with its adapter merged) for these messages."""
@@ -27,10 +31,26 @@ def migrate(model_name: str, adapter: Path | None, messages: list[dict[str, str]
     tokenizer = AutoTokenizer.from_pretrained(model_name)
     model = load_merged(model_name, adapter).to(device).eval()
     inputs = tokenizer(render(tokenizer, messages), return_tensors="pt").to(device)
-    sampling = {"do_sample": True, "temperature": args.temperature} if args.temperature else {"do_sample": False}
+    sampling = {"do_sample": bool(args.temperature), "repetition_penalty": 1.0}  # as in the rollouts
+    if args.temperature:
+        sampling |= {"temperature": args.temperature, "top_k": 0, "top_p": 1.0}
     torch.manual_seed(args.seed)
     out = model.generate(**inputs, max_new_tokens=args.max_new_tokens, pad_token_id=tokenizer.eos_token_id, **sampling)
     return tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def new_code(completion: str) -> str | None:
+    """The code of an answer, as the reward reads it; None where there is none that parses."""
+    code = extract(completion)
+    return dedent(code).rstrip("\n") + "\n" if code is not None and parses(dedent(code)) else None
+
+
+def read_note(update: str) -> str:
+    """The update note: the text of a file of that name, or the words themselves."""
+    try:
+        return Path(update).read_text("utf-8")
+    except (OSError, ValueError):  # no such file, or too long for a name
+        return update
 
 
 def main() -> int:
@@ -51,22 +71,16 @@ def main() -> int:
         if not path.exists():
             parser.error(f"{path}: not found")
 
-    from prompts import migration_messages
-    from records import Record
-    from rewards import extract, parses
-
     old = args.old.read_text("utf-8")
-    note = Path(args.update)
-    update = note.read_text("utf-8") if len(args.update) < 256 and note.is_file() else args.update
-    record = Record(args.dependency, args.version, "", update, old, "")
+    library, version = normalise_dependency(args.dependency), normalise_version(args.version)
+    record = Record(library, version, "", read_note(args.update), old, "")
     completion = migrate(args.model, args.adapter, migration_messages(record), args)
     if args.show_thinking:
         print(f"{completion}\n")
-    code = extract(completion)
-    if code is None or not parses(code):
-        print(f"migrate: {'the answer holds no code block' if code is None else 'the new code does not parse'}")
+    new = new_code(completion)
+    if new is None:
+        print("migrate: the answer holds no code that parses (--show-thinking prints it)")
         return 1
-    new = code.rstrip("\n") + "\n"
     diff = difflib.unified_diff(old.splitlines(True), new.splitlines(True), str(args.old), f"{args.old} (migrated)")
     print("".join(diff) or "no change")
     if args.write:

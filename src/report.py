@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def paired(before: dict[str, Any], after: dict[str, Any], column: str) -> dict[s
 
 def verdict(gain: dict[str, float]) -> str:
     """What the change in held-out reward says, in plain words."""
-    ratio = gain["mean"] / gain["standard_error"] if gain["standard_error"] else float("inf")
+    error = gain["standard_error"]
+    ratio = gain["mean"] / error if error else math.copysign(math.inf, gain["mean"]) if gain["mean"] else 0.0
     if ratio > 2:
         return f"GRPO raised the held-out reward by {cell(gain)}: {ratio:.1f} standard errors."
     if ratio < -2:

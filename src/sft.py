@@ -41,8 +41,9 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
     from trl import ModelConfig, SFTConfig
 
     script, args, model = arguments.parse((arguments.DataArguments, SFTConfig, ModelConfig), argv)
-    if not model.model_name_or_path:
-        arguments.fail("no model: set model_name_or_path")
+    arguments.refuse_unread(model)
+    if args.completion_only_loss is False:
+        arguments.fail("completion_only_loss false: the loss is on the completion alone here")
     return script, args, model
 
 
@@ -61,14 +62,14 @@ def main() -> None:
     try:
         records = training.read_records(script)
         checkpoint = training.begin(args, script, model, data=script)
-        tokenizer = training.load_tokenizer(model)
+        tokenizer = training.load_tokenizer(model, args.trust_remote_code)
         rows = training.prompt_rows(records, tokenizer, script)
     except (RecordError, ValueError, OSError) as error:
         arguments.fail(error)
     training.say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{tokenizer.decode(_answer(rows[0], tokenizer))}\n")
 
     args.completion_only_loss = True
-    args.model_init_kwargs = training.model_kwargs(model)
+    args.model_init_kwargs = (args.model_init_kwargs or {}) | training.model_kwargs(model)
     trainer = SFTTrainer(
         model=model.model_name_or_path,
         args=args,

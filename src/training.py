@@ -50,10 +50,13 @@ def say(message: str = "") -> None:
         print(message, flush=True)
 
 
-def load_tokenizer(model: Any) -> PreTrainedTokenizerBase:
+def load_tokenizer(model: Any, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The base model's tokenizer, its chat template untouched, padding on the left as generation needs."""
     tokenizer = AutoTokenizer.from_pretrained(
-        model.model_name_or_path, revision=model.model_revision, padding_side="left"
+        model.model_name_or_path,
+        revision=model.model_revision,
+        trust_remote_code=trust_remote_code,
+        padding_side="left",
     )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -144,7 +147,7 @@ def find_checkpoint(output_dir: Path, wanted: str | None) -> Path | None:
 
 
 def check_same_run(output_dir: Path, now: dict[str, Any]) -> None:
-    """Refuse to resume with other data, another base model or other rewards: the result would be no single run."""
+    """Refuse to resume with other data, model, adapter, rewards, batch or seed: the result would be no single run."""
     path = output_dir / "run.json"
     if not path.exists():
         return
@@ -152,7 +155,8 @@ def check_same_run(output_dir: Path, now: dict[str, Any]) -> None:
 
     def identity(start: dict[str, Any]) -> dict[str, Any]:
         config = start["config"]
-        keys = ("model_name_or_path", "model_revision", "reward", "use_dora", "lora_r", "lora_target_modules")
+        keys = ("model_name_or_path", "model_revision", "reward", "reward_weights", "beta", "num_generations")
+        keys += ("prompts_per_step", "seed", "use_peft", "use_dora", "lora_r", "lora_alpha", "lora_target_modules")
         return {"data": [d["sha256"] for d in start["data"].values()], **{key: config.get(key) for key in keys}}
 
     old, new = identity(before), identity(json.loads(json.dumps(now, default=str)))

@@ -157,6 +157,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60, help="time limit of one run (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help="store what was seen in evidence.jsonl")
     args = parser.parse_args()
+    if sys.version_info[:2] != (3, 11):  # several pins, numpy==1.23.5 among them, have wheels for no later Python
+        print("verify: needs Python 3.11, the one that data/evidence.jsonl pins for", file=sys.stderr)
+        return 2
     try:
         pairs = load(args.data)
     except (RecordError, OSError) as error:

@@ -82,6 +82,8 @@ def test_paired_differences_and_their_verdict():
     assert "raised the held-out reward by 1.50 ± 0.50: 3.0 standard errors" in verdict(gain)
     assert "does NOT show" in verdict({"mean": 0.5, "standard_error": 0.5})
     assert "LOWERED" in verdict({"mean": -1.5, "standard_error": 0.5})
+    assert "does NOT show" in verdict({"mean": 0.0, "standard_error": 0.0})  # an adapter that did not move
+    assert "LOWERED" in verdict({"mean": -1.0, "standard_error": 0.0})
     with pytest.raises(ValueError, match="different records"):
         paired(before, {"records": {"a": {"reward": 1.0}}}, "reward")
 

@@ -184,7 +184,7 @@ def test_merged_folders_load_and_speak_like_base_plus_adapter(trained, warm_mode
     assert "exists already" in again.stderr
 
 
-def test_migrate_shows_a_diff_or_says_why_not(warm_model, tmp_path):
+def test_migrate_answers_with_a_diff_or_says_why_not(warm_model, tmp_path):
     old = tmp_path / "old.py"
     old.write_text("import numpy as np\narea = np.trapz(area)\n")
     done = run_script(
@@ -192,8 +192,27 @@ def test_migrate_shows_a_diff_or_says_why_not(warm_model, tmp_path):
         *("--update", "trapz was renamed to trapezoid.", "--show-thinking", old),
         check=False,
     )
-    assert (done.returncode == 0 and "+++" in done.stdout) or (done.returncode == 1 and "migrate: " in done.stdout)
-    assert old.read_text().startswith("import numpy as np\narea = np.trapz(area)")
+    said = done.stdout.splitlines()[-1]
+    if done.returncode:
+        assert (done.returncode, said[:30]) == (1, "migrate: the answer holds no c")
+    else:
+        assert "+++ " in done.stdout or said == "no change"
+    assert old.read_text() == "import numpy as np\narea = np.trapz(area)\n"  # only --write changes the file
+
+
+@pytest.mark.parametrize(
+    ("completion", "code"),
+    [
+        ("a</think><answer>```python\nx = 1\n```</answer>", "x = 1\n"),
+        ("a</think><answer>\n  ```python\n  x = 1\n  y = 2\n  ```\n</answer>", "x = 1\ny = 2\n"),  # a uniform indent
+        ("a</think><answer>```python\nx = = 1\n```</answer>", None),
+        ("a</think>x = 1", None),
+    ],
+)
+def test_the_code_that_migrate_takes_is_the_code_that_the_reward_scores(completion, code):
+    from migrate import new_code
+
+    assert new_code(completion) == code
 
 
 def test_heldout_scores_a_model_beside_the_copy_baseline(warm_model, tiny_data, tmp_path):
