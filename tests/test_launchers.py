@@ -39,10 +39,15 @@ def parsed(command: list[str], monkeypatch):
 @pytest.mark.parametrize("gpus", ["0", "1", "8"])
 @pytest.mark.parametrize("script", ["grpo.sh", "sft.sh"])
 def test_training_launchers(script, gpus, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", str(max(1, int(gpus))))  # as the launcher will announce it
     flags = ["--output_dir", "runs/with space", "--per_device_train_batch_size", "1"]
     [command] = dry_run(script, *flags, GPUS=gpus)
-    _, args, model = parsed(command, monkeypatch)
+    keys, args, model = parsed(command, monkeypatch)
+    if script == "grpo.sh":  # the batch comes out even on the processes that the launcher starts
+        processes = max(1, int(gpus))
+        batch = grpo.plan_batch(
+            processes, args.per_device_train_batch_size, args.num_generations, keys.prompts_per_step
+        )
+        assert (batch.completions, batch.prompts) == (8, 1)
     assert args.output_dir == "runs/with space"
     assert model.model_name_or_path == "Qwen/Qwen2.5-Coder-7B-Instruct"
     assert ("accelerate.commands.launch" in command) == (gpus != "0")
