@@ -131,7 +131,6 @@ def main() -> None:
 
     import training
     from grpo_trainer import DoraGRPOTrainer
-    from records import RecordError
     from rewards import REWARDS, reward_names
 
     started = time.time()
@@ -139,13 +138,7 @@ def main() -> None:
         args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps, args.num_generations
     )
     training.say(f"batch: {batch}")
-    try:
-        records = training.read_records(script)
-        checkpoint = training.begin(args, script, model, data=script)
-        tokenizer = training.load_tokenizer(model, args.trust_remote_code)
-        rows = training.prompt_rows(records, tokenizer, script)
-    except (RecordError, ValueError, OSError) as error:
-        arguments.fail(error)
+    rows, tokenizer, checkpoint = training.prepare(script, args, model)
     training.say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
 
     args.model_init_kwargs = (args.model_init_kwargs or {}) | training.model_kwargs(model)

@@ -56,16 +56,9 @@ def main() -> None:
     from trl import SFTTrainer
 
     import training
-    from records import RecordError
 
     started = time.time()
-    try:
-        records = training.read_records(script)
-        checkpoint = training.begin(args, script, model, data=script)
-        tokenizer = training.load_tokenizer(model, args.trust_remote_code)
-        rows = training.prompt_rows(records, tokenizer, script)
-    except (RecordError, ValueError, OSError) as error:
-        arguments.fail(error)
+    rows, tokenizer, checkpoint = training.prepare(script, args, model)
     training.say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{tokenizer.decode(_answer(rows[0], tokenizer))}\n")
 
     args.completion_only_loss = True

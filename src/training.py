@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
 from adapters import adapter_config
-from arguments import DataArguments
+from arguments import DataArguments, fail
 from prompts import migration_messages, open_chat_template, render
 from record_files import resolve
 from records import Record, RecordError, load_records
@@ -76,11 +76,6 @@ def peft_config(model: Any) -> Any:
     return adapter_config(
         model.lora_r, model.lora_alpha, model.lora_dropout, model.lora_target_modules, use_dora=model.use_dora
     )
-
-
-def read_records(args: DataArguments) -> list[Record]:
-    """The records of args.data; raises RecordError with one line per problem."""
-    return load_records(args.data, drop_bad=args.drop_bad_rows)
 
 
 def prompt_rows(
@@ -185,6 +180,19 @@ def begin(args: Any, *parts: Any, data: DataArguments) -> Path | None:
         record_start(folder, description, str(checkpoint) if checkpoint else None)
     PartialState().wait_for_everyone()
     return checkpoint
+
+
+def prepare(
+    script: DataArguments, args: Any, model: Any
+) -> tuple[list[dict[str, str]], PreTrainedTokenizerBase, Path | None]:
+    """(prompt rows, tokenizer, checkpoint to resume from); any mistake ends here, before the model loads."""
+    try:
+        records = load_records(script.data, drop_bad=script.drop_bad_rows)
+        checkpoint = begin(args, script, model, data=script)
+        tokenizer = load_tokenizer(model, args.trust_remote_code)
+        return prompt_rows(records, tokenizer, script), tokenizer, checkpoint
+    except (RecordError, ValueError, OSError) as error:
+        fail(error)
 
 
 # --- callbacks -------------------------------------------------------------------------------------------------------
