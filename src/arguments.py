@@ -55,6 +55,7 @@ def print_help(doc: str, script_class: type) -> None:
         default = "required" if key.metadata.get("required") else f"default {key.default}"
         print(f"  {key.name:<20}{key.metadata['help']} ({default})")
     print("\nEvery key of trl's trainer configuration and ModelConfig works too: --help-all lists them.")
+    print("Refused: quantisation, rsLoRA, extra modules to save or target.")
 
 
 def _split_config(argv: Sequence[str]) -> tuple[list[str], str | None]:
