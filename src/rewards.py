@@ -19,8 +19,8 @@ A reward never raises, whatever the completion. Explain one completion from the 
     python src/rewards.py --target target.py completion.txt
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: verl loads this file by path without entering it in sys.modules, and a
+# dataclass with postponed annotations looks there.
 import argparse
 import ast
 import io
