@@ -66,21 +66,31 @@ def world_size() -> int:
 
 
 def derive(namespace: object) -> dict[str, int]:
-    """gradient_accumulation_steps from prompts_per_step; a value that was set as well must agree."""
-    if namespace.prompts_per_step is None:
-        return {}
-    batch = plan_batch(
-        world_size(),
-        namespace.per_device_train_batch_size,
-        namespace.num_generations,
-        namespace.prompts_per_step,
-    )
-    if int(namespace.gradient_accumulation_steps) not in (1, batch.accumulation):
-        raise ValueError(
-            f"gradient_accumulation_steps {namespace.gradient_accumulation_steps} contradicts prompts_per_step "
-            f"{namespace.prompts_per_step}, which needs {batch.accumulation}: set one of the two"
+    """trl's accumulation and generation steps, from prompts_per_step and updates_per_generation.
+
+    A value that was set as well must agree.
+    """
+    derived = {}
+    accumulation = int(namespace.gradient_accumulation_steps)
+    if namespace.prompts_per_step is not None:
+        batch = plan_batch(
+            world_size(),
+            namespace.per_device_train_batch_size,
+            namespace.num_generations,
+            namespace.prompts_per_step,
         )
-    return {"gradient_accumulation_steps": batch.accumulation}
+        if accumulation not in (1, batch.accumulation):
+            raise ValueError(
+                f"gradient_accumulation_steps {accumulation} contradicts prompts_per_step "
+                f"{namespace.prompts_per_step}, which needs {batch.accumulation}: set one of the two"
+            )
+        accumulation = derived["gradient_accumulation_steps"] = batch.accumulation
+    updates = namespace.updates_per_generation
+    if updates != 1:
+        if updates < 1 or namespace.steps_per_generation is not None:
+            raise ValueError(f"updates_per_generation {updates}: at least 1, and not beside steps_per_generation")
+        derived["steps_per_generation"] = accumulation * updates
+    return derived
 
 
 @dataclass
@@ -90,6 +100,13 @@ class ScriptArguments(arguments.DataArguments):
     reward: str = field(default="format,es_star", metadata={"help": "rewards by name: format,em,es,em_star,es_star"})
     prompts_per_step: int | None = field(
         default=None, metadata={"help": "prompts in an optimizer step; sets gradient_accumulation_steps"}
+    )
+    updates_per_generation: int = field(
+        default=1, metadata={"help": "optimizer steps on each batch of rollouts; above 1 the clip acts"}
+    )
+    overlong_buffer: int | None = field(
+        default=None,
+        metadata={"help": "DAPO's soft punishment, 0 to -1 over the last N tokens of max_completion_length"},
     )
     dora_generation: str = field(default="merge", metadata={"help": "how rollouts run: merge, cache or stock"})
     print_samples: int = field(default=1, metadata={"help": "scored completions to print at each logged step"})
@@ -109,6 +126,8 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
         arguments.fail(error)
     if args.reward_weights is not None and len(args.reward_weights) != len(names):
         arguments.fail(f"{len(names)} rewards ({script.reward}) but {len(args.reward_weights)} reward_weights")
+    if script.overlong_buffer is not None and not 0 < script.overlong_buffer <= args.max_completion_length:
+        arguments.fail(f"overlong_buffer {script.overlong_buffer}: must be in 1..{args.max_completion_length}")
     if script.dora_generation not in GENERATION_MODES:
         arguments.fail(f"dora_generation {script.dora_generation!r}: choose from {', '.join(GENERATION_MODES)}")
     plugin = args.deepspeed_plugin
@@ -128,6 +147,7 @@ def main() -> None:
         return
     script, args, model = parse_arguments()
     from datasets import Dataset
+    from trl.rewards import get_soft_overlong_punishment
 
     import training
     from grpo_trainer import DoraGRPOTrainer
@@ -138,13 +158,19 @@ def main() -> None:
         args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps, args.num_generations
     )
     training.say(f"batch: {batch}")
+    if script.updates_per_generation > 1:
+        training.say(f"       each batch of rollouts holds the completions of {script.updates_per_generation} steps")
     rows, tokenizer, checkpoint = training.prepare(script, args, model)
     training.say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
 
+    rewards = [REWARDS[name] for name in reward_names(script.reward)]
+    if script.overlong_buffer is not None:
+        rewards.append(get_soft_overlong_punishment(args.max_completion_length, script.overlong_buffer))
+        args.reward_weights = [*(args.reward_weights or [1.0] * (len(rewards) - 1)), 1.0]
     args.model_init_kwargs = (args.model_init_kwargs or {}) | training.model_kwargs(model)
     trainer = DoraGRPOTrainer(
         model=model.model_name_or_path,
-        reward_funcs=[REWARDS[name] for name in reward_names(script.reward)],
+        reward_funcs=rewards,
         args=args,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,

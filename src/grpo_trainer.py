@@ -45,7 +45,7 @@ class DoraGRPOTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
         self.generation = generation
         self.print_samples = print_samples
-        self._sampled_step = -1
+        self._unlogged_rollouts = False
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         # state.epoch counts fractions of an epoch, in a resumed run too; rounding mends 2.9999999.
@@ -65,12 +65,14 @@ class DoraGRPOTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         for column in ("record_id", "target"):  # trl keeps prompts and rewards of a batch, the sample log needs these
             self._log_completion_extra(column, [row[column] for row in inputs])
+        self._unlogged_rollouts = True
         return super()._generate_and_score_completions(inputs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs, start_time)
-        if self.accelerator.is_main_process and self.state.global_step != self._sampled_step:
-            self._sampled_step = self.state.global_step
+        # With several updates on a batch of rollouts, the batch is logged at the first of them.
+        if self.accelerator.is_main_process and self._unlogged_rollouts:
+            self._unlogged_rollouts = False
             self._log_samples()
 
     def _log_samples(self) -> None:
