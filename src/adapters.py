@@ -124,6 +124,27 @@ def load_merged(model: str, adapter: str | Path | None, *, dtype: str = "bfloat1
     return merged.to(getattr(torch, dtype))
 
 
+def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> Path:
+    """Save the untrained adapter that `config` describes for `model`, unless `folder` holds it already; return
+    `folder`.
+
+    The base is loaded in float32 on the CPU (4 bytes a parameter; 7B: 30 GB), because DoRA's magnitudes start as the
+    row norms of the very weights that are trained. The adapter itself is float32.
+    """
+    import torch
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    if is_adapter(folder):
+        return folder
+    torch.manual_seed(seed)
+    part = folder.with_name(folder.name + ".part")
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    get_peft_model(base, config).save_pretrained(part)
+    part.rename(folder)
+    return folder
+
+
 def is_adapter(folder: str | Path) -> bool:
     """Whether `folder` holds a peft adapter."""
     return (Path(folder) / "adapter_config.json").is_file()

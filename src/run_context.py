@@ -33,6 +33,7 @@ PACKAGES = (
     "deepspeed",
     "vllm",
     "verl",
+    "ray",
 )
 
 

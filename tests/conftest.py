@@ -43,6 +43,23 @@ def run_command(command: list[str], *, env: dict[str, str] | None = None, check:
     return done
 
 
+# What src/dapo.py sets before it imports verl on a CPU.
+VERL_ON_CPU = {
+    "PYTHONPATH": str(ROOT / "src"),
+    "VERL_PLATFORM": "cpu",
+    "VERL_ENGINE_DEVICE": "cuda",
+    "VERL_USE_EXTERNAL_MODULES": "verl_cpu,verl_fixes",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@pytest.fixture(scope="session")
+def verl():
+    """verl, imported as src/dapo.py imports it on a CPU; skipped where requirements-dapo.txt is not installed."""
+    os.environ.update(VERL_ON_CPU)
+    return pytest.importorskip("verl", reason="requirements-dapo.txt is not installed")
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "tiny.jsonl"

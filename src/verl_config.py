@@ -1,0 +1,241 @@
+"""verl's configuration for DAPO: composed with Hydra from configs/, then checked harder than verl does.
+
+verl composes and then ignores what it does not know: keys it has renamed, keys misspelt in a YAML, a cap that its
+trainer does not read. `check` turns each of these into one line before anything loads. verl itself is not imported
+here: it fixes its platform at import, and src/dapo.py chooses that from the configuration (`trainer.device`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+OURS = {
+    "run": None,
+    "recode": {
+        "data",
+        "val_data",
+        "val_size",
+        "drop_bad_rows",
+        "max_target_length",
+        "adapter",
+        "lora_r",
+        "lora_alpha",
+        "lora_dropout",
+        "lora_target_modules",
+    },
+}
+# Keys that verl reads without declaring them.
+UNDECLARED = (
+    "reward.reward_kwargs.max_resp_len",
+    "reward.reward_kwargs.overlong_buffer_cfg.enable",
+    "reward.reward_kwargs.overlong_buffer_cfg.len",
+    "reward.reward_kwargs.overlong_buffer_cfg.penalty_factor",
+    "reward.reward_kwargs.overlong_buffer_cfg.log",
+    "reward.custom_reward_function.reward_kwargs.reward",
+    "reward.custom_reward_function.reward_kwargs.weights",
+    "actor_rollout_ref.actor.checkpoint.save_lora_only",
+    "actor_rollout_ref.actor.fsdp_config.mixed_precision.",
+    "ray_kwargs.ray_init.",  # whatever ray.init takes
+)
+# Names that verl 0.9 still composes and no longer reads -> where they are now.
+LEGACY = {
+    "custom_reward_function": "reward.custom_reward_function",
+    "reward_model": "reward.reward_model, reward.reward_manager and reward.reward_kwargs",
+    "sandbox_fusion": "reward.sandbox_fusion",
+}
+ADAPTERS = ("dora", "full")
+METRICS = ("reward", "score", "format", "correctness", "syntax", "em", "es")  # reward: score and overlong penalty
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot run as DAPO; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """`recode.adapter` and its numbers."""
+
+    r: int
+    alpha: int
+    dropout: float
+    target_modules: list[str] | str
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message without its line breaks."""
+    return " ".join(str(error).split())
+
+
+def verl_folder() -> Path:
+    """Where verl's own YAML files are, found without importing verl."""
+    spec = find_spec("verl")
+    if spec is None or spec.origin is None:
+        raise ConfigError("verl is not installed: pip install -r requirements-dapo.txt")
+    return Path(spec.origin).parent / "trainer" / "config"
+
+
+def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) -> DictConfig:
+    """folder/NAME.yaml over verl's defaults, with Hydra overrides. Raises ConfigError in one line."""
+    defaults = verl_folder()
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    name = name.removesuffix(".yaml")
+    if not (folder / f"{name}.yaml").is_file():
+        raise ConfigError(f"--config-name {name}: no configs/{name}.yaml")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(folder), version_base=None):
+            searchpath = f"hydra.searchpath=[file://{defaults}]"
+            return hydra_compose(name, overrides=[searchpath, *overrides])
+    except HydraException as error:
+        raise ConfigError(one_line(error)) from None
+
+
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of every leaf; an empty mapping is a leaf."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node
+
+
+def _allowed(path: str, known: set[str], open_nodes: set[str]) -> bool:
+    if path in known or any(path == key or (key.endswith(".") and path.startswith(key)) for key in UNDECLARED):
+        return True
+    parents = [path.rsplit(".", n)[0] for n in range(1, path.count(".") + 1)]
+    return any(parent in open_nodes for parent in parents)
+
+
+def check_keys(config: DictConfig) -> None:
+    """Refuse keys that neither verl nor this project reads. Raises ConfigError."""
+    container = OmegaConf.to_container(config, resolve=False)
+    for name, now in LEGACY.items():
+        set_here = [path for path, value in leaves(container.get(name), name) if value is not None]
+        if set_here:
+            raise ConfigError(f"{set_here[0]}: verl 0.9 composes this key and ignores it; it is now {now}")
+    base = list(leaves(OmegaConf.to_container(compose("ppo_trainer", folder=verl_folder()), resolve=False)))
+    known, open_nodes = {path for path, _ in base}, {path for path, value in base if value == {}}
+    for path, _ in leaves(container):
+        top, _, rest = path.partition(".")
+        if top in OURS:
+            if OURS[top] is not None and rest.partition(".")[0] not in OURS[top]:
+                near = difflib.get_close_matches(rest, OURS[top], n=1)
+                raise ConfigError(f"unknown key {path!r}" + (f": did you mean {top}.{near[0]}?" if near else ""))
+        elif not _allowed(path, known, open_nodes):
+            near = difflib.get_close_matches(path, known, n=1)
+            raise ConfigError(f"unknown key {path!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+
+
+def check(config: DictConfig) -> None:
+    """Refuse what would not be this run, or would silently not be DAPO. Raises ConfigError, in one line."""
+    check_keys(config)
+    try:
+        OmegaConf.to_container(config, resolve=True)
+    except Exception as error:
+        raise ConfigError(one_line(error)) from None
+    trainer, data, algorithm = config.trainer, config.data, config.algorithm
+    actor, rollout, model = (config.actor_rollout_ref[key] for key in ("actor", "rollout", "model"))
+
+    def need(holds: bool, message: str) -> None:
+        if not holds:
+            raise ConfigError(message)
+
+    need(bool(trainer.use_v1), "trainer.use_v1=false: the legacy trainer has no dynamic sampling; leave it true")
+    mode = trainer.v1.trainer_mode
+    need(mode == "sync", f"trainer.v1.trainer_mode={mode}: only sync; the asynchronous trainers are off-policy")
+    need(not trainer.v1.sampler.custom_sampler.path, "trainer.v1.sampler.custom_sampler: not supported here")
+    need(rollout.mode == "async", f"actor_rollout_ref.rollout.mode={rollout.mode}: verl 0.9 knows only async")
+    need(algorithm.adv_estimator == "grpo", f"algorithm.adv_estimator={algorithm.adv_estimator}: DAPO uses grpo")
+    need(rollout.n > 1, f"actor_rollout_ref.rollout.n={rollout.n}: a group needs at least 2 completions")
+    groups = algorithm.filter_groups
+    if groups.enable:
+        need(
+            groups.metric in METRICS,
+            f"algorithm.filter_groups.metric={groups.metric}: choose from {', '.join(METRICS)}",
+        )
+        cap = groups.max_num_gen_batches
+        need(cap > 0, f"algorithm.filter_groups.max_num_gen_batches={cap}: without a cap, flat rewards sample for ever")
+    need(
+        config.reward.reward_manager.source == "register" and config.reward.reward_manager.name == "dapo",
+        f"reward.reward_manager.name={config.reward.reward_manager.name}: must be dapo",
+    )
+    kwargs = config.reward.get("reward_kwargs") or {}
+    if (kwargs.get("overlong_buffer_cfg") or {}).get("enable"):
+        length, limit = kwargs.overlong_buffer_cfg.len, kwargs.get("max_resp_len")
+        need(
+            limit == data.max_response_length,
+            f"reward.reward_kwargs.max_resp_len={limit}: must be data.max_response_length",
+        )
+        need(0 < length <= limit, f"reward.reward_kwargs.overlong_buffer_cfg.len={length}: must be in 1..{limit}")
+    batch, mini = data.train_batch_size, actor.ppo_mini_batch_size
+    need(batch % mini == 0, f"data.train_batch_size={batch} is no multiple of actor.ppo_mini_batch_size={mini}")
+    gpus = trainer.n_gpus_per_node * trainer.nnodes
+    need(
+        mini * rollout.n % gpus == 0, f"ppo_mini_batch_size x n = {mini * rollout.n} is no multiple of {gpus} processes"
+    )
+
+    need(
+        trainer.max_actor_ckpt_to_keep is None or trainer.max_actor_ckpt_to_keep > 1,
+        "trainer.max_actor_ckpt_to_keep=1: verl deletes the last checkpoint before the new one is whole; keep 2",
+    )
+    kind = config.recode.adapter
+    need(kind in ADAPTERS, f"recode.adapter={kind}: choose from {', '.join(ADAPTERS)}")
+    for key in ("lora_rank", "lora_adapter_path"):
+        need(not model.get(key), f"actor_rollout_ref.model.{key}: set recode.adapter and recode.lora_* instead")
+    need(
+        kind == "full" or actor.strategy == "fsdp2",
+        f"actor_rollout_ref.actor.strategy={actor.strategy}: DoRA needs fsdp2",
+    )
+    need(
+        model.custom_chat_template is None,
+        "actor_rollout_ref.model.custom_chat_template: derived from the tokenizer here",
+    )
+    need(not data.apply_chat_template_kwargs, "data.apply_chat_template_kwargs: they would close the open think tag")
+    attention = model.override_config.get("attn_implementation", "flash_attention_2")
+    need(
+        attention != "flash_attention_2" or find_spec("flash_attn") is not None,
+        "actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2 (verl's default): flash_attn is "
+        "not installed; use sdpa",
+    )
+    for backend in {"wandb", "trackio", "swanlab", "mlflow"} & set(trainer.logger):
+        need(find_spec(backend) is not None, f"trainer.logger: {backend} is not installed")
+
+
+def adapter_of(config: DictConfig) -> Adapter | None:
+    """The DoRA adapter that the run trains, or None for full weights."""
+    recode = config.recode
+    if recode.adapter == "full":
+        return None
+    modules = recode.lora_target_modules
+    modules = list(modules) if isinstance(modules, ListConfig) else modules
+    return Adapter(recode.lora_r, recode.lora_alpha, recode.lora_dropout, modules)
+
+
+def algorithm_line(config: DictConfig) -> str:
+    """The algorithm that will run, in one line to read before the first step."""
+    actor, groups, recode = config.actor_rollout_ref.actor, config.algorithm.filter_groups, config.recode
+    batch, n, mini = config.data.train_batch_size, config.actor_rollout_ref.rollout.n, actor.ppo_mini_batch_size
+    sampling = "off: not DAPO"
+    if groups.enable:
+        sampling = f"on {groups.metric}, at most {groups.max_num_gen_batches} x {batch} prompts a step"
+    adapter = "full weights" if recode.adapter == "full" else f"DoRA {recode.lora_r}/{recode.lora_alpha}"
+    kl = "no KL"
+    if actor.use_kl_loss or config.algorithm.use_kl_in_reward:
+        kl = "with KL: not DAPO"
+    return (
+        f"{batch} prompts x {n} completions a step, {batch // mini * actor.ppo_epochs} update(s); "
+        f"dynamic sampling {sampling}; clip [{actor.clip_ratio_low}, {actor.clip_ratio_high}] c={actor.clip_ratio_c}; "
+        f"loss {actor.loss_agg_mode}; {kl}; {adapter}, lr {actor.optim.lr}"
+    )
