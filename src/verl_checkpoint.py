@@ -1,0 +1,122 @@
+"""verl's FSDP checkpoints read back: the shards of every rank, put together, without verl and without a process group.
+
+A checkpoint is a folder `global_step_N/actor` with `model_world_size_W_rank_R.pt` for each rank R. DoRA runs save the
+adapter alone (`save_lora_only`); their untrained adapter stands beside the checkpoints, in `adapter_init`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def actor_folder(checkpoint: Path) -> Path:
+    """The folder with the shards: `checkpoint` itself or its actor/. Raises ValueError where there are none."""
+    for folder in (checkpoint, checkpoint / "actor"):
+        if (folder / "fsdp_config.json").is_file():
+            return folder
+    raise ValueError(f"{checkpoint}: no verl checkpoint there (actor/fsdp_config.json is missing)")
+
+
+def join(shards: list[Any]) -> Any:
+    """One tensor from its per-rank pieces: DTensors are concatenated along the dimension that they are sharded on."""
+    import torch
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+
+    first = shards[0]
+    if not isinstance(first, DTensor):
+        return first
+    if len(first.placements) != 1:
+        raise ValueError(
+            f"placements {first.placements}: only one mesh dimension is supported (no HSDP, no tensor parallel)"
+        )
+    placement = first.placements[0]
+    local = [shard._local_tensor for shard in shards]
+    if isinstance(placement, Replicate):
+        return local[0]
+    if not isinstance(placement, Shard):
+        raise ValueError(f"placement {placement}: neither sharded nor replicated")
+    # fully_shard splits as torch.chunk does: the last ranks may hold less, or nothing.
+    whole = torch.cat(local, dim=placement.dim)
+    if whole.shape != first.shape:
+        raise ValueError(f"the shards give shape {tuple(whole.shape)}, the checkpoint says {tuple(first.shape)}")
+    return whole
+
+
+def read_weights(checkpoint: Path) -> dict[str, Any]:
+    """name -> whole tensor, from every rank's file. Memory: the checkpoint's weights, twice for a moment."""
+    import torch
+
+    folder = actor_folder(checkpoint)
+    world = json.loads((folder / "fsdp_config.json").read_text("utf-8"))["world_size"]
+    paths = [folder / f"model_world_size_{world}_rank_{rank}.pt" for rank in range(world)]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    # verl pickles DTensors with their device mesh, which torch's safe loader refuses: only open checkpoints you trust.
+    ranks = [torch.load(path, map_location="cpu", weights_only=False) for path in paths]
+    return {name: join([rank[name] for rank in ranks]) for name in ranks[0]}
+
+
+def is_adapter_only(weights: dict[str, Any]) -> bool:
+    """Whether the checkpoint holds an adapter and nothing else."""
+    return bool(weights) and all("lora_" in name for name in weights)
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The run's folder: the parent of global_step_N."""
+    return actor_folder(checkpoint).resolve().parent.parent
+
+
+def base_model(checkpoint: Path) -> str:
+    """The model that the run started from, as its run.json says. Raises ValueError where that is missing."""
+    path = run_folder(checkpoint) / "run.json"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: name the base model with --base")
+    return json.loads(path.read_text("utf-8"))["starts"][-1]["config"]["actor_rollout_ref"]["model"]["path"]
+
+
+def load_trained(checkpoint: Path, base: str, revision: str = "main") -> Any:
+    """The trained model in float32, its adapter merged by peft. Raises ValueError where weights are missing or left
+    over."""
+    weights = read_weights(checkpoint)
+    if is_adapter_only(weights):
+        return trained_adapter(checkpoint, weights, base, revision).merge_and_unload(safe_merge=True)
+    return trained_model(checkpoint, weights)
+
+
+def trained_model(checkpoint: Path, weights: dict[str, Any]) -> Any:
+    """The model of a full fine-tuning run."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(actor_folder(checkpoint) / "huggingface")
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()  # saved or not: it is the embedding
+    _same_names(set(model.state_dict()) - tied, set(weights) - tied, checkpoint)
+    model.load_state_dict(weights, strict=False)
+    model.tie_weights()
+    return model
+
+
+def trained_adapter(checkpoint: Path, weights: dict[str, Any], base: str, revision: str = "main") -> Any:
+    """A peft model of the base and the checkpoint's adapter, unmerged."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    initial = run_folder(checkpoint) / "adapter_init"
+    if not (initial / "adapter_config.json").is_file():
+        raise ValueError(f"{initial} is missing: it says that the adapter is DoRA, and of what shape")
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, revision=revision)
+    model = PeftModel.from_pretrained(model, str(initial))
+    _same_names({name for name in model.state_dict() if "lora_" in name}, set(weights), checkpoint)
+    model.load_state_dict(weights, strict=False)
+    return model
+
+
+def _same_names(expected: set[str], found: set[str], where: Path) -> None:
+    for names, what in ((expected - found, "lacks"), (found - expected, "has an unknown")):
+        if names:
+            raise ValueError(f"{where}: {what} {sorted(names)[0]} ({len(names)} such weights)")

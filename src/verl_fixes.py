@@ -1,0 +1,67 @@
+"""Two defects of verl 0.9.1 that DAPO with DoRA meets, mended. verl loads this in every process
+(VERL_USE_EXTERNAL_MODULES).
+
+1. verl imports `AutoModelForCausalLMWithValueHead` wherever trl is installed. trl 1.16 no longer has it, and only a
+   critic needs it.
+2. With a DoRA adapter under FSDP 2 verl sends the *base* weights to the rollout, on any number of GPUs and in silence:
+   peft's DoRA merge assigns `weight.data`, which on a DTensor changes nothing that is read later. Training then goes
+   on, off-policy, against samples of the untrained model. Here every merged weight is computed from gathered tensors,
+   one layer at a time, and the live weights are never touched (tests/test_dapo_engine.py compares with peft's own merge
+   on two ranks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import verl.utils.import_utils
+
+verl.utils.import_utils.is_trl_available = lambda: False
+
+from torch.distributed.tensor import DTensor  # noqa: E402
+from verl.utils.device import get_device_id  # noqa: E402
+from verl.utils.fsdp_utils import offload_fsdp_model_to_cpu  # noqa: E402
+from verl.utils.model import convert_weight_keys  # noqa: E402
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngine  # noqa: E402
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The full tensor on the compute device, gathered from every rank where it is sharded (a collective call)."""
+    if isinstance(tensor, DTensor):
+        return tensor.to(get_device_id()).full_tensor()
+    return tensor.detach().to(get_device_id())
+
+
+def merged_weight(layer: Any, adapter: str = "default") -> torch.Tensor:
+    """magnitude * (W + s B A) / ||W + s B A||, the norm over each row, in float32 (DoRA, arXiv 2402.09353, eq. 5)."""
+    magnitude = whole(layer.lora_magnitude_vector[adapter].weight).float()
+    b, a = whole(layer.lora_B[adapter].weight).float(), whole(layer.lora_A[adapter].weight).float()
+    moved = whole(layer.get_base_layer().weight).float() + layer.scaling[adapter] * (b @ a)
+    return (magnitude / moved.norm(dim=1)).unsqueeze(1) * moved
+
+
+@torch.no_grad()
+def merged_weights(engine: FSDPEngine) -> Iterator[tuple[str, torch.Tensor]]:
+    """(Hugging Face name, merged weight in the dtype that the policy computes with) of the whole model."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = {f"{name}.base_layer.weight": m for name, m in engine.module.named_modules() if isinstance(m, LoraLayer)}
+    plain = [name for name, layer in layers.items() if not layer.use_dora["default"]]
+    if plain:
+        raise NotImplementedError(f"{plain[0]}: plain LoRA is not supported here, only DoRA")
+    try:
+        for key, tensor in engine.module.state_dict().items():
+            if "lora_" in key:
+                continue
+            value = merged_weight(layers[key]) if key in layers else whole(tensor)
+            name = key.removeprefix("base_model.model.").replace(".base_layer", "")
+            (name,) = convert_weight_keys({name: None}, engine.module)
+            yield name, value.to(engine._autocast_dtype)
+    finally:
+        if engine.is_param_offload_enabled:
+            offload_fsdp_model_to_cpu(engine.module)
+
+
+FSDPEngine._merged_lora_per_tensor_param = merged_weights
