@@ -89,6 +89,35 @@ def test_the_quickstart_is_nine_commands_that_exist(monkeypatch):
             assert args.max_steps == (64 if command[1] == "src/grpo.py" else 8)
 
 
+@pytest.mark.parametrize("gpus", ["1", "8"])
+@pytest.mark.parametrize("name", ["dapo", "dapo_released"])
+def test_dapo_prepares_and_trains_with_the_same_configuration(name, gpus):
+    import verl_config
+
+    commands = dry_run("dapo.sh", "--config-name", name, "run=with space", GPUS=gpus)
+    assert [command[1] for command in commands] == ["src/data_process.py", "src/dapo.py"]
+    for command in commands:
+        assert command[2:4] == ["--config-name", name]
+        config = verl_config.compose(name, [word for word in command[4:] if "=" in word])
+        verl_config.check(config)
+        assert config.trainer.n_gpus_per_node == int(gpus)
+        assert config.trainer.default_local_dir == "runs/with space"
+    assert commands[0][4] == "--if-stale"
+
+
+def test_dapo_on_a_cpu_makes_the_warmed_model_first():
+    names = [Path(command[1]).name for command in dry_run("dapo.sh", "--cpu", "trainer.total_training_steps=30")]
+    assert names == ["fetch_smollm2.py", "sft.py", "merge_adapter.py", "data_process.py", "dapo.py"]
+
+
+def test_dapo_says_what_it_cannot_do():
+    for flags, message in [([], "no GPU found"), (["--config", "x"], "unknown argument --config")]:
+        with pytest.raises(subprocess.CalledProcessError) as stopped:
+            dry_run("dapo.sh", *flags, GPUS="0")
+        assert stopped.value.returncode == 2
+        assert message in stopped.value.stderr
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
 def test_scripts_explain_themselves(script):
     done = subprocess.run(["bash", str(script), "--help"], capture_output=True, text=True, check=True, timeout=20)

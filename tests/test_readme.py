@@ -69,9 +69,17 @@ def test_commands_exist_and_take_their_flags(command):
 
         parse = {"grpo.py": grpo, "sft.py": sft}[target.name].parse_arguments
         parse(["--config", f"configs/{target.stem}.yaml", "--use_cpu", "true", *command[2:]])
-    elif target.exists():
-        text = subprocess.run([sys.executable, target, "--help"], capture_output=True, text=True, check=True).stdout
+    else:
+        helps = [["bash", script, "--help"]] if script.suffix == ".sh" else []
+        helps += [[sys.executable, target, "--help"]] if target.exists() else []
+        text = "".join(subprocess.run(h, capture_output=True, text=True, check=True).stdout for h in helps)
         assert all(flag in text for flag in flags)
+    if target.name in ("dapo.py", "data_process.py"):
+        import verl_config
+
+        names = [word for word, before in zip(command[3:], command[2:], strict=False) if before == "--config-name"]
+        overrides = [word for word in command[2:] if "=" in word]
+        verl_config.check(verl_config.compose(names[0] if names else "dapo", overrides))
 
 
 def test_no_placeholder_is_left():

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# DAPO with verl: the paper's run (configs/dapo.yaml) on every GPU of this node, in the foreground.
+#
+#   bash scripts/dapo.sh                                       the paper, Qwen2.5-Coder-7B-Instruct, DoRA
+#   bash scripts/dapo.sh --config-name dapo_released           the authors' script: full weights, lr 1e-6
+#   bash scripts/dapo.sh --config-name dapo_equal_budget       the budget of configs/grpo.yaml
+#   bash scripts/dapo.sh actor_rollout_ref.model.path=deepseek-ai/deepseek-coder-7b-instruct-v1.5 run=deepseek
+#   bash scripts/dapo.sh --cpu                                 the small twin on two CPU cores: configs/quickstart/dapo.yaml
+#   RAY_ADDRESS=10.0.0.1:6379 bash scripts/dapo.sh trainer.nnodes=2    on a Ray cluster that runs already (README)
+#
+# Makes the parquet files where they are missing or out of date (src/data_process.py), then trains
+# (src/dapo.py). The same command again goes on from the last checkpoint. key=value are Hydra overrides for both.
+# Environment: GPUS=N is the number of GPUs of a node, DRY_RUN=1 prints the commands.
+source "$(dirname "$0")/common.sh"
+[[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
+config=dapo cpu="" overrides=()
+while (($#)); do
+  case "$1" in
+    --cpu) cpu=1 config=quickstart/dapo ;;
+    --config-name) config="${2:?--config-name needs a name}" && shift ;;
+    --config-name=*) config="${1#*=}" ;;
+    *=*) overrides+=("$1") ;;
+    *) die "unknown argument $1: flags are --cpu, --config-name and --help, overrides are key=value" ;;
+  esac
+  shift
+done
+use_python
+need requirements.txt requirements-dapo.txt
+if [[ -n "$cpu" ]]; then
+  unset RAY_ADDRESS # a cluster takes no logical GPUs from here
+  warm_smollm2
+else
+  gpus="$(count_gpus)"
+  ((gpus > 0)) || die "no GPU found: bash scripts/dapo.sh --cpu runs the small twin, GPUS=N sets the number"
+  need requirements-gpu.txt
+  [[ " ${overrides[*]}" == *" trainer.n_gpus_per_node="* ]] || overrides+=("trainer.n_gpus_per_node=$gpus")
+fi
+say "data"
+run "$PYTHON" src/data_process.py --config-name "$config" --if-stale "${overrides[@]}"
+say "DAPO"
+run "$PYTHON" src/dapo.py --config-name "$config" "${overrides[@]}"
