@@ -1,7 +1,7 @@
 """Draw a run's curves: total reward, its parts, completion length, zero-variance groups.
 
     python src/plot.py runs/quickstart/grpo --out reward.png
-    python src/plot.py runs/a runs/b --out compare.png --ema 0.9
+    python src/plot.py runs/quickstart/grpo runs/quickstart/dapo --out compare.png --ema 0.9
 
 Thin lines are the logged values, thick ones their exponential moving average (paper Fig. 2: weight 0.9).
 """
@@ -15,9 +15,17 @@ from typing import Any
 
 from run_context import read_jsonl
 
-# title, y label, {key in metrics.jsonl: legend}
+# title, y label, {key in metrics.jsonl: legend}; GRPO's keys (trl), then DAPO's (src/dapo_trainer.py, verl)
 PANELS = [
-    ("Reward (format + correctness)", "mean over the step's completions", {"reward": "total"}),
+    (
+        "Reward (format + correctness)",
+        "mean over the step's completions",
+        {
+            "reward": "total",
+            "reward/before_filter/score": "total, all groups",
+            "reward/after_filter/score": "total, groups kept by dynamic sampling",
+        },
+    ),
     (
         "Parts of the reward",
         "mean over the step's completions",
@@ -27,13 +35,20 @@ PANELS = [
             "rewards/em_star/mean": "EM*",
             "rewards/es/mean": "ES",
             "rewards/em/mean": "EM",
+            "reward/before_filter/format": "format, ±1",
+            "reward/before_filter/correctness": "correctness",
         },
     ),
-    ("Completion length", "tokens", {"completions/mean_length": "mean"}),
+    ("Completion length", "tokens", {"completions/mean_length": "mean", "response_length/mean": "mean"}),
     (
         "Groups and completions that teach little",
         "share",
-        {"frac_reward_zero_std": "groups of equal rewards", "completions/clipped_ratio": "completions cut short"},
+        {
+            "frac_reward_zero_std": "groups of equal rewards",
+            "completions/clipped_ratio": "completions cut short",
+            "groups/zero_variance_share": "groups of equal rewards",
+            "response_length/clip_ratio": "completions cut short",
+        },
     ),
 ]
 
