@@ -96,7 +96,7 @@ def with_vllm(requests: Sequence[Request], tokenizer: Any, model: str, args: Any
     from vllm import LLM, SamplingParams, TokensPrompt
 
     # The ids of the text as transformers sees them: one BOS, whatever the engine would add.
-    ids = {request.prompt: tokenizer(request.prompt)["input_ids"] for request in requests}
+    ids = {prompt: tokenizer(prompt)["input_ids"] for prompt in {request.prompt for request in requests}}
     longest = max(map(len, ids.values())) + sampling["max_new_tokens"]
     engine = LLM(
         model=model,

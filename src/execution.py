@@ -133,7 +133,7 @@ def judge(
             outcomes[task.id, code] = Outcome("syntax")
         else:
             open_jobs[task.id, code] = task
-    modules = preload(open_jobs.values())
+    modules = preload(task for task, _ in samples)
     for later in (False, True):
         runs = [
             (key, test)

@@ -224,15 +224,18 @@ def main() -> int:
         "data": args.data,
         "data_sha256": sha256(path),
         "limit": args.limit,
+        "skip_bad_tasks": args.skip_bad_tasks,
         "tasks_sha256": fingerprint(tasks),
         "backend": args.backend,
         "model": args.model or "reference solutions",
         "adapter": args.adapter,
         **(model_identity(args) if args.model else {}),
+        "dialect": args.dialect if args.backend == "endpoint" else None,
         "prompt": args.prompt,
         "docs": not args.no_docs,
         "sampling": {**sampling_of(args), "seed": args.seed} if args.model else {},
-        "numerics": {"dtype": args.dtype, "batch_size": args.batch_size} if args.backend == "transformers" else {},
+        "dtype": args.dtype if tokenizer else None,
+        "batch_size": args.batch_size if args.backend == "transformers" else None,
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     settings = {key: str(value) for key, value in vars(args).items() if value is not None}

@@ -5,7 +5,8 @@
     python src/score.py --compare results/base results/grpo            # paired difference, and the tasks that changed
 
 Pass@k is the unbiased estimate over the n samples of a problem (n < k is an error); UPass counts samples that pass with
-the update in force and fail without it. Intervals: bootstrap over problems. What is executed is the samples' `code`, in
+the update in force and fail without it. Intervals: bootstrap over problems (those of one update are alike, so it is
+somewhat narrow). What is executed is the samples' `code`, in
 src/sandbox.py's sandbox, as src/execution.py says. Refused: incomplete files, doubled samples, other data than the
 samples were made for. Writes OUT/results.json, OUT/table.md and OUT/verdicts.jsonl (one line a sample, with the end of
 its traceback). Needs requirements-eval.txt, here or in the environment of --python.
@@ -29,7 +30,7 @@ from record_files import RecordError, resolve
 from rewards import is_well_formed
 from run_context import append_jsonl, describe, read_jsonl, sha256, write_json
 from sample_files import read_samples
-from score_report import compare, markdown, summarise
+from score_report import compare, markdown, paper_labels, summarise
 from tasks import BENCHMARKS, Task, load_tasks, subset
 
 ROOT = Path(__file__).parent.parent
@@ -37,8 +38,13 @@ ERRATA = ROOT / "data" / "arena_errata.jsonl"
 
 
 def read_errata(path: Path | None) -> dict[str, str]:
-    """Task id -> why its reference solution cannot pass; empty without a file."""
-    return {row["task_id"]: row["reason"] for row in read_jsonl(path)} if path else {}
+    """Task id -> why its reference solution cannot pass; empty without a file. Raises RecordError."""
+    try:
+        return {row["task_id"]: row["reason"] for row in read_jsonl(path)} if path else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise RecordError(f"{path}: {error}") from None
+    except KeyError as error:
+        raise RecordError(f"{path}: a line without {error}") from None
 
 
 def verdict_row(task: Task, row: dict[str, Any], patched: Outcome, plain: Outcome | None) -> dict[str, Any]:
@@ -154,7 +160,7 @@ def score(args: argparse.Namespace) -> int:
     if ks[0] < 1:
         fail(f"--k {args.k}: starts at 1")
     note = args.samples.with_suffix(".json")
-    made = json.loads(note.read_text("utf-8"))["identity"] if note.is_file() else {}
+    made = json.loads(note.read_text("utf-8")).get("identity", {}) if note.is_file() else {}
     benchmark, data = args.benchmark or made.get("benchmark"), args.data or made.get("data")
     if not (benchmark and data):
         fail(f"{note}: not there, so --benchmark and --data are needed")
@@ -162,7 +168,8 @@ def score(args: argparse.Namespace) -> int:
     path = resolve(data)
     if made and (made["benchmark"], made["data_sha256"]) != (benchmark, sha256(path)):
         fail(f"{args.samples} was made for {made['benchmark']} and other data than {data}")
-    tasks = subset(load_tasks(path, benchmark, skip_bad=args.skip_bad_tasks), limit)
+    skip_bad = args.skip_bad_tasks or made.get("skip_bad_tasks", False)
+    tasks = subset(load_tasks(path, benchmark, skip_bad=skip_bad), limit)
     rows = read_samples(args.samples, [task.id for task in tasks], is_subset=limit is not None)
     n = len(rows) // len(tasks)
     if ks[-1] > n:
@@ -172,6 +179,8 @@ def score(args: argparse.Namespace) -> int:
     done = args.out / "results.json"
     if done.exists() and json.loads(done.read_text("utf-8"))["samples"]["sha256"] != sha256(args.samples):
         fail(f"{args.out} holds the results of other samples: choose another --out")
+    if args.label and args.label not in paper_labels():
+        fail(f"--label {args.label}: results/paper.json has {', '.join(paper_labels())}")
     if args.write_errata and made.get("backend") != "reference":
         fail("--write-errata needs the samples of src/generate.py --reference")
 
@@ -200,6 +209,8 @@ def score(args: argparse.Namespace) -> int:
         "wall_seconds": round(time.time() - started, 1),
         **describe(mine, {data: path}, None),
     }
+    if made.get("prompt") == "one-shot":  # which asks for no think and answer parts
+        result["rates"]["format"] = None
     write_json(done, result)
     table = markdown(result)
     part = args.out / "table.md.part"

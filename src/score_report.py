@@ -80,6 +80,11 @@ def title(metric: str) -> str:
     return metric.replace("pass", "Pass").replace("uP", "UP")
 
 
+def paper_labels() -> list[str]:
+    """Every MODEL/METHOD that the paper has numbers for."""
+    return [row["label"] for row in json.loads(PAPER.read_text("utf-8"))["rows"]]
+
+
 def paper_row(label: str | None, benchmark: str) -> dict[str, float]:
     """The paper's numbers for MODEL/METHOD on a benchmark, in percent; empty where it has none."""
     rows = json.loads(PAPER.read_text("utf-8"))["rows"]
@@ -121,7 +126,10 @@ def markdown(result: Mapping[str, Any]) -> str:
     blocks = [
         head,
         table(["metric", "all problems", f"without errata ({result['problems_without_errata']})", "paper"], rows),
-        table(["rate over samples", "%"], [(RATES[name], f"{100 * v:.1f}") for name, v in result["rates"].items()]),
+        table(
+            ["rate over samples", "%"],
+            [(RATES[name], "-" if v is None else f"{100 * v:.1f}") for name, v in result["rates"].items()],
+        ),
         table(["verdict", "samples"], [(name, str(count)) for name, count in result["verdicts"].items()]),
     ]
     if groups:
@@ -142,6 +150,7 @@ def compare(before: Path, after: Path, shown: int = 30) -> str:
     hashes = [{entry["sha256"] for entry in result["data"].values()} for result in (a, b)]
     if a["tasks"].keys() != b["tasks"].keys() or hashes[0] != hashes[1] or a["benchmark"] != b["benchmark"]:
         raise RecordError(f"{before} and {after} are not of the same problems")
+    other_libraries = a.get("executed_with") != b.get("executed_with")
     rows = []
     for name in a["scores"].keys() & b["scores"].keys():
         key, _, k = name.partition("@")
@@ -160,6 +169,7 @@ def compare(before: Path, after: Path, shown: int = 30) -> str:
     up = sum(share[i] > 0 for i in changed)
     lines = [
         f"{len(share)} problems: {up} better, {len(changed) - up} worse, {len(share) - len(changed)} equal",
+        *(["The two ran with other versions of the libraries."] if other_libraries else []),
         "",
         table(["metric", str(before), str(after), "difference"], sorted(rows)),
         "",

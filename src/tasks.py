@@ -12,7 +12,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,7 @@ def join_tasks(identity: str, first: Task, second: Task) -> Task:
 
 def add_update(identity: str, task: Task, update: ApiUpdate) -> Task:
     """A natural multi-update question: the problem stays, a second update joins the prompt and is in force."""
-    return Task(**{**vars(task), "id": identity, "kind": "natural", "updates": (*task.updates, update)})
+    return replace(task, id=identity, kind="natural", updates=(*task.updates, update))
 
 
 def _arena_rows(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -198,7 +198,11 @@ def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = Fals
     """
     found: dict[str, tuple[Task, dict[str, Any]]] = {}
     problems = []
-    for line, row in read_rows(path):
+    try:
+        rows = read_rows(path)
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
+    for line, row in rows:
         try:
             if not isinstance(row, dict):
                 raise ValueError("row: not a JSON object")

@@ -105,7 +105,8 @@ def test_more_samples_leave_the_first_ones_alone(data, random_model, whole, tmp_
         (["--seed", 1], "sampling"),
         (["--no-docs"], "docs"),
         (["--limit", 3], "limit"),
-        (["--batch-size", 3], "numerics"),
+        (["--batch-size", 3], "batch_size"),
+        (["--dtype", "bfloat16"], "dtype"),
     ],
 )
 def test_nothing_is_mixed(data, random_model, whole, flags, key):

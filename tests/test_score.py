@@ -151,6 +151,8 @@ def refused(tmp_path: Path, data: Path, rows: list[dict], *flags: object) -> str
         (lambda rows: rows, ["--k", "one"], "--k 'one': expected numbers"),
         (lambda rows: rows, ["--k", "1", "--write-errata", "x"], "--write-errata needs the samples of"),
         (lambda rows: rows, ["--k", "0"], "--k 0: starts at 1"),
+        (lambda rows: rows, ["--k", "1", "--label", "Qwen/GRPO"], "--label Qwen/GRPO: results/paper.json has Qwen2.5"),
+        (lambda rows: rows, ["--k", "1", "--errata", "absent.jsonl"], "absent.jsonl: "),
     ],
 )
 def test_what_is_refused(tmp_path, data, change, flags, message):
