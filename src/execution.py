@@ -83,13 +83,17 @@ class Outcome:
 
 
 def preload(tasks: Iterable[Task]) -> tuple[str, ...]:
-    """The modules to import once: all of LIBRARIES, or none where the tasks stay within the standard library.
+    """The modules to import once: LIBRARIES, or none where the tasks stay within the standard library.
 
-    All, because seeding reaches only what is imported before the candidate.
+    Not just those that the tasks name, because seeding reaches only what is imported before the candidate. But pandas
+    only if named: it draws no random numbers of its own, and may bring pyarrow's threads along, which a fork should
+    not meet.
     """
     texts = [text for task in tasks for text in (task.imports, *(update.imports for update in task.updates))]
     roots = {path.partition(".")[0] for text in texts for path in _names(ast.parse(text)).values()}
-    return LIBRARIES if roots & {name.partition(".")[0] for name in LIBRARIES} else ()
+    if not roots & {name.partition(".")[0] for name in LIBRARIES}:
+        return ()
+    return tuple(name for name in LIBRARIES if name != "pandas" or name in roots)
 
 
 def program(task: Task, code: str, test: int | None, in_force: Collection[int]) -> str:

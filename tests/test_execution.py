@@ -6,7 +6,7 @@ import pytest
 from mini_arena import ANSWERS, ROWS, TRIM, write_data
 
 import sandbox
-from execution import Outcome, broken_updates, called_functions, calls, judge, preload
+from execution import LIBRARIES, Outcome, broken_updates, called_functions, calls, judge, preload
 from tasks import Task, load_tasks, parse_task, parse_update
 
 OPTIONS = {"progress": False, "workers": 1, "limits": sandbox.Limits(seconds=20)}
@@ -118,7 +118,8 @@ def test_updates_that_cannot_be_put_in_force(tasks):
 
 def test_the_whole_standard_library_needs_no_preloading(tasks):
     assert preload(tasks.values()) == ()
-    assert "torch" in preload([variant(imports="import numpy as np")])
+    assert preload([variant(imports="import numpy as np")]) == ("numpy", "torch", "scipy.special", "sympy", "pytest")
+    assert preload([variant(imports="from pandas import DataFrame")]) == LIBRARIES
 
 
 @pytest.mark.parametrize(
