@@ -45,7 +45,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +127,11 @@ class Sandbox:
             _warn_unsafe()
 
     def __enter__(self) -> Sandbox:
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -254,6 +258,8 @@ def run_all(
     from tqdm import tqdm
 
     verdicts: list[Verdict | None] = [None] * len(programs)
+    if workers is not None and workers < 1:
+        raise ValueError(f"{workers} workers")
     waiting = collections.deque(range(len(programs)))
     workers = min(workers or len(os.sched_getaffinity(0)), len(programs))
     boxes = [Sandbox(python, preload, limits, read_only, unsafe) for _ in range(workers)]
@@ -293,6 +299,16 @@ def check_ready(**settings: Any) -> None:
         pass
 
 
+def _positive(kind: type) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    return number
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The limits as flags, for every script that runs programs; `settings` reads them."""
     group = parser.add_argument_group("sandbox")
@@ -306,8 +322,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     for field in dataclasses.fields(Limits):
         flag = "--" + field.name.replace("_", "-")
         text = f"{helps[field.name]} (default: %(default)s)"
-        group.add_argument(flag, type=type(field.default), default=field.default, help=text)
-    group.add_argument("--workers", type=int, help="sandboxes at a time (default: one per core)")
+        group.add_argument(flag, type=_positive(type(field.default)), default=field.default, help=text)
+    group.add_argument("--workers", type=_positive(int), help="sandboxes at a time (default: one per core)")
     group.add_argument("--read-only", nargs="+", default=[], metavar="PATH", help="more paths that programs may read")
     group.add_argument("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
 

@@ -40,7 +40,7 @@ ENVIRONMENT = {
     "MPLBACKEND": "Agg",
     "PYTHONHASHSEED": "0",  # the order of sets is the same in every run
     "PYTHONDONTWRITEBYTECODE": "1",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",  # arrow's jemalloc starts a thread at import; a fork server has one thread
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pandas imports pyarrow; a fork server has one thread
     **{f"{name}_NUM_THREADS": "1" for name in THREADS},
 }
 ROOT = os.geteuid() == 0
@@ -54,7 +54,9 @@ ISOLATION = (
 SERVER = ("--as-pid-1", "--cap-add", "CAP_SYS_ADMIN")
 SERVER += tuple(part for cap in ("SETUID", "SETGID", "KILL", "CHOWN") if ROOT for part in ("--cap-add", f"CAP_{cap}"))
 FORBIDDEN = (
-    "user namespaces may be forbidden here: see sysctl kernel.apparmor_restrict_unprivileged_userns and "
+    "root without CAP_SYS_ADMIN, as in most containers: try an ordinary user"
+    if ROOT
+    else "user namespaces may be forbidden here: see sysctl kernel.apparmor_restrict_unprivileged_userns and "
     "user.max_user_namespaces; in Docker --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
 )
 PROBE = ("--ro-bind", "/", "/", "--proc", "/proc", "--remount-ro", "/proc", "--size", "4096", "--tmpfs", "/tmp")
@@ -86,17 +88,22 @@ def binary() -> str:
 @functools.cache
 def interpreter(python: str) -> tuple[str, tuple[str, ...]]:
     """(its executable, the folders it imports from) of an interpreter, asked of itself."""
-    ask = "import json, sys; print(json.dumps([sys.executable, sys.prefix, sys.base_prefix, *sys.path]))"
+    answer = "[sys.version_info[:2], sys.executable, sys.prefix, sys.base_prefix] + sys.path"
+    ask = f"import json, sys; print(json.dumps({answer}))"
     try:
         done = subprocess.run([python, "-I", "-c", ask], capture_output=True, text=True, check=True)
-        executable, *folders = json.loads(done.stdout.splitlines()[-1])
+        version, executable, *folders = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.CalledProcessError, ValueError, IndexError) as error:
         raise InfrastructureError(f"{python} is no working interpreter: {error}") from None
+    if version < [3, 9]:
+        raise InfrastructureError(f"{python} is Python {version[0]}.{version[1]}: the sandbox needs 3.9 or newer")
     return executable, tuple(folders)
 
 
 def visible(python: str, read_only: Sequence[str | Path] = ()) -> list[str]:
     """What is bound beside the system's folders: the interpreter's, then the caller's, without those inside another."""
+    if missing := [str(path) for path in read_only if not os.path.exists(path)]:
+        raise InfrastructureError(f"cannot be shown in the sandbox: {', '.join(missing)}: no such file")
     wanted = [*interpreter(python)[1], *(os.path.abspath(path) for path in read_only)]
     wanted += [os.path.realpath(path) for path in wanted]
     kept: list[str] = []

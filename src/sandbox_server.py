@@ -21,6 +21,7 @@ import json
 import linecache
 import os
 import platform
+import re
 import resource
 import secrets
 import select
@@ -40,6 +41,7 @@ CLONE_NEWNS, CLONE_NEWIPC = 0x00020000, 0x08000000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 FREE_USERS = range(60706, 61184)  # given to nobody: https://systemd.io/UIDS-GIDS
+LINUX = tuple(map(int, re.match(r"(\d+)\.(\d+)", platform.release()).groups()))
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -146,8 +148,8 @@ def prepare(program: str, settings: dict, folder: str) -> str:
     seconds = int(limits["seconds"] + 1) * (os.cpu_count() or 1)  # a backstop: the deadline is by the clock
     space = statm()[0] + int(limits["memory_gb"] * 2**30)
     caps = {"AS": space, "FSIZE": file_bytes, "CPU": seconds, "CORE": 0, "NOFILE": 1024, "MSGQUEUE": 0}
-    if ISOLATED and tuple(map(int, platform.release().split(".")[:2])) >= (5, 14):
-        caps["NPROC"] = 2 * limits["processes"]  # a backstop, too; before 5.14 it counts the user's other processes
+    if ISOLATED and LINUX >= (5, 14):  # before, it counts the same user's processes outside of the sandbox, too
+        caps["NPROC"] = 2 * limits["processes"]  # another backstop: `used` is asked ten times a second
     for name, value in caps.items():
         hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -187,28 +189,31 @@ def run_child(program: str, token: str, settings: dict, folder: str, pipes: tupl
     """In the child; never returns. The program may replace anything in os, json or traceback: what reports is kept."""
     leave, write, encode, own, me = os._exit, os.write, json.dumps, os.getpid, os.getpid()
     try:
-        os.setsid()
-        for fd in (1, 2):
-            os.dup2(pipes[1], fd)
-        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        os.dup2(pipes[0], 3, inheritable=False)
-        os.closerange(4, 4096)
-        path = prepare(program, settings, folder)
-        write(3, f"{token} ready\n".encode())
-    except BaseException as error:
-        write(3, f"{token} {encode({'status': 'infrastructure', 'detail': repr(error)})}\n".encode())
+        try:
+            os.setsid()
+            for fd in (1, 2):
+                os.dup2(pipes[1], fd)
+            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+            os.dup2(pipes[0], 3, inheritable=False)
+            os.closerange(4, 4096)
+            path = prepare(program, settings, folder)
+            write(3, f"{token} ready\n".encode())
+        except BaseException as error:
+            write(3, f"{token} {encode({'status': 'infrastructure', 'detail': repr(error)})}\n".encode())
+            return
+        verdict = {"status": "error", "detail": ""}
+        try:
+            verdict = execute(program, path)
+            verdict["detail"] = "\n".join(verdict["detail"].strip().splitlines()[-12:])[-2000:]
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except BaseException:  # stdout closed, or an exception that cannot be shown: the verdict stands
+            pass
+        if own() == me:  # a fork of the program that reached its end has nothing to say
+            write(3, f"{token} {encode(verdict)}\n".encode())
+        leave(0)
+    finally:  # whatever happened (fd 3 closed by the program, say): this process must not go on as a fork server
         leave(1)
-    verdict = {"status": "error", "detail": ""}
-    try:
-        verdict = execute(program, path)
-        verdict["detail"] = "\n".join(verdict["detail"].strip().splitlines()[-12:])[-2000:]
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BaseException:  # stdout closed, or an exception that cannot be shown: the verdict stands
-        pass
-    if own() == me:  # a fork of the program that reached its end has nothing to say
-        write(3, f"{token} {encode(verdict)}\n".encode())
-    leave(0)
 
 
 def drain(fd: int, kept: bytearray, most: int, last: bool) -> None:
@@ -232,7 +237,8 @@ def judge(token: str, report: bytes, status: int, stopped: tuple[str, str] | Non
     if stopped:
         return {"status": stopped[0], "detail": stopped[1]}
     if os.WIFSIGNALED(status):
-        name = signal.Signals(os.WTERMSIG(status)).name
+        number = os.WTERMSIG(status)
+        name = signal.Signals(number).name if number < signal.SIGRTMIN else f"signal {number}"
         return {"status": "timeout" if name == "SIGXCPU" else "crash", "detail": f"killed by {name}"}
     if len(lines) == 2 and os.WEXITSTATUS(status) == 0:
         return json.loads(lines[1])

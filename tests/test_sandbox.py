@@ -105,7 +105,9 @@ PLAIN = {
     "a fork goes on instead": ("import os\nif os.fork(): os._exit(0)", "exit"),
     "exit in a finally": ("import sys\ntry: assert False\nfinally: sys.exit(0)", "exit"),
     "signal to itself": ("import os\nos.kill(os.getpid(), 15)", "crash"),
+    "a real-time signal": ("import os\nos.kill(os.getpid(), 40)", "crash"),
     "abort": ("import os\nos.abort()", "crash"),
+    "closes every file": ("import os\nos.closerange(0, 4096)", "exit"),
     "null pointer": ("import ctypes\nctypes.string_at(0)", "crash"),
     "10 GB": ("x = bytearray(10 << 30)", "memory"),
     "memory in small pieces": ("x = []\nwhile True: x.append(bytes(1 << 20))", "memory"),
@@ -427,7 +429,13 @@ def test_the_bubblewrap_for_other_programs(tmp_path):
     assert (tmp_path / "out" / "x").read_text() == "written"
 
 
+def children() -> set[str]:
+    path = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    return set(path.read_text().split())
+
+
 def test_what_the_sandbox_cannot_do_is_no_fail(tmp_path):
+    before = children()
     with pytest.raises(InfrastructureError, match="no working interpreter"):
         run("", python=tmp_path / "python")
     with pytest.raises(InfrastructureError, match="cannot import no_such_module: ModuleNotFoundError"):
@@ -436,6 +444,9 @@ def test_what_the_sandbox_cannot_do_is_no_fail(tmp_path):
         check_ready(limits=Limits(file_mb=1e-6))  # one byte: the program itself cannot be written
     with pytest.raises(InfrastructureError, match="cannot be shown"):
         check_ready(read_only=["/"])
+    with pytest.raises(InfrastructureError, match="missing: no such file"):
+        check_ready(read_only=[tmp_path / "missing"])
+    assert children() == before  # of a start that failed nothing stays
 
 
 def script(tmp_path: Path, name: str) -> subprocess.Popen:
@@ -481,6 +492,8 @@ def test_command_line(tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"{good}: pass in ") and lines[1].startswith(f"{bad}: assertion in ")
     assert lines[-2:] == ["AssertionError: no", "before"]
+    zero = subprocess.run([*command, "--memory-gb", "0", good], capture_output=True, text=True, check=False)
+    assert zero.returncode == 2 and "--memory-gb: 0 is not above 0" in zero.stderr
     missing = subprocess.run([*command, tmp_path / "no.py"], capture_output=True, text=True, check=False)
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1
 
