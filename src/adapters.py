@@ -14,6 +14,7 @@ peft's DoRA recomputes the row norms of W + BA in every forward pass, that is, f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,3 +149,24 @@ def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> 
 def is_adapter(folder: str | Path) -> bool:
     """Whether `folder` holds a peft adapter."""
     return (Path(folder) / "adapter_config.json").is_file()
+
+
+def find_adapter(folder: str | Path) -> Path | None:
+    """The peft adapter in a folder of trl's or verl's: the folder itself, or `lora_adapter` in it, which verl's model
+    merger writes; None where there is none.
+
+    Raises ValueError where the configuration denies DoRA and the weights have it: verl 0.9.1's merger writes no
+    `use_dora`, and peft would drop the magnitudes without a word.
+    """
+    for place in (Path(folder), Path(folder) / "lora_adapter"):
+        if is_adapter(place):
+            config = json.loads((place / "adapter_config.json").read_text("utf-8"))
+            weights = place / "adapter_model.safetensors"
+            if weights.is_file() and not config.get("use_dora"):
+                from safetensors import safe_open
+
+                with safe_open(weights, framework="np") as tensors:
+                    if any("lora_magnitude_vector" in name for name in tensors.keys()):  # noqa: SIM118 (no mapping)
+                        raise ValueError(f"{place}: has DoRA weights: set use_dora to true in its adapter_config.json")
+            return place
+    return None

@@ -7,6 +7,7 @@ come as one line instead of a traceback.
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import sys
 from collections.abc import Callable, Sequence
@@ -98,6 +99,32 @@ def refuse_unread(model: Any) -> None:
         fail(f"lora_task_type {model.lora_task_type!r}: only CAUSAL_LM is supported here")
     if not model.model_name_or_path:
         fail("no model: set model_name_or_path")
+
+
+def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of an argparse script, made strict: no abbreviations, errors in one line, and `--config FILE`.
+
+    The YAML's keys are the flags without dashes; true and false switch a flag that takes no value; flags win.
+    """
+    parser.allow_abbrev = False
+    parser.add_argument("--config", help="YAML file with these keys; flags win")
+    parser.error = fail  # type: ignore[method-assign]
+    flags, config = _split_config(sys.argv[1:] if argv is None else argv)
+    known = {action.dest: action for action in parser._actions if action.option_strings and action.dest != "config"}
+    from_file: list[str] = []
+    for key, value in read_yaml(config).items() if config else ():
+        action = known.get(key)
+        if action is None:
+            near = difflib.get_close_matches(key, known, n=1)
+            fail(f"{config}: unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+        flag = action.option_strings[-1]
+        if action.nargs == 0:
+            if value not in ("True", "False"):
+                fail(f"{config}: {key}: expected true or false")
+            from_file += [flag] if value == "True" else []
+        elif value is not None:
+            from_file += [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
+    return parser.parse_args([*from_file, *flags])
 
 
 def parse(

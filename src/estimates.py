@@ -1,4 +1,4 @@
-"""Estimates with their uncertainty. Plain Python on lists of numbers."""
+"""Estimates with their uncertainty, from lists of numbers."""
 
 from __future__ import annotations
 
@@ -15,3 +15,34 @@ def mean_and_error(values: Sequence[float]) -> dict[str, float]:
     mean = sum(values) / n
     variance = sum((value - mean) ** 2 for value in values) / (n - 1) if n > 1 else math.nan
     return {"mean": mean, "standard_error": math.sqrt(variance / n)}
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """The chance that at least one of k samples is right, of n drawn samples of which c are right.
+
+    Unbiased: 1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, eq. 1). Raises ValueError unless
+    1 <= k <= n and 0 <= c <= n.
+    """
+    if not (1 <= k <= n and 0 <= c <= n):
+        raise ValueError(f"pass@{k} of {n} samples with {c} right is not defined")
+    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def bootstrap_interval(values: Sequence[float], *, repeats: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """The percentile bootstrap's 95 % interval of the mean: problems are drawn with replacement, `repeats` times.
+
+    `values` holds one number per problem. The same values and seed give the same interval.
+    """
+    import numpy as np
+
+    values = np.asarray(values, dtype=float)
+    generator = np.random.default_rng(seed)
+    means = [values[generator.integers(len(values), size=len(values))].mean() for _ in range(repeats)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def mean_and_interval(values: Sequence[float]) -> dict[str, float]:
+    """Mean over problems with its bootstrap interval: {"mean", "low", "high"}."""
+    low, high = bootstrap_interval(values)
+    return {"mean": sum(values) / len(values), "low": low, "high": high}

@@ -39,6 +39,25 @@ OUTPUT_RULE = (
 )
 
 
+ONE_SHOT_SYSTEM = "You are a helpful code assistant. You solve programming problems in Python."
+ONE_SHOT_TASK = (
+    "Solve the problem below with one Python function of the given signature that passes the given test. Write the "
+    "code between [PYTHON] and [/PYTHON], imports included, without the test and without explanations."
+)
+ONE_SHOT_EXAMPLE = (  # scenario, problem, signature, unit test: ours
+    "A bakery writes down every loaf it sells and wants to know what sold best.",
+    "Given the names of the loaves sold in a day, return the name that occurs most often. Of names that occur equally "
+    "often, return the one that comes first in the alphabet. Return None when nothing was sold.",
+    "def best_seller(sold: list[str]) -> str | None",
+    'def test_tie_goes_to_the_alphabet():\n    assert best_seller(["rye", "oat", "rye", "oat"]) == "oat"',
+)
+ONE_SHOT_SOLUTION = """from collections import Counter
+
+def best_seller(sold: list[str]) -> str | None:
+    counts = Counter(sold)
+    return min(counts, key=lambda name: (-counts[name], name), default=None)"""
+
+
 @dataclass(frozen=True)
 class Update:
     """One API update of CodeUpdateArena, as a prompt shows it."""
@@ -89,6 +108,32 @@ def problem_messages(
         f"Solution Signature: {signature.strip()}\n\n{OUTPUT_RULE}"
     )
     return _messages(PROBLEM_SYSTEM, user)
+
+
+def one_shot_messages(
+    updates: Sequence[Update], scenario: str, problem: str, signature: str, test: str, *, docs: bool = True
+) -> list[Message]:
+    """A prompt with the parts of CodeUpdateArena's own: the update, one worked example, the problem with a unit test.
+
+    No thinking and no prefill; the answer stands between [PYTHON] and [/PYTHON]. The wording is ours, and so is the
+    example: the benchmark's is not in its data file. Unlike the paper's prompt this one shows a unit test.
+    """
+    if not updates:
+        raise ValueError("a problem needs at least one update")
+    notes = "".join(
+        f"[UPDATE]\nThe function {update.function} has changed. {update.description.strip()}\n"
+        f"New signature: {update.signature.strip()}\n{update.docstring.strip()}\n[/UPDATE]\n\n"
+        for update in updates
+    )
+    questions = (ONE_SHOT_EXAMPLE, (scenario, problem, signature, test))
+    asked = [
+        f"[SCENARIO]\n{s.strip()}\n[/SCENARIO]\n[PROBLEM]\n{p.strip()}\n[/PROBLEM]\n"
+        f"[SIGNATURE]\n{d.strip()}\n[/SIGNATURE]\n[TEST]\n{t.strip()}\n[/TEST]\n"
+        for s, p, d, t in questions
+    ]
+    example = f"{asked[0]}[PYTHON]\n{ONE_SHOT_SOLUTION}\n[/PYTHON]"
+    user = f"{notes if docs else ''}{ONE_SHOT_TASK}\n\nAn example:\n{example}\n\nYour turn:\n{asked[1]}"
+    return [{"role": "system", "content": ONE_SHOT_SYSTEM}, {"role": "user", "content": user}]
 
 
 def reference_completion(code: str) -> str:

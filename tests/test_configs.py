@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import generate
 import grpo
 import sft
 
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 GRPO_CONFIGS = [ROOT / "configs" / name for name in ("grpo.yaml", "quickstart/grpo.yaml", "grpo_dapo_loss.yaml")]
 SFT_CONFIGS = [ROOT / "configs" / "sft.yaml", ROOT / "configs" / "quickstart" / "sft.yaml"]
 TRAINING_CONFIGS = GRPO_CONFIGS + SFT_CONFIGS
+EVAL_CONFIG = ROOT / "configs" / "eval.yaml"
 QUICK = str(GRPO_CONFIGS[1])
 
 
@@ -35,7 +37,7 @@ def failure(capsys, *flags: str, parse=grpo.parse_arguments) -> str:
 def test_there_is_no_other_training_config():
     found = {path for path in (ROOT / "configs").rglob("*.yaml") if "accelerate" not in path.parts}
     verl_s = {path for path in found if path.stem.startswith("dapo")}  # test_dapo_config.py
-    assert found - verl_s == set(TRAINING_CONFIGS)
+    assert found - verl_s == {*TRAINING_CONFIGS, EVAL_CONFIG}
 
 
 @pytest.mark.parametrize("config", GRPO_CONFIGS, ids=str)
@@ -63,10 +65,48 @@ def test_the_paper_s_numbers():
     assert args.report_to == ["tensorboard"]
 
 
-@pytest.mark.parametrize("config", TRAINING_CONFIGS, ids=str)
+def eval_arguments(*flags: str):
+    flags = ["--model", "absent/model", "--out", "samples.jsonl", "--backend", "transformers", *flags]
+    return generate.parse_arguments(["--config", str(EVAL_CONFIG), *flags])
+
+
+def test_the_evaluation_config():
+    args = eval_arguments()
+    assert (args.benchmark, args.prompt, args.samples, args.temperature, args.top_p) == (
+        "arena",
+        "zero-shot",
+        10,
+        0.8,
+        0.7,
+    )
+    assert (args.max_new_tokens, args.seed, args.dtype) == (1024, 42, "bfloat16")
+    assert eval_arguments("--samples", "1", "--temperature=0").temperature == 0  # flags win
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("temperatur: 0.5", "c.yaml: unknown key 'temperatur': did you mean 'temperature'?"),
+        ("samples: 2.5", "argument --samples: invalid int value: '2.5'"),
+        ("prompt: two-shot", "argument --prompt: invalid choice: 'two-shot'"),
+        ("no_docs: 3", "c.yaml: no_docs: expected true or false"),
+        ("no_docs: true", None),
+        ("no_docs: false", None),
+    ],
+)
+def test_mistakes_in_an_evaluation_yaml(capsys, tmp_path, content, message):
+    (tmp_path / "c.yaml").write_text(content)
+    flags = ["--config", str(tmp_path / "c.yaml"), "--data", "x", "--out", "x.jsonl", "--model", "absent/model"]
+    if message is None:
+        assert generate.parse_arguments(flags).no_docs == ("true" in content)
+    else:
+        assert message in failure(capsys, *flags, parse=generate.parse_arguments)
+
+
+@pytest.mark.parametrize("config", [*TRAINING_CONFIGS, EVAL_CONFIG], ids=str)
 def test_headers_and_sources(config):
     text = config.read_text()
-    header = text.split("model_name_or_path:")[0]
+    header = text.split("model_name_or_path:")[0].split("benchmark:")[0]
     for word in ("Runs on:", "Launch:", "Override:"):
         assert word in header
     if config.parent.name == "configs":

@@ -16,6 +16,7 @@ import sft
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.sh") if path.name != "common.sh")
 PROGRAMS = sorted(path for path in (ROOT / "src").glob("*.py") if '\nif __name__ == "__main__":' in path.read_text())
+PROGRAMS = [path for path in PROGRAMS if path.name != "sandbox_server.py"]  # started by src/sandbox.py, never by hand
 
 
 def dry_run(script: str, *flags: str, **environment: str) -> list[list[str]]:
@@ -116,6 +117,39 @@ def test_dapo_says_what_it_cannot_do():
             dry_run("dapo.sh", *flags, GPUS="0")
         assert stopped.value.returncode == 2
         assert message in stopped.value.stderr
+
+
+def test_the_evaluation_launcher(monkeypatch):
+    """Samples and scores of both benchmarks; every command goes through the parser of its script."""
+    import generate
+    import multi_update
+    import score
+
+    flags = ["--model", "a model", "--backend", "transformers", "--limit=7", "--out", "runs/with space"]
+    commands = dry_run("evaluate.sh", *flags, "--data", "my data.jsonl", SCORE="--k 1 --label A/B")
+    assert [command[1] for command in commands] == [
+        *("src/generate.py", "src/score.py", "src/multi_update.py", "src/generate.py", "src/score.py"),
+    ]
+    monkeypatch.chdir(ROOT)
+    arena, multi = (generate.parse_arguments(commands[i][2:]) for i in (0, 3))
+    assert (arena.model, arena.limit, arena.data, arena.benchmark) == ("a model", 7, "my data.jsonl", "arena")
+    assert (multi.benchmark, multi.data) == ("multi", "runs/with space/multi-questions.jsonl")
+    scores = [score.parse_arguments(commands[i][2:]) for i in (1, 4)]
+    assert [(args.samples, args.k, args.label) for args in scores] == [(arena.out, "1", "A/B"), (multi.out, "1", "A/B")]
+    monkeypatch.setattr(Path, "read_text", lambda *_: '{"identity": {"data": "my data.jsonl"}}')
+    built = multi_update.parse_arguments(commands[2][2:])
+    assert (str(built.out), built.data) == (multi.data, "my data.jsonl")
+    assert len(dry_run("evaluate.sh", "--model", "x", MULTI="0")) == 2
+
+
+def test_the_evaluation_launcher_s_mistakes():
+    for flags, message in {
+        ("--benchmark", "multi"): "this script runs both",
+        ("--out",): "--out needs a value",
+    }.items():
+        command = ["bash", str(ROOT / "scripts" / "evaluate.sh"), *flags]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, message in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)

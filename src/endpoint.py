@@ -1,0 +1,141 @@
+"""A client for OpenAI-compatible chat servers: many requests at a time, each repeated until it has a whole answer.
+
+Repeated, with growing pauses or after the server's Retry-After: connection errors, timeouts, 408, 409, 425, 429, 5xx,
+and a body that is cut short or no chat completion. Anything else (a wrong key, an unknown model, a prompt that is too
+long) ends the run in one line. The key comes from the environment, never from a flag, and is never written anywhere.
+
+Two dialects, since the prompt's last message is an assistant turn that is already begun:
+
+    vllm     the server goes on with that turn (`continue_final_message`), so the completion starts inside <think> as in
+             training. The server's own sampling defaults (repetition penalty, top-k) are overridden. vLLM and SGLang.
+    openai   for hosted models, which cannot do that: the begun turn is left out, and a <think> that the answer opens
+             itself is taken off, so the rest reads the same.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+DIALECTS = ("vllm", "openai")
+REPEATED = {408, 409, 425, 429}
+Key = TypeVar("Key")
+
+
+class EndpointError(RuntimeError):
+    """The server refused a request for a reason that repeating does not change, or kept failing."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer. Tokens are None where the server does not count; the finish reason is stop, length, or its own."""
+
+    text: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    finish_reason: str
+
+
+class _Again(Exception):
+    """This try failed, the next one may not."""
+
+    def __init__(self, reason: str, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+@dataclass
+class Endpoint:
+    """`url` as in `http://localhost:8000/v1`. `seconds`: the longest silence of a try. `tries` counts the first one."""
+
+    url: str
+    model: str
+    key: str | None = None
+    dialect: str = "vllm"
+    seconds: float = 600.0
+    tries: int = 8
+    pause: float = 1.0  # before the second try, in seconds; doubled each time, at most a minute, plus up to a half
+
+    def __post_init__(self) -> None:
+        import httpx
+
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        limits = httpx.Limits(max_connections=None)
+        self._client = httpx.Client(timeout=self.seconds, headers=headers, limits=limits)
+        self.repeats = 0  # tries beyond the first, over all requests
+
+    def body(self, messages: Sequence[dict[str, str]], sampling: dict[str, Any], seed: int) -> dict[str, Any]:
+        """The JSON of one request. `sampling`: temperature, top_p, max_new_tokens."""
+        body = {
+            "model": self.model,
+            "messages": list(messages),
+            "max_completion_tokens": sampling["max_new_tokens"],
+            "temperature": sampling["temperature"],
+            "top_p": sampling["top_p"],
+            "seed": seed,
+        }
+        begun = messages[-1]["role"] == "assistant"
+        if self.dialect == "openai":
+            return {**body, "messages": list(messages[:-1] if begun else messages)}
+        body |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+        return {**body, "add_generation_prompt": not begun, "continue_final_message": begun}
+
+    def complete(self, messages: Sequence[dict[str, str]], sampling: dict[str, Any], seed: int) -> Completion:
+        """One completion. Raises EndpointError as the class says."""
+        body = self.body(messages, sampling, seed)
+        for tried in range(1, self.tries + 1):
+            try:
+                return self._try(body)
+            except _Again as error:
+                if tried == self.tries:
+                    raise EndpointError(f"{self.url}: {error}, {tried} times") from None
+                self.repeats += 1
+                grown = min(60.0, self.pause * 2 ** (tried - 1)) * (1 + random.random() / 2)
+                time.sleep(grown if error.after is None else error.after)
+        raise AssertionError("not reached")
+
+    def _try(self, body: dict[str, Any]) -> Completion:
+        import httpx
+
+        try:
+            answer = self._client.post(f"{self.url.rstrip('/')}/chat/completions", json=body)
+        except (httpx.TransportError, httpx.DecodingError) as error:  # no connection, a timeout, a body cut short
+            raise _Again(str(error) or type(error).__name__) from None
+        except httpx.InvalidURL as error:
+            raise EndpointError(f"{self.url}: {error}") from None
+        if answer.status_code in REPEATED or answer.status_code >= 500:
+            after = answer.headers.get("retry-after", "")
+            raise _Again(f"status {answer.status_code}", min(float(after), 600.0) if after.isdigit() else None)
+        if answer.status_code != 200:
+            raise EndpointError(f"{self.url}: status {answer.status_code}: {' '.join(answer.text[:300].split())}")
+        try:
+            found = answer.json()
+            choice = found["choices"][0]
+            text = choice["message"].get("content") or ""
+            # A server that parses reasoning hands the thoughts over apart from the answer.
+            thoughts = choice["message"].get("reasoning_content") or choice["message"].get("reasoning")
+            reason, usage = choice["finish_reason"], found.get("usage") or {}
+            if not isinstance(text, str) or reason is None:
+                raise TypeError
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            raise _Again("an answer that is no whole chat completion") from None
+        if thoughts:
+            text = f"{thoughts}</think>{text}"
+        if self.dialect == "openai":
+            text = text.lstrip().removeprefix("<think>") if text.lstrip().startswith("<think>") else text
+        return Completion(text, usage.get("prompt_tokens"), usage.get("completion_tokens"), reason)
+
+
+def in_parallel(work: dict[Key, Callable[[], Completion]], concurrency: int) -> Iterator[tuple[Key, Completion]]:
+    """The keys with their completions as they come, `concurrency` at a time. After an error nothing more is begun."""
+    with ThreadPoolExecutor(concurrency) as pool:
+        futures = {pool.submit(job): key for key, job in work.items()}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

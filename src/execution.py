@@ -1,0 +1,217 @@
+"""What runs in the sandbox for one sample, and how its verdicts become one outcome.
+
+One program per unit test, so each starts from a freshly patched library (CodeUpdateArena's order of execution):
+imports (they save the old function as `old_X`) once, the updated implementation, the patch, the candidate, one test,
+its call. Importing again after the patch would save the *new* function as old: endless recursion. As in the benchmark
+one namespace holds all of it, so the implementation is also visible by its bare name (references rely on that), and
+updates named like a builtin (`sum`, `max`, `pow`, `compile`) shadow it. With several updates each has a namespace of
+its own, since their helpers may clash.
+
+Random generators are seeded after the patch. Without the update: the same program, the patch left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sandbox
+from rewards import parses
+from tasks import ApiUpdate, Task
+
+# Imported once by the sandbox's server, so that no program pays for it; the memory limit counts from there.
+LIBRARIES = ("numpy", "torch", "scipy.special", "sympy", "pandas", "pytest")
+
+RUNNER = """\
+import importlib, linecache, random, sys, types
+
+def module(name):
+    sys.modules[name] = made = types.ModuleType(name)
+    return vars(made)
+
+def run(part, source, scope):
+    file = f"<{part}>"
+    linecache.cache[file] = len(source), None, source.splitlines(True), file
+    exec(compile(source, file, "exec", dont_inherit=True), scope)
+
+def owner(path):
+    first, *rest = path.split(".")[:-1]
+    found = importlib.import_module(first)
+    for i, name in enumerate(rest):
+        if not hasattr(found, name):
+            importlib.import_module(".".join([first, *rest[: i + 1]]))
+        found = getattr(found, name)
+    return found
+
+solution = module("solution")
+scopes = [solution] if len(job["updates"]) == 1 else [module(f"update_{i}") for i in range(len(job["updates"]))]
+run("imports", job["imports"], solution)
+for update, scope in zip(job["updates"], scopes):
+    run("imports", update["imports"], scope)
+for update, scope in zip(job["updates"], scopes):
+    run("update", update["implementation"], scope)
+for update, scope in zip(job["updates"], scopes):
+    if update["in_force"]:
+        place = owner(update["path"])
+        if update["renames"]:
+            delattr(place, update["path"].rpartition(".")[2])
+        setattr(place, update["name"], scope[update["name"]])
+random.seed(0)
+if "numpy" in sys.modules:
+    sys.modules["numpy"].random.seed(0)
+if "torch" in sys.modules:
+    sys.modules["torch"].manual_seed(0)
+for part in ("candidate", "test", "call"):
+    run(part, job[part], solution)
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a sample. `status`: pass, no code, syntax, or the sandbox's verdict on the first failing test."""
+
+    status: str
+    test: str = ""
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.status == "pass"
+
+
+def preload(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """The modules to import once: LIBRARIES, or none where the tasks stay within the standard library.
+
+    Not just those that the tasks name, because seeding reaches only what is imported before the candidate. But pandas
+    only if named: it draws no random numbers of its own, and may bring pyarrow's threads along, which a fork should
+    not meet.
+    """
+    texts = [text for task in tasks for text in (task.imports, *(update.imports for update in task.updates))]
+    roots = {path.partition(".")[0] for text in texts for path in _names(ast.parse(text)).values()}
+    if not roots & {name.partition(".")[0] for name in LIBRARIES}:
+        return ()
+    return tuple(name for name in LIBRARIES if name != "pandas" or name in roots)
+
+
+def program(task: Task, code: str, test: int | None, in_force: Collection[int]) -> str:
+    """The source of the program that runs `code` and one unit test with some of the task's updates in force.
+
+    `test=None`: no test and no candidate, just imports, implementation and patch.
+    """
+    updates = [
+        {
+            "path": update.path,
+            "name": update.name,
+            "renames": update.renames,
+            "imports": update.imports,
+            "implementation": update.implementation,
+            "in_force": i in in_force,
+        }
+        for i, update in enumerate(task.updates)
+    ]
+    job: dict[str, Any] = {"imports": task.imports, "updates": updates, "candidate": code, "test": "", "call": ""}
+    if test is not None:
+        chosen = task.tests[test]
+        job |= {"test": chosen.source, "call": f"{chosen.name.rpartition('.')[2]}()"}
+    return f"job = {job!r}\n{RUNNER}"
+
+
+def judge(
+    samples: Sequence[tuple[Task, str | None]], in_force: Collection[int] | None = None, **options: Any
+) -> list[Outcome]:
+    """The outcome of each (task, code), in order; a sample passes if all of its task's tests pass.
+
+    `in_force`: the updates that are patched in, all of them by default. Equal samples run once. First one test of each
+    sample runs, then the others of those that passed it: most failures cost one program. `options` go to
+    sandbox.run_all; sandbox.InfrastructureError stops everything.
+    """
+    outcomes: dict[tuple[str, str | None], Outcome] = {}
+    open_jobs: dict[tuple[str, str | None], Task] = {}
+    for task, code in samples:
+        if not code:
+            outcomes[task.id, code] = Outcome("no code")
+        elif not parses(code):
+            outcomes[task.id, code] = Outcome("syntax")
+        else:
+            open_jobs[task.id, code] = task
+    modules = preload(task for task, _ in samples)
+    for later in (False, True):
+        runs = [
+            (key, test)
+            for key, task in open_jobs.items()
+            for test in range(len(task.tests))
+            if (test > 0) == later and key not in outcomes
+        ]
+        programs = [
+            program(open_jobs[key], key[1], test, range(len(open_jobs[key].updates)) if in_force is None else in_force)
+            for key, test in runs
+        ]
+        verdicts = sandbox.run_all(programs, preload=modules, **options) if programs else []
+        for (key, test), verdict in zip(runs, verdicts, strict=True):
+            if verdict.status != "pass" and key not in outcomes:
+                outcomes[key] = Outcome(verdict.status, open_jobs[key].tests[test].name, verdict.detail)
+    return [outcomes.get((task.id, code), Outcome("pass")) for task, code in samples]
+
+
+def broken_updates(tasks: Sequence[Task], **options: Any) -> Mapping[str, str]:
+    """Ids of the tasks whose updates cannot even be put in force here (a library is missing, say) -> what was seen."""
+    by_update: dict[tuple[str, ...], list[Task]] = {}
+    for task in tasks:
+        by_update.setdefault((task.imports, *(update.id for update in task.updates)), []).append(task)
+    groups = list(by_update.values())
+    programs = [program(group[0], "", None, range(len(group[0].updates))) for group in groups]
+    verdicts = sandbox.run_all(programs, preload=preload(tasks), **options)
+    return {
+        task.id: verdict.detail
+        for group, verdict in zip(groups, verdicts, strict=True)
+        if verdict.status != "pass"
+        for task in group
+    }
+
+
+def _names(tree: ast.AST) -> dict[str, str]:
+    """What each imported name stands for, as a dotted path."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                top = name.name.partition(".")[0]
+                found[name.asname or top] = name.name if name.asname else top
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+def called_functions(code: str, imports: str = "") -> set[str]:
+    """The dotted paths of the functions that `code`, which parses, calls: aliases and imported names are resolved.
+
+    A method of an unknown object comes as `.name`, a bare name that nothing imports as itself.
+    """
+    tree = ast.parse(code)
+    names = _names(ast.parse(imports)) | _names(tree)
+
+    def dotted(node: ast.expr) -> str:
+        if isinstance(node, ast.Name):
+            return names.get(node.id, node.id)
+        return f"{dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else ""
+
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    methods = {f".{node.attr}" for node in called if isinstance(node, ast.Attribute)}
+    return {dotted(node) for node in called} | methods
+
+
+def calls(code: str | None, update: ApiUpdate, imports: str = "") -> bool:
+    """Whether `code` calls the updated function. Static, so an estimate: a call through a variable is missed.
+
+    A method counts by its name alone, whatever its object. The bare name counts too (the benchmark's namespace holds
+    it), unless it is a builtin's.
+    """
+    if not code or not parses(code):
+        return False
+    called = called_functions(code, imports)
+    is_method = update.path.split(".")[-2][:1].isupper()
+    bare = update.name in called and not hasattr(builtins, update.name)
+    return update.new_path in called or bare or (is_method and f".{update.name}" in called)

@@ -1,0 +1,275 @@
+"""Draw samples: problems of a benchmark -> samples.jsonl, which src/score.py scores.
+
+    python src/generate.py --benchmark arena --data FILE --model runs/grpo --out runs/eval/samples.jsonl
+    python src/generate.py --config configs/eval.yaml --model Qwen/Qwen2.5-Coder-7B-Instruct --backend vllm --out FILE
+    python src/generate.py --benchmark arena --data FILE --backend endpoint --url http://localhost:8000/v1 \\
+        --model Qwen/Qwen2.5-Coder-32B-Instruct --out FILE             # the key: $OPENAI_API_KEY
+    python src/generate.py --benchmark arena --data FILE --reference --out reference.jsonl
+
+--model takes a base model, a merged one, or an adapter folder (its base is then read from it); --adapter puts an
+adapter on a model. What is written: src/sample_files.py. The same command goes on after an interruption, and with a
+larger --samples; another model, prompt, data or sampling is refused: never mixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters import find_adapter
+from arguments import fail, parse_flags, require
+from endpoint import DIALECTS, Completion, Endpoint, EndpointError
+from engines import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
+from prompts import open_chat_template, reference_completion, render
+from record_files import RecordError, resolve
+from run_context import append_jsonl, describe, sha256
+from sample_files import claim, code_of, keep_whole, prompt_hash
+from tasks import BENCHMARKS, PROMPTS, Task, fingerprint, load_tasks, subset
+
+BACKENDS = ("transformers", "vllm", "endpoint")
+
+
+def model_identity(args: argparse.Namespace) -> dict[str, Any]:
+    """What the samples depend on beyond names: the hash of local weights, the commit of a hub model."""
+    known: dict[str, Any] = {"adapter_sha256": None, "model_sha256": None, "model_commit": None}
+    if args.adapter:
+        known["adapter_sha256"] = sha256(Path(args.adapter) / "adapter_model.safetensors")
+    if Path(args.model).is_dir():
+        files = sorted(f for f in Path(args.model).iterdir() if f.suffix in (".safetensors", ".bin", ".gguf"))
+        known["model_sha256"] = {f.name: sha256(f) for f in files}
+    elif args.backend != "endpoint":
+        from transformers import AutoConfig
+
+        known["model_commit"] = AutoConfig.from_pretrained(args.model, revision=args.revision)._commit_hash
+    return known
+
+
+def render_all(tasks: Sequence[Task], tokenizer: Any, args: argparse.Namespace) -> dict[str, Request]:
+    """Task id -> the request for its sample 0."""
+    template = open_chat_template(tokenizer) if tokenizer else None
+    found = {}
+    for task in tasks:
+        messages = tuple(task.messages(args.prompt, docs=not args.no_docs))
+        text = render(tokenizer, messages, template) if tokenizer else json.dumps(messages, ensure_ascii=False)
+        found[task.id] = Request(task.id, 0, text, messages)
+    return found
+
+
+def references(tasks: Sequence[Task], requests: Sequence[Request]) -> Drawn:
+    """The reference solutions as if a model had written them."""
+    by_id = {task.id: task for task in tasks}
+    for request in requests:
+        text = reference_completion(by_id[request.task_id].reference)
+        yield [(request, Completion(text, None, None, "stop"))]
+
+
+def local(requests: Sequence[Request], batches: Sequence[Sequence[Request]], tokenizer: Any, args: Any) -> Drawn:
+    """Samples of a model that is loaded here."""
+    sampling = sampling_of(args)
+    if args.backend == "vllm":
+        folder = merged_folder(args, args.out.parent) if args.adapter else None
+        try:
+            yield from with_vllm(requests, tokenizer, folder.name if folder else args.model, args, sampling)
+        finally:
+            if folder:
+                folder.cleanup()
+        return
+    import torch
+
+    from adapters import load_merged
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_merged(args.model, args.adapter, dtype=args.dtype, revision=args.revision).to(device).eval()
+    yield from with_transformers(batches, tokenizer, model, sampling, args.seed)
+
+
+def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
+    return {"temperature": args.temperature, "top_p": args.top_p, "max_new_tokens": args.max_new_tokens}
+
+
+def load_tokenizer(args: argparse.Namespace) -> tuple[Any, int | None]:
+    """(tokenizer, the model's context length where its configuration tells it)."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(args.model, revision=args.revision, padding_side="left")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    config = AutoConfig.from_pretrained(args.model, revision=args.revision)
+    return tokenizer, getattr(config, "max_position_embeddings", None)
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--benchmark", choices=BENCHMARKS, default="arena", help="multi: what src/multi_update.py wrote")
+    add("--data", help="JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]")
+    add("--out", type=Path, help="samples.jsonl to write")
+    add("--reference", action="store_true", help="write the reference solutions as samples; no model")
+    add("--model", help="folder or hub name of a model, or an adapter folder; the served name of an endpoint")
+    add("--adapter", help="folder of a peft adapter of trl's or verl's, merged before sampling")
+    add("--revision", default="main", help="revision of a hub model (default: %(default)s)")
+    add("--backend", choices=BACKENDS, default="transformers", help="default: %(default)s")
+    add("--prompt", choices=PROMPTS, default="zero-shot", help="the paper's, or the benchmark's own with an example")
+    add("--no-docs", action="store_true", help="withhold the update: what is the text in the prompt worth?")
+    add("--limit", type=int, help="a fixed subset of this many problems (that of 100 is part of that of 200)")
+    add("--skip-bad-tasks", action="store_true", help="leave out rows of the data that cannot be used")
+    add("--samples", type=int, default=10, help="samples per problem (default: %(default)s)")
+    add("--temperature", type=float, default=0.8, help="0 is greedy (default: %(default)s)")
+    add("--top-p", type=float, default=0.7, help="default: %(default)s")
+    add("--max-new-tokens", type=int, default=1024, help="default: %(default)s")
+    add("--seed", type=int, default=42, help="default: %(default)s")
+    add("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
+    add("--batch-size", type=int, default=16, help="transformers: completions at once (default: %(default)s)")
+    add("--tensor-parallel-size", type=int, default=1, help="vllm: GPUs for one model")
+    add("--gpu-memory-utilization", type=float, default=0.9, help="vllm: share of the GPU's memory")
+    add("--url", help="endpoint: the server's base address, as http://localhost:8000/v1")
+    add("--dialect", choices=DIALECTS, default="vllm", help="endpoint: openai for hosted models (no prefill)")
+    add("--key-variable", default="OPENAI_API_KEY", help="endpoint: environment variable that holds the key")
+    add("--concurrency", type=int, default=32, help="endpoint: requests at a time (default: %(default)s)")
+    add("--request-seconds", type=float, default=600, help="endpoint: time limit of a request (default: %(default)s)")
+    add("--tries", type=int, default=8, help="endpoint: tries of a request (default: %(default)s)")
+    args = parse_flags(parser, argv)
+    if not (args.data and args.out):
+        fail("--data and --out are needed")
+    if args.out.suffix != ".jsonl":
+        fail(f"--out {args.out}: expected a name that ends in .jsonl")
+    if args.samples < 1 or args.batch_size < 1 or args.concurrency < 1 or args.max_new_tokens < 1 or args.tries < 1:
+        fail("--samples, --batch-size, --concurrency, --max-new-tokens and --tries start at 1")
+    if args.reference:
+        args.backend, args.model, args.adapter, args.samples, args.prompt = "reference", None, None, 1, "zero-shot"
+        return args
+    if not args.model:
+        fail("--model is needed (or --reference)")
+    if args.temperature == 0 and args.samples > 1:
+        fail("--temperature 0 draws the same sample each time: --samples 1")
+    if args.prompt == "one-shot" and args.benchmark == "multi":
+        fail("--prompt one-shot is CodeUpdateArena's own: it has no form for several updates")
+    if args.backend == "endpoint":
+        if not args.url or args.adapter:
+            fail("--backend endpoint needs --url, and takes no --adapter: the server holds the model")
+        return args
+    if args.backend == "vllm":
+        require("vllm", "requirements-gpu.txt")
+    try:
+        if adapter := find_adapter(args.adapter or args.model):
+            if not args.adapter:
+                args.model = json.loads((adapter / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
+            args.adapter = str(adapter)
+        elif args.adapter:
+            fail(f"--adapter {args.adapter}: no adapter_config.json there")
+    except ValueError as error:
+        fail(error)
+    if not args.model:
+        fail(f"{args.adapter} does not name its base model: --model BASE --adapter FOLDER")
+    return args
+
+
+def write_down(drawn: Drawn, args: argparse.Namespace, done: int, total: int) -> Iterator[dict[str, Any]]:
+    """Append what a back end yields to the samples file, with a progress bar; yields the rows."""
+    from tqdm import tqdm
+
+    started, tokens = time.monotonic(), 0
+    with tqdm(total=total, initial=done, desc="samples", unit="sample") as bar:
+        for batch in drawn:
+            rows = [
+                {
+                    "task_id": request.task_id,
+                    "sample_id": request.sample_id,
+                    "completion": completion.text,
+                    "code": code_of(completion.text, args.prompt),
+                    "prompt_sha256": prompt_hash(request.prompt),
+                    "prompt_tokens": completion.prompt_tokens,
+                    "completion_tokens": completion.completion_tokens,
+                    "finish_reason": completion.finish_reason,
+                }
+                for request, completion in batch
+            ]
+            append_jsonl(args.out, *rows)
+            tokens += sum(row["completion_tokens"] or 0 for row in rows)
+            bar.set_postfix_str(f"{tokens / (time.monotonic() - started):.0f} tokens/s", refresh=False)
+            bar.update(len(rows))
+            yield from rows
+
+
+def main() -> int:
+    args = parse_arguments()
+    try:
+        path = resolve(args.data)
+        tasks = subset(load_tasks(path, args.benchmark, skip_bad=args.skip_bad_tasks), args.limit)
+    except RecordError as error:
+        fail(error)
+    tokenizer, context = load_tokenizer(args) if args.backend in ("transformers", "vllm") else (None, None)
+    try:
+        prompts = render_all(tasks, tokenizer, args)
+    except ValueError as error:  # a tokenizer without a usable chat template
+        fail(f"{args.model}: {error}")
+    if tokenizer and context:
+        sizes = [len(tokenizer(request.prompt)["input_ids"]) for request in prompts.values()]
+        over = [size for size in sizes if size + args.max_new_tokens > context]
+        if over:
+            fail(f"{len(over)} prompts (up to {max(over)} tokens) and {args.max_new_tokens} new ones exceed {context}")
+    requests = [
+        Request(task.id, sample, prompts[task.id].prompt, prompts[task.id].messages)
+        for sample in range(args.samples)
+        for task in tasks
+    ]
+    batches = plan_batches(requests, args.batch_size) if args.backend == "transformers" else [[r] for r in requests]
+    identity = {
+        "benchmark": args.benchmark,
+        "data": args.data,
+        "data_sha256": sha256(path),
+        "limit": args.limit,
+        "skip_bad_tasks": args.skip_bad_tasks,
+        "tasks_sha256": fingerprint(tasks),
+        "backend": args.backend,
+        "model": args.model or "reference solutions",
+        "adapter": args.adapter,
+        **(model_identity(args) if args.model else {}),
+        "dialect": args.dialect if args.backend == "endpoint" else None,
+        "prompt": args.prompt,
+        "docs": not args.no_docs,
+        "sampling": {**sampling_of(args), "seed": args.seed} if args.model else {},
+        "dtype": args.dtype if tokenizer else None,
+        "batch_size": args.batch_size if args.backend == "transformers" else None,
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    settings = {key: str(value) for key, value in vars(args).items() if value is not None}
+    claim(args.out, identity, describe(settings, {args.data: path}, args.seed))
+    hashes = {identity: prompt_hash(request.prompt) for identity, request in prompts.items()}
+    there = keep_whole(args.out, hashes, [[(r.task_id, r.sample_id) for r in batch] for batch in batches])
+    batches = [batch for batch in batches if (batch[0].task_id, batch[0].sample_id) not in there]
+    left = [request for batch in batches for request in batch]
+    if not left:
+        print(f"{args.out}: all {len(requests)} samples are there")
+        return 0
+    print(f"first prompt:\n{left[0].prompt}\n", file=sys.stderr)
+    if args.reference:
+        drawn = references(tasks, left)
+    elif args.backend == "endpoint":
+        key = os.environ.get(args.key_variable)
+        server = Endpoint(args.url, args.model, key, args.dialect, args.request_seconds, args.tries)
+        drawn = with_endpoint(left, server, sampling_of(args), args.seed, args.concurrency)
+    else:
+        drawn = local(left, batches, tokenizer, args)
+    started = time.time()
+    try:
+        rows = list(write_down(drawn, args, len(requests) - len(left), len(requests)))
+    except EndpointError as error:
+        fail(f"{error}; the same command goes on from here")
+    cut = sum(row["finish_reason"] == "length" for row in rows) / len(rows)
+    without = sum(row["code"] is None for row in rows) / len(rows)
+    tokens = sum(row["completion_tokens"] or 0 for row in rows)
+    print(f"{len(rows)} samples, {tokens} tokens in {time.time() - started:.0f} s; {without:.0%} hold no code")
+    if cut > 0.2:
+        print(f"warning: {cut:.0%} of the completions are cut at --max-new-tokens {args.max_new_tokens}")
+    print(f"{args.out}\n{args.out.with_suffix('.json')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
