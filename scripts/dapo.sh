@@ -33,7 +33,7 @@ else
   gpus="$(count_gpus)"
   ((gpus > 0)) || die "no GPU found: bash scripts/dapo.sh --cpu runs the small twin, GPUS=N sets the number"
   need requirements-gpu.txt
-  [[ " ${overrides[*]}" == *" trainer.n_gpus_per_node="* ]] || overrides+=("trainer.n_gpus_per_node=$gpus")
+  [[ " ${overrides[*]}" == *trainer.n_gpus_per_node=* ]] || overrides+=("trainer.n_gpus_per_node=$gpus")
 fi
 say "data"
 run "$PYTHON" src/data_process.py --config-name "$config" --if-stale "${overrides[@]}"

@@ -15,6 +15,7 @@ peft's DoRA recomputes the row norms of W + BA in every forward pass, that is, f
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,8 +127,7 @@ def load_merged(model: str, adapter: str | Path | None, *, dtype: str = "bfloat1
 
 
 def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> Path:
-    """Save the untrained adapter that `config` describes for `model`, unless `folder` holds it already; return
-    `folder`.
+    """Save the untrained adapter that `config` describes for `model` to `folder`, in place of any other; return it.
 
     The base is loaded in float32 on the CPU (4 bytes a parameter; 7B: 30 GB), because DoRA's magnitudes start as the
     row norms of the very weights that are trained. The adapter itself is float32.
@@ -136,12 +136,11 @@ def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> 
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
 
-    if is_adapter(folder):
-        return folder
     torch.manual_seed(seed)
     part = folder.with_name(folder.name + ".part")
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     get_peft_model(base, config).save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return folder
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+import dapo_checks
 import verl_config
 import verl_data
 from dapo_resume import check_same_run, choose_resume, last_checkpoint
@@ -89,6 +90,9 @@ def check_reward(config: DictConfig, record: dict[str, Any]) -> None:
     metric = config.algorithm.filter_groups.metric
     if not isinstance(found, dict) or "score" not in found:
         raise ConfigError(f"reward.custom_reward_function {path}: must return a dict with 'score'")
+    texts = [name for name, value in found.items() if not isinstance(value, (int, float))]
+    if texts:
+        raise ConfigError(f"reward.custom_reward_function {path}: {texts[0]} is no number")
     if config.algorithm.filter_groups.enable and metric not in ("reward", *found):
         raise ConfigError(f"algorithm.filter_groups.metric={metric}: the reward returns {', '.join(found)}")
 
@@ -119,8 +123,8 @@ def prepare_prompts(config: DictConfig) -> dict[str, Any]:
     return rows[0]
 
 
-def prepare_adapter(config: DictConfig) -> None:
-    """Write the untrained DoRA adapter that verl starts from, and point verl to it.
+def prepare_adapter(config: DictConfig, resumed: bool) -> None:
+    """Write the untrained DoRA adapter that verl starts from, and point verl to it; a resumed run has its own.
 
     verl builds LoRA itself, but DoRA only from a saved adapter. It must be merged into what the rollout gets: vLLM
     knows no DoRA. Everything is float32 in training (verl keeps a float32 master of the base too); checkpoints hold the
@@ -129,13 +133,15 @@ def prepare_adapter(config: DictConfig) -> None:
     adapter = verl_config.adapter_of(config)
     if adapter is None:
         return
-    from adapters import adapter_config, initial_adapter
+    from adapters import adapter_config, initial_adapter, is_adapter
 
     model = config.actor_rollout_ref.model
     settings = adapter_config(adapter.r, adapter.alpha, adapter.dropout, adapter.target_modules)
-    folder = initial_adapter(
-        model.path, settings, Path(config.trainer.default_local_dir) / "adapter_init", config.data.seed
-    )
+    folder = Path(config.trainer.default_local_dir) / "adapter_init"
+    if not resumed:  # what an earlier start left there may be of another shape, or of another model
+        initial_adapter(model.path, settings, folder, config.data.seed)
+    elif not is_adapter(folder):
+        raise ConfigError(f"{folder} is missing: the checkpoint's adapter cannot be loaded without it")
     with open_dict(config):
         model.lora_adapter_path = str(folder)
         model.lora_rank, model.lora_alpha = (
@@ -172,13 +178,14 @@ def train(config: DictConfig) -> None:
     except (AssertionError, ValueError, TypeError) as error:
         raise ConfigError(f"verl refuses the configuration: {verl_config.one_line(error)}") from None
     folder.mkdir(parents=True, exist_ok=True)
-    prepare_adapter(config)
+    prepare_adapter(config, resumed=checkpoint is not None)
     record_start(folder, description, str(checkpoint) if checkpoint else None)
 
     import ray
     from verl.trainer.main_ppo import run_ppo
 
-    from dapo_trainer import DapoRunner, GenerationCapError
+    from dapo_buffer import GenerationCapError
+    from dapo_trainer import DapoRunner
 
     try:
         run_ppo(config, task_runner_class=DapoRunner)
@@ -208,19 +215,21 @@ def main() -> int:
     started = time.time()
     try:
         config = verl_config.compose(args.config_name, args.overrides)
-        verl_config.check(config)
+        dapo_checks.check(config)
         if args.print_config:
             print(OmegaConf.to_yaml(config, resolve=True))
             return 0
         make_absolute(config)
         variables = environment(config)
         os.environ.update(variables)
+        if config.trainer.device == "cpu":
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # set and empty, Ray gives no logical GPU either
         with open_dict(config):
             config.ray_kwargs.ray_init.setdefault("runtime_env", {})
             config.ray_kwargs.ray_init.runtime_env.env_vars = variables
         train(config)
-    except (ConfigError, RecordError, OSError) as error:
-        print(f"dapo: {error}", file=sys.stderr)
+    except (ConfigError, RecordError, OSError, ValueError) as error:
+        print(f"dapo: {verl_config.one_line(error)}", file=sys.stderr)
         return 2
     summary(Path(config.trainer.default_local_dir), started)
     return 0

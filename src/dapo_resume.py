@@ -18,10 +18,15 @@ from verl_config import ConfigError, leaves
 RUN_KEYS = ("data", "reward", "algorithm", "actor_rollout_ref", "recode")  # what makes a run: a resume must agree
 
 
+def world_size(checkpoint: Path) -> int:
+    """How many processes wrote the checkpoint. Raises OSError, ValueError or KeyError where it does not say."""
+    return json.loads((checkpoint / "actor" / "fsdp_config.json").read_text("utf-8"))["world_size"]
+
+
 def complete(checkpoint: Path) -> bool:
     """Whether every file of a verl checkpoint was written to its end."""
     try:
-        world = json.loads((checkpoint / "actor" / "fsdp_config.json").read_text("utf-8"))["world_size"]
+        world = world_size(checkpoint)
     except (OSError, ValueError, KeyError):
         return False
     kinds = ("model", "optim", "extra_state")
@@ -57,6 +62,12 @@ def choose_resume(config: DictConfig) -> Path | None:
                 f"{folder} holds checkpoints: trainer.resume_mode=auto goes on from there, or choose another run="
             )
         path = None
+    if path:
+        processes = trainer.n_gpus_per_node * trainer.nnodes
+        if world_size(path) != processes:
+            raise ConfigError(
+                f"{path} was saved by {world_size(path)} processes, now there are {processes}: not resumable"
+            )
     trainer.resume_mode = "resume_path" if path else "disable"
     trainer.resume_from_path = str(path) if path else None
     return path

@@ -5,8 +5,8 @@
     python src/data_process.py recode.data=my.jsonl run=mine    # Hydra overrides, as for src/dapo.py
 
 It says how long prompts and targets are, what was dropped and why, and the hash of what it wrote; every reference
-answer goes through the run's own reward and must score the maximum. Bad rows: one line each, and nothing is written
-(`recode.drop_bad_rows=true` drops them). `bash scripts/dapo.sh` calls it with --if-stale.
+answer goes through src/rewards.py, as the run weighs it, and must score the maximum. Bad rows: one line each, and
+nothing is written (`recode.drop_bad_rows=true` drops them). `bash scripts/dapo.sh` calls it with --if-stale.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+import dapo_checks
 import verl_config
 import verl_data
 from prompts import PREFILL, migration_messages, open_chat_template, reference_completion
@@ -108,6 +109,9 @@ def process(config: DictConfig) -> dict[str, Any]:
     """Make both files and their manifest. Raises RecordError or ConfigError before anything is written."""
     from transformers import AutoTokenizer
 
+    model = config.actor_rollout_ref.model.path
+    if model.startswith(("runs/", "models/", "/", ".")) and not Path(model).is_dir():
+        raise verl_config.ConfigError(f"actor_rollout_ref.model.path={model}: no such folder")
     recode = config.recode
     records = load_records(recode.data, drop_bad=recode.drop_bad_rows)
     if recode.val_data is None:
@@ -126,7 +130,10 @@ def process(config: DictConfig) -> dict[str, Any]:
     reward_kwargs = OmegaConf.to_container(
         config.reward.custom_reward_function.get("reward_kwargs") or OmegaConf.create({})
     )
-    check_references([*splits["train"], *splits["val"]], reward_kwargs)
+    if dapo_checks.ours(config.reward.custom_reward_function.path):
+        check_references([*splits["train"], *splits["val"]], reward_kwargs)
+    else:
+        print(f"reward: {config.reward.custom_reward_function.path} is not src/rewards.py; references not checked")
 
     manifest = verl_data.manifest_path(config)
     manifest.unlink(missing_ok=True)  # a crash between the two files must not leave a manifest of the old pair
@@ -147,7 +154,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         config = verl_config.compose(args.config_name, args.overrides)
-        verl_config.check_keys(config)
+        dapo_checks.check(config)
         if args.if_stale:
             why = verl_data.stale(config)
             if why is None:

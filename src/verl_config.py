@@ -1,8 +1,8 @@
-"""verl's configuration for DAPO: composed with Hydra from configs/, then checked harder than verl does.
+"""verl's configuration for DAPO: composed with Hydra from configs/, and its keys checked harder than verl does.
 
-verl composes and then ignores what it does not know: keys it has renamed, keys misspelt in a YAML, a cap that its
-trainer does not read. `check` turns each of these into one line before anything loads. verl itself is not imported
-here: it fixes its platform at import, and src/dapo.py chooses that from the configuration (`trainer.device`).
+verl composes and then ignores what it does not know: keys that it has renamed, keys misspelt in a YAML. Values are
+checked in src/dapo_checks.py. verl itself is not imported here: it fixes its platform at import, and src/dapo.py
+chooses that from the configuration (`trainer.device`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ UNDECLARED = (
     "reward.reward_kwargs.overlong_buffer_cfg.len",
     "reward.reward_kwargs.overlong_buffer_cfg.penalty_factor",
     "reward.reward_kwargs.overlong_buffer_cfg.log",
-    "reward.custom_reward_function.reward_kwargs.reward",
-    "reward.custom_reward_function.reward_kwargs.weights",
+    "reward.custom_reward_function.reward_kwargs.",  # of a function of one's own; check_reward_keys knows ours
     "actor_rollout_ref.actor.checkpoint.save_lora_only",
     "actor_rollout_ref.actor.fsdp_config.mixed_precision.",
     "ray_kwargs.ray_init.",  # whatever ray.init takes
@@ -51,8 +50,6 @@ LEGACY = {
     "reward_model": "reward.reward_model, reward.reward_manager and reward.reward_kwargs",
     "sandbox_fusion": "reward.sandbox_fusion",
 }
-ADAPTERS = ("dora", "full")
-METRICS = ("reward", "score", "format", "correctness", "syntax", "em", "es")  # reward: score and overlong penalty
 
 
 class ConfigError(ValueError):
@@ -136,81 +133,6 @@ def check_keys(config: DictConfig) -> None:
         elif not _allowed(path, known, open_nodes):
             near = difflib.get_close_matches(path, known, n=1)
             raise ConfigError(f"unknown key {path!r}" + (f": did you mean {near[0]!r}?" if near else ""))
-
-
-def check(config: DictConfig) -> None:
-    """Refuse what would not be this run, or would silently not be DAPO. Raises ConfigError, in one line."""
-    check_keys(config)
-    try:
-        OmegaConf.to_container(config, resolve=True)
-    except Exception as error:
-        raise ConfigError(one_line(error)) from None
-    trainer, data, algorithm = config.trainer, config.data, config.algorithm
-    actor, rollout, model = (config.actor_rollout_ref[key] for key in ("actor", "rollout", "model"))
-
-    def need(holds: bool, message: str) -> None:
-        if not holds:
-            raise ConfigError(message)
-
-    need(bool(trainer.use_v1), "trainer.use_v1=false: the legacy trainer has no dynamic sampling; leave it true")
-    mode = trainer.v1.trainer_mode
-    need(mode == "sync", f"trainer.v1.trainer_mode={mode}: only sync; the asynchronous trainers are off-policy")
-    need(not trainer.v1.sampler.custom_sampler.path, "trainer.v1.sampler.custom_sampler: not supported here")
-    need(rollout.mode == "async", f"actor_rollout_ref.rollout.mode={rollout.mode}: verl 0.9 knows only async")
-    need(algorithm.adv_estimator == "grpo", f"algorithm.adv_estimator={algorithm.adv_estimator}: DAPO uses grpo")
-    need(rollout.n > 1, f"actor_rollout_ref.rollout.n={rollout.n}: a group needs at least 2 completions")
-    groups = algorithm.filter_groups
-    if groups.enable:
-        need(
-            groups.metric in METRICS,
-            f"algorithm.filter_groups.metric={groups.metric}: choose from {', '.join(METRICS)}",
-        )
-        cap = groups.max_num_gen_batches
-        need(cap > 0, f"algorithm.filter_groups.max_num_gen_batches={cap}: without a cap, flat rewards sample for ever")
-    need(
-        config.reward.reward_manager.source == "register" and config.reward.reward_manager.name == "dapo",
-        f"reward.reward_manager.name={config.reward.reward_manager.name}: must be dapo",
-    )
-    kwargs = config.reward.get("reward_kwargs") or {}
-    if (kwargs.get("overlong_buffer_cfg") or {}).get("enable"):
-        length, limit = kwargs.overlong_buffer_cfg.len, kwargs.get("max_resp_len")
-        need(
-            limit == data.max_response_length,
-            f"reward.reward_kwargs.max_resp_len={limit}: must be data.max_response_length",
-        )
-        need(0 < length <= limit, f"reward.reward_kwargs.overlong_buffer_cfg.len={length}: must be in 1..{limit}")
-    batch, mini = data.train_batch_size, actor.ppo_mini_batch_size
-    need(batch % mini == 0, f"data.train_batch_size={batch} is no multiple of actor.ppo_mini_batch_size={mini}")
-    gpus = trainer.n_gpus_per_node * trainer.nnodes
-    need(
-        mini * rollout.n % gpus == 0, f"ppo_mini_batch_size x n = {mini * rollout.n} is no multiple of {gpus} processes"
-    )
-
-    need(
-        trainer.max_actor_ckpt_to_keep is None or trainer.max_actor_ckpt_to_keep > 1,
-        "trainer.max_actor_ckpt_to_keep=1: verl deletes the last checkpoint before the new one is whole; keep 2",
-    )
-    kind = config.recode.adapter
-    need(kind in ADAPTERS, f"recode.adapter={kind}: choose from {', '.join(ADAPTERS)}")
-    for key in ("lora_rank", "lora_adapter_path"):
-        need(not model.get(key), f"actor_rollout_ref.model.{key}: set recode.adapter and recode.lora_* instead")
-    need(
-        kind == "full" or actor.strategy == "fsdp2",
-        f"actor_rollout_ref.actor.strategy={actor.strategy}: DoRA needs fsdp2",
-    )
-    need(
-        model.custom_chat_template is None,
-        "actor_rollout_ref.model.custom_chat_template: derived from the tokenizer here",
-    )
-    need(not data.apply_chat_template_kwargs, "data.apply_chat_template_kwargs: they would close the open think tag")
-    attention = model.override_config.get("attn_implementation", "flash_attention_2")
-    need(
-        attention != "flash_attention_2" or find_spec("flash_attn") is not None,
-        "actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2 (verl's default): flash_attn is "
-        "not installed; use sdpa",
-    )
-    for backend in {"wandb", "trackio", "swanlab", "mlflow"} & set(trainer.logger):
-        need(find_spec(backend) is not None, f"trainer.logger: {backend} is not installed")
 
 
 def adapter_of(config: DictConfig) -> Adapter | None:

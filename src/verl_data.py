@@ -23,6 +23,7 @@ from records import Record
 from run_context import sha256
 from verl_config import ConfigError
 
+CODE = ("prompts.py", "records.py", "verl_data.py", "data_process.py")
 VAL_LIMIT = 0.5  # a validation share above this is a mistake
 
 
@@ -73,8 +74,8 @@ def identity(config: DictConfig) -> dict[str, Any]:
     """Everything that decides what the parquet files hold."""
     recode, model = config.recode, config.actor_rollout_ref.model.path
     return {
-        "sources": {name: sha256(path) for name, path in sources(config).items()},
-        "code": {name: sha256(Path(__file__).with_name(name)) for name in ("prompts.py", "records.py", "verl_data.py")},
+        "sources": [sha256(path) for path in sources(config).values()],
+        "code": {name: sha256(Path(__file__).with_name(name)) for name in CODE},
         "model": str(Path(model).resolve()) if Path(model).is_dir() else model,
         "max_prompt_length": config.data.max_prompt_length,
         "max_target_length": recode.max_target_length,
@@ -100,11 +101,14 @@ def files(config: DictConfig) -> dict[str, Path]:
 
 def stale(config: DictConfig) -> str | None:
     """Why the parquet files must be made anew, or None where they are what the configuration asks for."""
-    manifest = manifest_path(config)
-    missing = [path for path in (*files(config).values(), manifest) if not path.is_file()]
+    paths = [*files(config).values(), manifest_path(config)]
+    missing = [path for path in paths if not path.is_file()]
     if missing:
         return f"{missing[0]} is missing"
-    made = json.loads(manifest.read_text("utf-8"))
+    try:
+        made = json.loads(manifest_path(config).read_text("utf-8"))
+    except ValueError:
+        return f"{manifest_path(config)} is damaged"
     for key, value in identity(config).items():
         if made["identity"].get(key) != value:
             return f"{key} has changed"

@@ -17,7 +17,7 @@ from adapters import adapter_config, initial_adapter
 pytest.importorskip("hydra", reason="requirements-dapo.txt is not installed")
 
 
-def run_engine(what: str, ranks: int, model: Path, out: Path, port: int) -> Path:
+def run_engine(what: str, ranks: int, model: Path, out: Path) -> Path:
     """tests/verl_engine.py under torchrun; returns the run's folder, which looks like one of src/dapo.py's."""
     out.mkdir()
     adapter = out / "adapter_init"
@@ -25,24 +25,29 @@ def run_engine(what: str, ranks: int, model: Path, out: Path, port: int) -> Path
         initial_adapter(str(model), adapter_config(4, 8, 0.0, ["all-linear"]), adapter, seed=0)
     start = {"config": {"actor_rollout_ref": {"model": {"path": str(model)}}}}
     (out / "run.json").write_text(json.dumps({"starts": [start]}))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        str(ranks),
-        "--master_port",
-        str(port),
-    ]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     command += [str(ROOT / "tests" / "verl_engine.py"), what, str(model), str(adapter), str(out)]
     run_command(command, env={**VERL_ON_CPU, "OMP_NUM_THREADS": "1"})
     return out
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["1 rank", "2 ranks"])
-def dora(request, verl, random_model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("engine") / "dora"
-    return run_engine("merge", request.param, random_model, out, 29640 + request.param)
+@pytest.fixture(scope="module")
+def untied_model(random_model, tmp_path_factory):
+    """The tiny model with an output layer of its own, as 7B models have: verl builds those on the meta device."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "untied"
+    config = AutoConfig.from_pretrained(random_model, tie_word_embeddings=False)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(random_model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[(1, "random_model"), (2, "random_model"), (2, "untied_model")], ids=str)
+def dora(request, verl, tmp_path_factory):
+    """(folder, model) of a DoRA policy that has moved, on one or two ranks."""
+    ranks, model = request.param[0], request.getfixturevalue(request.param[1])
+    return run_engine("merge", ranks, model, tmp_path_factory.mktemp("engine") / "dora"), model
 
 
 def logits(model) -> torch.Tensor:
@@ -50,9 +55,10 @@ def logits(model) -> torch.Tensor:
         return model.eval()(torch.arange(5, 45).unsqueeze(0)).logits
 
 
-def test_the_weights_that_reach_the_rollout_are_peft_s_own_merge(dora, random_model):
+def test_the_weights_that_reach_the_rollout_are_peft_s_own_merge(dora):
     from transformers import AutoModelForCausalLM
 
+    dora, random_model = dora
     sent = load_file(dora / "sent.safetensors")
     weights = verl_checkpoint.read_weights(dora / "global_step_1")
     policy = verl_checkpoint.trained_adapter(dora / "global_step_1", weights, str(random_model))
@@ -69,9 +75,10 @@ def test_the_weights_that_reach_the_rollout_are_peft_s_own_merge(dora, random_mo
     assert torch.allclose(logits(base), unmerged, atol=1e-4)
 
 
-def test_a_dora_checkpoint_becomes_a_folder_with_the_same_logits(dora, random_model, tmp_path):
+def test_a_dora_checkpoint_becomes_a_folder_with_the_same_logits(dora, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    dora, random_model = dora
     out = tmp_path / "merged"
     run_script("merge_adapter.py", "--checkpoint", dora / "global_step_1", "--out", out, "--dtype", "float32")
     merged = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
@@ -82,14 +89,17 @@ def test_a_dora_checkpoint_becomes_a_folder_with_the_same_logits(dora, random_mo
     assert AutoTokenizer.from_pretrained(out).chat_template == AutoTokenizer.from_pretrained(random_model).chat_template
 
 
-@pytest.fixture(scope="module")
-def full(verl, random_model, tmp_path_factory):
-    return run_engine("full", 2, random_model, tmp_path_factory.mktemp("engine") / "full", 29643)
+@pytest.fixture(scope="module", params=["random_model", "untied_model"])
+def full(request, verl, tmp_path_factory):
+    """(folder, model) of a model whose weights have all moved, on two ranks."""
+    model = request.getfixturevalue(request.param)
+    return run_engine("full", 2, model, tmp_path_factory.mktemp("engine") / "full"), model
 
 
-def test_a_full_checkpoint_of_two_ranks_becomes_a_folder_with_the_same_logits(full, random_model, tmp_path):
+def test_a_full_checkpoint_of_two_ranks_becomes_a_folder_with_the_same_logits(full, tmp_path):
     from transformers import AutoModelForCausalLM
 
+    full, random_model = full
     out = tmp_path / "full"
     run_script("merge_adapter.py", "--checkpoint", full / "global_step_1", "--out", out, "--dtype", "float32")
     found = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
@@ -104,6 +114,7 @@ def test_damaged_checkpoints_are_named(full, tmp_path):
     done = run_script("merge_adapter.py", "--checkpoint", tmp_path, "--out", tmp_path / "x", check=False)
     assert done.returncode == 2
     assert "no verl checkpoint there" in done.stderr
+    full, _ = full
     (full / "global_step_1" / "actor" / "model_world_size_2_rank_1.pt").rename(full / "moved.pt")
     with pytest.raises(ValueError, match=r"model_world_size_2_rank_1\.pt is missing"):
         verl_checkpoint.read_weights(full / "global_step_1")
@@ -114,7 +125,7 @@ def test_packed_and_padded_log_probabilities_agree(verl, random_model, tmp_path)
     """sdpa takes packed sequences apart by their positions: each row's log-probabilities are as if it stood alone."""
     from transformers import AutoModelForCausalLM
 
-    out = run_engine("packing", 1, random_model, tmp_path / "packing", 29644)
+    out = run_engine("packing", 1, random_model, tmp_path / "packing")
     found = torch.load(out / "packing.pt")
     model = AutoModelForCausalLM.from_pretrained(random_model, dtype=torch.float32).eval()
     for row, packed, padded in zip(found["rows"], found["packed"], found["padded"], strict=True):

@@ -47,8 +47,8 @@ def put_group(tq, uid: str, scores: list[float]) -> None:
     )
 
 
-def make_buffer(refill, metric: str = "score"):
-    from dapo_trainer import DapoReplayBuffer
+def make_buffer(refill, metric: str = "score", cap: int = 0, on_discard=lambda keys: None):
+    from dapo_buffer import DapoReplayBuffer
 
     return DapoReplayBuffer(
         trainer_mode="sync",
@@ -58,6 +58,8 @@ def make_buffer(refill, metric: str = "score"):
         sampler_kwargs={},
         poll_interval=0.05,
         refill_fn=refill,
+        max_num_gen_batches=cap,
+        on_discard=on_discard,
         filter_groups_metric=metric,
         train_batch_size=2,
         gen_batch_size=1,
@@ -79,7 +81,9 @@ def test_flat_groups_are_evicted_refilled_and_counted(queue):
 
     put_group(queue, "a", [3.0, 1.0])
     put_group(queue, "b", [2.0, 2.0])
-    batch, metrics = make_buffer(refill).sample(1, "train", 2)
+    discarded = []
+    batch, metrics = make_buffer(refill, on_discard=discarded.extend).sample(1, "train", 2)
+    assert sorted(discarded) == ["b_0_0", "b_1_0", "d_0_0", "d_1_0"]
     assert asked == [2]  # c and d came for b; a and c are enough, so d is evicted and e stays in `waiting`
     assert sorted(batch.keys) == ["a_0_0", "a_1_0", "c_0_0", "c_1_0"]
     assert list(waiting) == ["e"]
@@ -105,6 +109,51 @@ def test_surplus_groups_count_as_sampled_and_not_as_flat(queue):
     assert metrics["training/filter_groups/discarded_surplus_samples"] == 1
     assert metrics["reward/before_filter/score"] == pytest.approx(6 / 6)
     queue.kv_clear(keys=batch.keys, partition_id="train")
+
+
+def test_the_cap_allows_its_last_prompt(queue):
+    """2 batches of 2 prompts: the first batch counts, and of the two refills that verl wants for p one may be sent."""
+    waiting = [("q", [1.0, 1.0]), ("r", [0.0, 3.0]), ("s", [0.0, 4.0])]
+    asked = []
+
+    def refill(count: int) -> int:
+        asked.append(count)
+        for uid, scores in waiting[:count]:
+            put_group(queue, uid, scores)
+        del waiting[:count]
+        return count
+
+    put_group(queue, "o", [0.0, 1.0])
+    put_group(queue, "p", [2.0, 2.0])
+    batch, metrics = make_buffer(refill, cap=2).sample(1, "train", 2)
+    assert asked == [2]  # 2 + 2 = 4 prompts; q is flat again, but r completes the step
+    assert sorted(batch.keys) == ["o_0_0", "o_1_0", "r_0_0", "r_1_0"]
+    assert metrics["groups/sampled"] == 4
+    queue.kv_clear(keys=batch.keys, partition_id="train")
+
+
+def test_the_cap_ends_a_step_that_cannot_be_filled(queue):
+    from dapo_buffer import GenerationCapError
+
+    asked = []
+
+    def refill(count: int) -> int:
+        asked.append(count)
+        for i in range(count):
+            put_group(queue, f"flat{len(asked)}x{i}", [1.0, 1.0])
+        return count
+
+    put_group(queue, "t", [0.0, 1.0])
+    put_group(queue, "u", [2.0, 2.0])
+    with pytest.raises(GenerationCapError) as stopped:
+        make_buffer(refill, cap=2).sample(1, "train", 2)
+    assert sum(asked) == 2  # never more than 4 prompts
+    # u and two refills were flat: (2 + 2 + 1 + 1 + 1 + 1) / 6 = 1.33
+    assert "4 prompts were sampled (algorithm.filter_groups.max_num_gen_batches allows 2 batches of 2)" in str(
+        stopped.value
+    )
+    assert "3 groups had an equal score (their mean score +1.33)" in str(stopped.value)
+    queue.kv_clear(keys=["t", "t_0_0", "t_1_0"], partition_id="train")
 
 
 def test_a_metric_that_the_reward_lacks_is_an_error(queue):

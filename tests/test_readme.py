@@ -75,11 +75,12 @@ def test_commands_exist_and_take_their_flags(command):
         text = "".join(subprocess.run(h, capture_output=True, text=True, check=True).stdout for h in helps)
         assert all(flag in text for flag in flags)
     if target.name in ("dapo.py", "data_process.py"):
+        import dapo_checks
         import verl_config
 
         names = [word for word, before in zip(command[3:], command[2:], strict=False) if before == "--config-name"]
         overrides = [word for word in command[2:] if "=" in word]
-        verl_config.check(verl_config.compose(names[0] if names else "dapo", overrides))
+        dapo_checks.check(verl_config.compose(names[0] if names else "dapo", overrides))
 
 
 def test_no_placeholder_is_left():

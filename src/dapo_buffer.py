@@ -1,0 +1,126 @@
+"""verl's replay buffer with a cap on dynamic sampling and an account of what it threw away.
+
+verl's V1 trainer reads `algorithm.filter_groups.max_num_gen_batches`, warns, and samples on, for ever where every
+reward is the same. And it logs rewards after filtering alone, where every group has variance. Runs inside Ray.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import transfer_queue as tq
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+Parts = Mapping[str, float]  # one completion: score, format, correctness, syntax, em, es, …
+
+
+class GenerationCapError(RuntimeError):
+    """Dynamic sampling found too few groups with different rewards."""
+
+
+def group_of(key: str) -> str:
+    """The prompt's uid in a trajectory key `{uid}_{session}_{index}`."""
+    return key.split("_")[0]
+
+
+def read_parts(keys: Iterable[str], partition_id: str) -> dict[str, Parts]:
+    """trajectory key -> the parts of its reward, as compute_score returned them."""
+    keys = list(keys)
+    if not keys:
+        return {}
+    data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["extra_fields"])
+    fields = [getattr(value, "data", value) for value in data["extra_fields"]]
+    return {key: field.get("reward_extra_info", {}) for key, field in zip(keys, fields, strict=True)}
+
+
+def means(parts: Iterable[Parts], prefix: str) -> dict[str, float]:
+    """The mean of every part, under `prefix`."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for one in parts:
+        for name, value in one.items():
+            values[name].append(float(value))
+    return {f"{prefix}/{name}": float(np.mean(found)) for name, found in values.items()}
+
+
+def filter_metrics(discarded: Mapping[str, Parts], selected: Mapping[str, Parts], batch_size: int) -> dict[str, float]:
+    """What dynamic sampling did in one step, from every completion by trajectory key.
+
+    A group has zero variance where all its scores are equal: GRPO's advantages are then all 0.
+    """
+    scores: dict[str, list[float]] = defaultdict(list)
+    for key, parts in {**discarded, **selected}.items():
+        scores[group_of(key)].append(float(parts["score"]))
+    flat = sum(1 for found in scores.values() if len(found) > 1 and len(set(found)) == 1)
+    return {
+        "groups/sampled": len(scores),
+        "groups/zero_variance": flat,
+        "groups/zero_variance_share": flat / len(scores),
+        "groups/generation_batches": len(scores) / batch_size,
+        **means([*discarded.values(), *selected.values()], "reward/before_filter"),
+        **means(selected.values(), "reward/after_filter"),
+    }
+
+
+class DapoReplayBuffer(ReplayBuffer):
+    """`max_num_gen_batches` batches of `train_batch_size` prompts are sampled in a step at most, the first one counted.
+
+    Where they are spent and too few groups are usable, `sample` raises GenerationCapError; 0 is no cap. `on_discard`
+    gets the keys of the completions that are thrown away, while they can still be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        refill_fn: Callable[[int], int],
+        max_num_gen_batches: int = 0,
+        on_discard: Callable[[list[str]], None] = lambda keys: None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(refill_fn=self._refill, **kwargs)
+        self.submit, self.on_discard = refill_fn, on_discard
+        self.limit = max_num_gen_batches * self.train_batch_size or float("inf")
+        self.sampled, self.exhausted = 0, False  # prompts of this step; whether a refill was cut
+        self.discarded: dict[str, Parts] = {}
+
+    def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
+        self.discarded, self.sampled, self.exhausted = {}, batch_size, False  # the trainer has sent the first batch
+        batch, metrics = super().sample(global_steps, partition_id, batch_size)
+        if partition_id == "train":
+            metrics |= filter_metrics(self.discarded, read_parts(batch.keys, partition_id), batch_size)
+        return batch, metrics
+
+    def _refill(self, count: int) -> int:
+        sent = int(min(count, self.limit - self.sampled))
+        self.exhausted |= sent < count
+        self.sampled += sent
+        return self.submit(sent) if sent else 0
+
+    def _clear_groups(self, partition_id: str, uids: set[str]) -> None:
+        # Evicted groups and surplus ones both leave through here, and nothing else does.
+        keys = [key for key in self.partitions[partition_id] if group_of(key) in uids]
+        if keys and partition_id == "train":
+            self.discarded.update(read_parts(keys, partition_id))
+            self.on_discard(keys)
+        super()._clear_groups(partition_id, uids)
+
+    def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
+        # verl waits here for prompts that are being sampled. If there are none and the cap allows no more, for ever.
+        inflight = self.pending_keys[partition_id] | self.running_keys[partition_id]
+        if partition_id == "train" and self.exhausted and not inflight:
+            raise GenerationCapError(self._cap_message())
+        return super()._wait_for_next_poll(partition_id, last_debug_time)
+
+    def _cap_message(self) -> str:
+        flat = len({group_of(key) for key in self.discarded})
+        mean = np.mean([parts["score"] for parts in self.discarded.values()]) if self.discarded else float("nan")
+        return (
+            f"{self.sampled} prompts were sampled (algorithm.filter_groups.max_num_gen_batches allows "
+            f"{self.limit // self.train_batch_size} batches of {self.train_batch_size}), and {flat} groups had an "
+            f"equal {self.filter_groups_metric} (their mean score {mean:+.2f}): too few are left for a step. A policy "
+            "that writes no valid answer, or data that it has mastered, gives no signal: look at samples.jsonl, or "
+            "allow more"
+        )
