@@ -224,6 +224,58 @@ def test_records_from_a_hub_and_a_hub_that_is_away(tmp_path):
         assert gone.stderr.splitlines()[-1].startswith(f"validate: {source}: cannot be downloaded: ")
 
 
+SHARE = {**GOOD, "old_code": "a = f(1)", "new_code": "a = g(1)"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status", "found"),
+    [
+        # both become "v0 = f(1)\nv0 = g(1)": names, comments and blanks do not count
+        ("b = f(1)  # why", "b=g(1)", 1, "highest 1.00; 1 above 0.9"),
+        # 2 of the 19 characters differ: 1 - 2/19 = 0.89
+        ("b = f(2)", "b = g(2)", 0, "highest 0.89; 0 above 0.9"),
+        # f is bound by this code itself, so it is numbered: another program
+        ("f = len\nb = f(1)", "f = len\nb = g(1)", 0, "0 above 0.9"),
+        # does not parse: compared without white space, "a=f(1" and "a=g(1)" against the canonical text
+        ("a = f(1", "a = g(1)", 0, "0 above 0.9"),
+    ],
+)
+def test_copies_of_another_file_are_found(tmp_path, old, new, status, found):
+    ours = write(tmp_path / "ours.jsonl", SHARE)
+    theirs = write(tmp_path / "theirs.jsonl", {**SHARE, "new_code": None}, {**GOOD, "old_code": old, "new_code": new})
+    done = validate(ours, "--against", theirs)
+    assert found in done.stdout
+    assert f"{ours}:1 and {theirs}:2" in done.stdout
+    assert done.returncode == status, done.stderr
+
+
+def test_a_row_is_not_a_copy_of_itself(tmp_path):
+    one = write(tmp_path / "one.jsonl", SHARE, GOOD)
+    assert validate(one, "--against", one).returncode == 0
+    alone = write(tmp_path / "alone.jsonl", SHARE)
+    assert "nothing to compare" in validate(alone, "--against", alone).stdout
+    twice = write(tmp_path / "twice.jsonl", SHARE, {**SHARE, "old_code": "z = f(1)", "new_code": "z = g(1)"})
+    assert "2 above 0.9" in validate(twice, "--against", twice).stdout
+    gone = validate(one, "--against", tmp_path / "absent.jsonl")
+    assert gone.returncode == 1
+    assert "absent.jsonl: no such file" in gone.stderr
+
+
+def test_no_record_of_ours_is_nearly_another_one():
+    """Clones that differ in variable names count once: none in the set, and none across the split."""
+    files = [ROOT / "data" / f"{split}.jsonl" for split in ("train", "heldout")]
+    done = validate(*files, "--against", *files)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published rows are not in this repository")
+def test_no_record_of_ours_is_nearly_a_published_row():
+    files = [ROOT / "data" / f"{split}.jsonl" for split in ("train", "heldout")]
+    done = validate(*files, "--against", PUBLISHED)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("0 above 0.9") == 2
+
+
 def test_our_own_records_hold_together():
     train, heldout = (check_file(ROOT / "data" / f"{split}.jsonl") for split in ("train", "heldout"))
     assert not train.problems + heldout.problems
