@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 from records import (
     FIELDS,
+    Record,
     RecordError,
     check_file,
     load_records,
@@ -224,22 +227,105 @@ def test_records_from_a_hub_and_a_hub_that_is_away(tmp_path):
         assert gone.stderr.splitlines()[-1].startswith(f"validate: {source}: cannot be downloaded: ")
 
 
+SHARE = {**GOOD, "old_code": "a = f(1)", "new_code": "a = g(1)"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status", "found"),
+    [
+        # both become "v0 = f(1)\nv0 = g(1)": names, comments and blanks do not count
+        ("b = f(1)  # why", "b=g(1)", 1, "highest 1.00; 1 above 0.9"),
+        # 2 of the 19 characters differ: 1 - 2/19 = 0.89
+        ("b = f(2)", "b = g(2)", 0, "highest 0.89; 0 above 0.9"),
+        # f is bound by this code itself, so it is numbered: another program
+        ("f = len\nb = f(1)", "f = len\nb = g(1)", 0, "0 above 0.9"),
+        # does not parse: compared without white space, "a=f(1" and "a=g(1)" against the canonical text
+        ("a = f(1", "a = g(1)", 0, "0 above 0.9"),
+    ],
+)
+def test_copies_of_another_file_are_found(tmp_path, old, new, status, found):
+    ours = write(tmp_path / "ours.jsonl", SHARE)
+    theirs = write(tmp_path / "theirs.jsonl", {**SHARE, "new_code": None}, {**GOOD, "old_code": old, "new_code": new})
+    done = validate(ours, "--against", theirs)
+    assert found in done.stdout
+    assert f"{ours}:1 and {theirs}:2" in done.stdout
+    assert done.returncode == status, done.stderr
+
+
+def test_a_row_is_not_a_copy_of_itself(tmp_path):
+    one = write(tmp_path / "one.jsonl", SHARE, GOOD)
+    assert validate(one, "--against", one).returncode == 0
+    alone = write(tmp_path / "alone.jsonl", SHARE)
+    assert "nothing to compare" in validate(alone, "--against", alone).stdout
+    twice = write(tmp_path / "twice.jsonl", SHARE, {**SHARE, "old_code": "z = f(1)", "new_code": "z = g(1)"})
+    assert "2 above 0.9" in validate(twice, "--against", twice).stdout
+    gone = validate(one, "--against", tmp_path / "absent.jsonl")
+    assert gone.returncode == 1
+    assert "absent.jsonl: no such file" in gone.stderr
+
+
+def test_no_record_of_ours_is_nearly_another_one():
+    """Clones that differ in variable names count once: none in the set, and none across the split."""
+    files = [ROOT / "data" / f"{split}.jsonl" for split in ("train", "heldout")]
+    done = validate(*files, "--against", *files)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published rows are not in this repository")
+def test_no_record_of_ours_is_nearly_a_published_row():
+    files = [ROOT / "data" / f"{split}.jsonl" for split in ("train", "heldout")]
+    done = validate(*files, "--against", PUBLISHED)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("0 above 0.9") == 2
+
+
+def our_records() -> tuple[dict[str, list[Record]], dict[str, dict]]:
+    """The records of each split, and the evidence by record id."""
+    splits = {split: load_records(ROOT / "data" / f"{split}.jsonl") for split in ("train", "heldout")}
+    return splits, {row["id"]: row for row in read_jsonl(ROOT / "data" / "evidence.jsonl")}
+
+
 def test_our_own_records_hold_together():
-    train, heldout = (check_file(ROOT / "data" / f"{split}.jsonl") for split in ("train", "heldout"))
-    assert not train.problems + heldout.problems
-    assert len(train.records) + len(heldout.records) >= 120
-    evidence = {row["id"]: row for row in read_jsonl(ROOT / "data" / "evidence.jsonl")}
-    assert set(evidence) == {record.id for record in train.records + heldout.records}
-    updates = {
-        split: {evidence[record.id]["update"] for record in checked.records}
-        for split, checked in (("train", train), ("heldout", heldout))
-    }
+    splits, evidence = our_records()
+    assert all(not check_file(ROOT / "data" / f"{split}.jsonl").problems for split in splits)
+    assert {split: len(records) for split, records in splits.items()} == {"train": 491, "heldout": 205}
+    assert len({record.dependency for records in splits.values() for record in records}) == 26
+    assert set(evidence) == {record.id for records in splits.values() for record in records}
+    updates = {split: {evidence[record.id]["update"] for record in splits[split]} for split in splits}
     assert not updates["train"] & updates["heldout"]  # the split is by library update
-    for record_id, row in evidence.items():
+    assert max(Counter(row["update"] for row in evidence.values()).values()) <= 12
+    renames = sum(row["kind"] == "rename" for row in evidence.values())
+    assert renames / len(evidence) < 0.4
+
+
+def test_the_evidence_is_complete():
+    splits, evidence = our_records()
+    for record in (record for records in splits.values() for record in records):
+        row = evidence[record.id]
+        assert set(row) == {
+            *("id", "split", "update", "kind", "source", "address", "old_env", "new_env", "check", "seen")
+        }, record.id
+        assert row["kind"] in ("rename", "move", "signature", "default", "removal", "behaviour"), record.id
+        assert row["address"].startswith("https://"), record.id
+        assert re.search(r"\d", row["source"]), record.id  # a source names a release
+        assert all("==" in pin for pin in row["old_env"] + row["new_env"]), record.id
+        library = row["new_env"][0].lower()  # the library itself is the first pin
+        assert library == f"{record.dependency.lower()}=={record.new_version}", record.id
+        assert row["old_env"][0].lower() != library, record.id
         seen = row["seen"]
-        assert seen["new_on_new"]["outcome"] == "ok", record_id
-        assert seen["old_on_new"]["outcome"] in ("error", "warning", "check"), record_id
-        assert seen["old_on_old"]["outcome"] in ("ok", "warning"), record_id
+        assert seen["new_on_new"]["outcome"] == "ok", record.id
+        assert seen["old_on_new"]["outcome"] in ("error", "warning", "check"), record.id
+        assert seen["old_on_old"]["outcome"] in ("ok", "warning"), record.id
+
+
+def test_a_check_fails_on_an_empty_program():
+    """A check names what the code makes. On held-out records the old code fails too; twelve times it only warns."""
+    _, evidence = our_records()
+    for row in evidence.values():
+        with pytest.raises(NameError):
+            exec(compile(row["check"], row["id"], "exec"), {})
+    heldout = [row["seen"]["old_on_new"]["outcome"] for row in evidence.values() if row["split"] == "heldout"]
+    assert Counter(heldout) == {"error": 126, "check": 67, "warning": 12}
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the published rows are not in this repository")
