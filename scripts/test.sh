@@ -12,7 +12,7 @@ if [[ "${1:-}" == --all ]]; then
   shift
 fi
 use_python
-need requirements.txt requirements-dapo.txt requirements-dev.txt
+need requirements.txt requirements-dapo.txt requirements-eval.txt requirements-dev.txt
 if [[ -n "$all" ]]; then
   deepspeed="$(grep -o '^deepspeed==[0-9.]*' requirements-gpu.txt)"
   if ! "$PYTHON" -m pip freeze 2>/dev/null | grep -qi "^$deepspeed\$"; then

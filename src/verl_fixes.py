@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,3 +66,6 @@ def merged_weights(engine: FSDPEngine) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 FSDPEngine._merged_lora_per_tensor_param = merged_weights
+
+# It says, at every completion, that a model family has no rules for joining turns. Ours are single turns.
+logging.getLogger("verl.utils.tokenizer.continuous_token_wiring").setLevel(logging.ERROR)

@@ -165,6 +165,40 @@ def test_two_processes_with_zero2(warm_model, tiny_data, tmp_path):
     assert all(value.dtype == torch.float32 for value in weights.values())
 
 
+def test_dapo_s_loss_takes_two_updates_and_punishes_length(warm_model, tiny_data, tmp_path):
+    out = tmp_path / "dapo_loss"
+    more = [
+        "--prompts_per_step",
+        1,
+        "--per_device_train_batch_size",
+        4,
+        "--updates_per_generation",
+        2,
+        "--max_steps",
+        4,
+    ]
+    more += ["--loss_type", "dapo", "--epsilon", 0.2, "--epsilon_high", 0.28, "--overlong_buffer", 40]
+    run_script("grpo.py", *grpo_args(warm_model, tiny_data, out, *more))
+    rows = lines(out / "metrics.jsonl")
+    samples = lines(out / "samples.jsonl")
+    # 2 updates x 1 prompt x 4 completions are sampled at once, before steps 1 and 3, and logged once.
+    assert [sample["step"] for sample in samples] == [1] * 8 + [3] * 8
+    clipped = [row["clip_ratio/region_mean"] for row in rows]
+    assert (clipped[0], clipped[2]) == (0.0, 0.0)  # the first update's policy is the one that sampled
+    assert max(clipped[1], clipped[3]) > 0
+    # DAPO eq. 13 with a limit of 80 and a buffer of 40 tokens: 0 up to 40 tokens, -1 at 80.
+    [name] = {key for sample in samples for key in sample["rewards"]} - {"format_reward", "es_star"}
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(warm_model)
+    for sample in samples:
+        tokens = len(tokenizer(sample["completion"])["input_ids"])  # as sampled, or fewer
+        punishment = sample["rewards"][name]
+        assert -1 <= punishment <= 0
+        assert punishment == 0 or tokens > 30
+        assert punishment < 0 or tokens <= 40
+
+
 def test_merged_folders_load_and_speak_like_base_plus_adapter(trained, warm_model, tmp_path):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
