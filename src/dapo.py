@@ -41,9 +41,8 @@ def environment(config: DictConfig) -> dict[str, str]:
         "TENSORBOARD_DIR": str(Path(config.trainer.default_local_dir) / "tensorboard"),
         "VERL_LOGGING_LEVEL": os.environ.get("VERL_LOGGING_LEVEL", "ERROR"),  # it warns once per completion
         "TQ_LOGGING_LEVEL": os.environ.get("TQ_LOGGING_LEVEL", "ERROR"),
-        "PYTHONWARNINGS": os.environ.get(
-            "PYTHONWARNINGS", "ignore::UserWarning:verl.workers.engine"
-        ),  # absent back ends
+        # verl names every training engine that is not installed.
+        "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::UserWarning:verl.workers.engine"),
         "RAY_USAGE_STATS_ENABLED": "0",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
@@ -53,7 +52,6 @@ def environment(config: DictConfig) -> dict[str, str]:
             "VERL_PLATFORM": "cpu",
             "VERL_ENGINE_DEVICE": "cuda",  # the name under which verl registers its FSDP engine
             "OMP_NUM_THREADS": str(os.cpu_count() or 1),  # Ray would give each worker one
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         }
     return variables
 
@@ -144,16 +142,14 @@ def prepare_adapter(config: DictConfig, resumed: bool) -> None:
         raise ConfigError(f"{folder} is missing: the checkpoint's adapter cannot be loaded without it")
     with open_dict(config):
         model.lora_adapter_path = str(folder)
-        model.lora_rank, model.lora_alpha = (
-            adapter.r,
-            adapter.alpha,
-        )  # verl wraps the model only where the rank is above 0
+        model.lora_rank = adapter.r  # verl loads the adapter only where this is above 0
+        model.lora_alpha = adapter.alpha
         model.lora.merge = True
         config.actor_rollout_ref.actor.checkpoint.save_lora_only = True
 
 
-def train(config: DictConfig) -> None:
-    """Prepare everything that can fail early, then run verl's trainer."""
+def prepare(config: DictConfig) -> None:
+    """Everything that can fail early: data, prompts, reward, verl's validation, the adapter, the run's description."""
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
@@ -181,6 +177,9 @@ def train(config: DictConfig) -> None:
     prepare_adapter(config, resumed=checkpoint is not None)
     record_start(folder, description, str(checkpoint) if checkpoint else None)
 
+
+def train(config: DictConfig) -> None:
+    """Run verl's trainer in Ray."""
     import ray
     from verl.trainer.main_ppo import run_ppo
 
@@ -227,10 +226,11 @@ def main() -> int:
         with open_dict(config):
             config.ray_kwargs.ray_init.setdefault("runtime_env", {})
             config.ray_kwargs.ray_init.runtime_env.env_vars = variables
-        train(config)
+        prepare(config)
     except (ConfigError, RecordError, OSError, ValueError) as error:
         print(f"dapo: {verl_config.one_line(error)}", file=sys.stderr)
         return 2
+    train(config)
     summary(Path(config.trainer.default_local_dir), started)
     return 0
 

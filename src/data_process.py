@@ -59,11 +59,8 @@ def check_references(records: Sequence[Record], reward_kwargs: dict[str, Any]) -
 
 def keep_short(records: Sequence[Record], tokenizer: Any, config: DictConfig, split: str) -> list[Record]:
     """The records whose prompt and target fit; prints what was dropped. Raises RecordError where none is left."""
-    template, limit, target_limit = (
-        open_chat_template(tokenizer),
-        config.data.max_prompt_length,
-        config.recode.max_target_length,
-    )
+    template = open_chat_template(tokenizer)
+    limit, target_limit = config.data.max_prompt_length, config.recode.max_target_length
     kept, prompts, targets, long_prompts, long_targets = [], [], [], 0, 0
     for record in tqdm(records, desc=f"{split}: tokenising", unit="row"):
         messages = migration_messages(record)
