@@ -83,7 +83,7 @@ def draw(runs: list[Path], weight: float, out: Path) -> None:
                 [line] = axis.plot(steps, ema(values, weight), linewidth=2.2, label=name)
                 axis.plot(steps, values, linewidth=0.8, alpha=0.45, color=line.get_color())
         axis.set_title(title, fontsize=11)
-        axis.set_xlabel("optimizer step")
+        axis.set_xlabel("step")
         axis.set_ylabel(label)
         axis.grid(alpha=0.25)
         if axis.get_legend_handles_labels()[0]:

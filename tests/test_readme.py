@@ -12,7 +12,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-DOCUMENTS = ["README.md", "data/README.md", "results/README.md", "results/benchmarks.md", "results/records.md"]
+DOCUMENTS = [
+    "README.md",
+    "data/README.md",
+    "results/README.md",
+    "results/benchmarks.md",
+    "results/dapo.md",
+    "results/arena.md",
+    "results/records.md",
+]
 
 
 def commands() -> list[list[str]]:
