@@ -226,6 +226,8 @@ def main() -> int:
         with open_dict(config):
             config.ray_kwargs.ray_init.setdefault("runtime_env", {})
             config.ray_kwargs.ray_init.runtime_env.env_vars = variables
+            if not os.environ.get("RAY_ADDRESS"):
+                config.ray_kwargs.ray_init.address = "local"  # not whatever cluster happens to run on this machine
         prepare(config)
     except (ConfigError, RecordError, OSError, ValueError) as error:
         print(f"dapo: {verl_config.one_line(error)}", file=sys.stderr)

@@ -16,7 +16,7 @@ def queue(verl):
 
     import verl_config
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     config = verl_config.compose("quickstart/dapo").transfer_queue
     config.enable = True
     tq.init(config)
