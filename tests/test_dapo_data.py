@@ -75,6 +75,7 @@ def test_it_runs_again_only_where_something_has_changed(made, tiny_data, tmp_pat
     assert "is up to date" in process(*overrides, flags=("--if-stale",)).stdout
 
 
+@pytest.mark.slow  # seven starts of the script
 def test_bad_input_is_named_and_nothing_is_written(tiny_data, other_data, random_model, tmp_path):
     bad = tmp_path / "bad.jsonl"
     rows = [dict(TINY_ROWS[0]), {**TINY_ROWS[1], "new_code": "def ("}, {**TINY_ROWS[2], "update_info": None}]
