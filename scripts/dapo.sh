@@ -28,6 +28,7 @@ use_python
 need requirements.txt requirements-dapo.txt
 if [[ -n "$cpu" ]]; then
   unset RAY_ADDRESS # a cluster takes no logical GPUs from here
+  on_cpu
   warm_smollm2
 else
   gpus="$(count_gpus)"

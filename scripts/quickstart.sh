@@ -19,6 +19,7 @@ need requirements.txt
 
 heldout() { run "$PYTHON" src/heldout.py --data data/heldout.jsonl --out "$out/heldout-$1" "${@:2}"; }
 
+on_cpu
 warm_smollm2
 say "held-out records: the model as it is, and after SFT"
 heldout base --model "$model"

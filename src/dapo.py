@@ -1,4 +1,4 @@
-"""DAPO on version-migration records (paper §3.4, eq. 6), with verl's own trainer.
+"""DAPO on version-migration records (paper eq. 6), with verl's own trainer.
 
     python src/data_process.py --config-name quickstart/dapo && python src/dapo.py --config-name quickstart/dapo
     python src/dapo.py                                          # configs/dapo.yaml: GPUs, vLLM

@@ -17,21 +17,6 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-OURS = {
-    "run": None,
-    "recode": {
-        "data",
-        "val_data",
-        "val_size",
-        "drop_bad_rows",
-        "max_target_length",
-        "adapter",
-        "lora_r",
-        "lora_alpha",
-        "lora_dropout",
-        "lora_target_modules",
-    },
-}
 # Keys that verl reads without declaring them.
 UNDECLARED = (
     "reward.reward_kwargs.max_resp_len",
@@ -40,7 +25,6 @@ UNDECLARED = (
     "reward.reward_kwargs.overlong_buffer_cfg.penalty_factor",
     "reward.reward_kwargs.overlong_buffer_cfg.log",
     "reward.custom_reward_function.reward_kwargs.",  # of a function of one's own; check_reward_keys knows ours
-    "actor_rollout_ref.actor.checkpoint.save_lora_only",
     "actor_rollout_ref.actor.fsdp_config.mixed_precision.",
     "ray_kwargs.ray_init.",  # whatever ray.init takes
 )
@@ -124,13 +108,14 @@ def check_keys(config: DictConfig) -> None:
             raise ConfigError(f"{set_here[0]}: verl 0.9 composes this key and ignores it; it is now {now}")
     base = list(leaves(OmegaConf.to_container(compose("ppo_trainer", folder=verl_folder()), resolve=False)))
     known, open_nodes = {path for path, _ in base}, {path for path, value in base if value == {}}
+    ours = set(OmegaConf.load(CONFIGS / "dapo.yaml").recode)
     for path, _ in leaves(container):
         top, _, rest = path.partition(".")
-        if top in OURS:
-            if OURS[top] is not None and rest.partition(".")[0] not in OURS[top]:
-                near = difflib.get_close_matches(rest, OURS[top], n=1)
+        if top == "recode":
+            if rest not in ours:
+                near = difflib.get_close_matches(rest, ours, n=1)
                 raise ConfigError(f"unknown key {path!r}" + (f": did you mean {top}.{near[0]}?" if near else ""))
-        elif not _allowed(path, known, open_nodes):
+        elif path != "run" and not _allowed(path, known, open_nodes):
             near = difflib.get_close_matches(path, known, n=1)
             raise ConfigError(f"unknown key {path!r}" + (f": did you mean {near[0]!r}?" if near else ""))
 

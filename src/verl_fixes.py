@@ -3,7 +3,7 @@
 
 1. verl imports `AutoModelForCausalLMWithValueHead` wherever trl is installed. trl 1.16 no longer has it, and only a
    critic needs it.
-2. With a DoRA adapter under FSDP 2 verl sends the *base* weights to the rollout, on any number of GPUs and in silence:
+2. With a DoRA adapter under FSDP 2 verl sends the *base* weights to the rollout, in silence (compared on two ranks):
    peft's DoRA merge assigns `weight.data`, which on a DTensor changes nothing that is read later. Training then goes
    on, off-policy, against samples of the untrained model. Here every merged weight is computed from gathered tensors,
    one layer at a time, and the live weights are never touched (tests/test_dapo_engine.py compares with peft's own merge
