@@ -139,6 +139,7 @@ def judge(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
         else:
             rights = ("SETUID", "SETGID") if sandbox_mounts.ROOT else ()  # to become nobody with
             options = [part for right in rights for part in ("--cap-add", f"CAP_{right}")]
+            options += ["--size", str(2**30), "--tmpfs", "/evalplus"]
             command = [*sandbox_mounts.command(args.python, [JUDGE], options=options), executable, "-s", str(JUDGE)]
             environment = sandbox_mounts.ENVIRONMENT
         try:

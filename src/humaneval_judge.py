@@ -3,8 +3,9 @@
     {"dataset": "humaneval", "data": "<JSONL>", "samples": [[task, code], …], "sanitize": true, …} -> evalplus's results
 
 src/humaneval.py starts this file in bubblewrap, with the interpreter of an environment that has evalplus. Nothing of
-the caller's can be written in there: data, samples and evalplus's cache lie in the sandbox's own /tmp. Evalplus's
-expected outputs are therefore computed anew each time, and no sample of an earlier run can have touched them.
+the caller's can be written in there: data and samples lie in a file system in memory, which an answer may empty but not
+remove, evalplus's cache in another. Expected outputs are therefore computed anew each time, and no answer of an earlier
+run can have touched them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WORK = Path("/tmp/evalplus")
+WORK = Path("/evalplus")  # src/humaneval.py mounts it
 SANITIZE_SECONDS = 20  # evalplus parses every range of lines: thousands of lines would take hours
 FREE_USERS = range(60706, 61184)  # given to nobody: https://systemd.io/UIDS-GIDS
 LIMITS = {"CORE": 0, "NPROC": 1024}  # evalplus caps the memory of each sample itself
@@ -29,7 +30,7 @@ LIMITS = {"CORE": 0, "NPROC": 1024}  # evalplus caps the memory of each sample i
 
 def become_nobody() -> None:
     """Where this process is root's: become a user that owns nothing. The caller let it keep the right to do so."""
-    for folder in ("/tmp", "/dev/shm"):
+    for folder in ("/tmp", "/dev/shm", WORK):
         os.chmod(folder, 0o1777)
     user = secrets.choice(FREE_USERS)
     os.setgroups([])
@@ -63,7 +64,7 @@ def sanitized(code: str, entry_point: str, sanitize: Callable[[str, str], str]) 
 
 def run(job: dict[str, Any], work: Path) -> dict[str, Any]:
     """evalplus's own results file, with what else the caller wants to know."""
-    work.mkdir(parents=True)
+    work.mkdir(parents=True, exist_ok=True)
     data, samples = work / "data.jsonl", work / "samples.jsonl"
     data.write_text(job["data"], encoding="utf-8")
     os.environ[{"humaneval": "HUMANEVAL_OVERRIDE_PATH", "mbpp": "MBPP_OVERRIDE_PATH"}[job["dataset"]]] = str(data)
@@ -97,19 +98,21 @@ def run(job: dict[str, Any], work: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=WORK, help="folder to make (default: %(default)s)")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder to work in (default: %(default)s)")
     parser.add_argument("--bare", action="store_true", help="there is no bubblewrap around this process")
     args = parser.parse_args()
     job = json.loads(sys.stdin.buffer.read())
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what evalplus prints is for people
-    sys.stdout.reconfigure(line_buffering=True)
-    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+    sys.stdout = sys.stderr = os.fdopen(os.dup(2), "w", 1, encoding="utf-8")  # what evalplus prints is for people
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):  # what answers print past evalplus, and the programs that they start, is for nobody
+        os.dup2(nothing, fd)
     if not args.bare:
         if os.getuid() == 0:
             become_nobody()
         limit()
     warnings.simplefilter("ignore", SyntaxWarning)
+    warnings.filterwarnings("ignore", message=r"\d+ samples to be tested")  # evalplus names each of them
     json.dump(run(job, args.work), answer)
     answer.close()
     os._exit(0)  # a thread of evalplus's sleeps on for up to 20 seconds
