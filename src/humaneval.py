@@ -19,6 +19,10 @@ noting that this one passed (`continue` in evalplus/eval/__init__.py, unsafe_exe
 too short and untrusted_check turns the pass into a fail. The ceiling is 163 of 164; scores without that task stand
 beside the standard ones.
 
+Time limits are evalplus's too, by the clock: an input has 4 times what its reference took, at least a second; a sample
+has a minute for its base inputs and one for the others. On a busy machine right answers fail. So the reference of each
+problem is judged beside the samples, and those that do not pass are named: believe the scores where none is.
+
 evalplus needs an environment of its own (requirements-humaneval.txt says why): .venvs/evalplus, which
 scripts/evaluate.sh makes, or --python. The data: --data, else $HUMANEVAL_OVERRIDE_PATH or $MBPP_OVERRIDE_PATH, else
 what evalplus downloads once. An answer can end or forge evalplus's whole run if it targets it, but not leave the
@@ -188,11 +192,12 @@ def evaluate(args: argparse.Namespace, samples: Path, data: Path) -> int:
         "dataset": args.benchmark,
         "data": "".join(line if line.endswith("\n") else f"{line}\n" for line in lines),
         "samples": [(row["task_id"], row["code"] or "") for row in rows],
+        "controls": [(task.id, task.reference) for task in tasks],
         "sanitize": made.get("prompt") == "evalplus",
         **limits,
     }
     found = judge(job, args)
-    verdicts = verdict_rows(rows, found["eval"])
+    verdicts, controls = verdict_rows(rows, found["eval"])
     args.out.mkdir(parents=True, exist_ok=True)
     part = args.out / "verdicts.jsonl.part"
     part.unlink(missing_ok=True)
@@ -204,6 +209,7 @@ def evaluate(args: argparse.Namespace, samples: Path, data: Path) -> int:
         "label": args.label,
         **summarise(verdicts, ks),
         "samples": {"sha256": sha256(samples), "made": made},
+        "references_that_fail": controls,
         "executed_with": found["versions"],
         "evalplus": {"data_md5": found["hash"], "unsanitized": found["unsanitized"], **limits},
         "wall_seconds": round(time.time() - started, 1),

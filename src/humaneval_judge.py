@@ -1,6 +1,7 @@
 """The inside of src/humaneval.py: runs evalplus on samples that came through stdin, and answers on stdout.
 
-    {"dataset": "humaneval", "data": "<JSONL>", "samples": [[task, code], …], "sanitize": true, …} -> evalplus's results
+    {"dataset": "humaneval", "data": "<JSONL>", "samples": [[task, code], …], "controls": [[task, code], …],
+     "sanitize": true, …} -> evalplus's results, a task's controls after its samples
 
 src/humaneval.py starts this file in bubblewrap, with the interpreter of an environment that has evalplus. Nothing of
 the caller's can be written in there: data and samples lie in a file system in memory, which an answer may empty but not
@@ -82,6 +83,7 @@ def run(job: dict[str, Any], work: Path) -> dict[str, Any]:
         kept = [sanitized(code, names[task], sanitize) for task, code in rows]
         unsanitized = kept.count(None)
         rows = [(task, code if clean is None else clean) for (task, code), clean in zip(rows, kept, strict=True)]
+    rows += job["controls"]
     text = "".join(json.dumps({"task_id": task, "solution": code}) + "\n" for task, code in rows)
     samples.write_text(text, encoding="utf-8")
     evaluate(

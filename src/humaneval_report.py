@@ -17,13 +17,14 @@ PASS = "pass"  # evalplus's word; the others are fail and timeout
 
 def verdict_rows(
     samples: Sequence[Mapping[str, Any]], found: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[dict[str, Any]]:
-    """One row a sample. `found`: evalplus's `eval`, whose lists are in the order in which the samples were handed over.
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
+    """(one row a sample, task -> statuses of its reference where that does not pass and could).
 
-    Raises RecordError where evalplus did not answer for every sample.
+    `found`: evalplus's `eval`, whose lists are in the order in which the samples were handed over, the reference last.
+    Raises RecordError where evalplus did not answer for everything.
     """
     counts = Counter(row["task_id"] for row in samples)
-    if counts != {task: len(mine) for task, mine in found.items()}:
+    if {task: count + 1 for task, count in counts.items()} != {task: len(mine) for task, mine in found.items()}:
         raise RecordError("evalplus did not judge every sample")
     rest = {task: iter(mine) for task, mine in found.items()}
     rows = []
@@ -42,7 +43,9 @@ def verdict_rows(
                 "truncated": row["finish_reason"] == "length",
             }
         )
-    return rows
+    controls = {task: next(mine) for task, mine in rest.items() if task not in UNPASSABLE}
+    statuses = {task: {"base": seen["base_status"], "plus": seen["plus_status"]} for task, seen in controls.items()}
+    return rows, {task: seen for task, seen in statuses.items() if set(seen.values()) != {PASS}}
 
 
 def per_task(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
@@ -113,6 +116,12 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{shares['no_code']}, cut at the length limit {shares['truncated']}; "
         f"evalplus {result['executed_with']['evalplus']}.",
     ]
+    if failing := result["references_that_fail"]:
+        told = ", ".join(f"{task} ({seen['base']}, {seen['plus']})" for task, seen in sorted(failing.items()))
+        lines.append(
+            f"\n**Do not believe these scores**: {len(failing)} reference solutions did not pass beside the samples: "
+            f"{told}. A busy machine? --workers 1, a longer --min-time-limit."
+        )
     if unsanitized := result["evalplus"]["unsanitized"]:
         lines.append(f"{unsanitized} answers were too much for evalplus's sanitiser and were judged as they stand.")
     return "\n".join(lines)

@@ -315,6 +315,7 @@ def test_the_reference_solutions(reference):
     }
     assert result["scores"]["pass@1"]["mean"] == 0.75
     assert result["scores_without_unpassable"]["pass@1"]["mean"] == 1
+    assert (result["references_that_fail"], result["rates"]) == ({}, {"no_code": 0, "truncated": 0})
     assert (result["unpassable"], result["executed_with"]["evalplus"]) == (["HumanEval/32"], "0.3.1")
     assert "pass@5" not in result["scores"]  # one sample
 
@@ -354,6 +355,7 @@ def test_right_wrong_endless_and_destructive_answers(reference, data, tmp_path):
     assert numbers[:5] == ["58.3", "45.8", "77.8", "61.1", "-"]
     first = next(line for line in text.splitlines() if line.startswith("| Pass@1"))
     assert [cell.split("(")[0].strip() for cell in first.split("|")[2:-1]] == ["37.5", "25.0", "50.0", "33.3", "82.3"]
+    assert json.loads((out / "results.json").read_text())["references_that_fail"] == {}
     assert "Samples that pass: 6 base, 4 plus, of 16; without code 6.2 %" in text
 
     # Against the references: 1, 1, 1, 0 before, 1/2, 1/4, 1/4, 0 now: (-1/2 - 3/4 - 3/4) / 4 = -50.0.
@@ -401,6 +403,19 @@ def test_an_answer_that_ends_evalplus_ends_the_run(boxed, data, tmp_path):
     assert done.returncode == 2
     assert "the sandbox, not the samples: evalplus ended without results" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+@evalplus
+def test_a_reference_that_is_too_slow_is_named(boxed, tmp_path):
+    """It waits longer the second time, as if the machine had become busy: the sample passes, its reference does not."""
+    known = "glob.glob('/tmp/.cache/evalplus/*.pkl')"  # there as soon as evalplus has the expected outputs
+    slow = f"    import glob, time\n    time.sleep(3 if {known} else 0)\n    return 2 * x\n"
+    path = write_problems(tmp_path / "own.jsonl", [{**PROBLEMS[0], "canonical_solution": slow}])
+    samples = write_samples(tmp_path / "samples.jsonl", {"HumanEval/900": ["double = (2).__mul__"]}, path)
+    text = evaluate("--data", path, "--judge", samples, "--out", tmp_path / "out").stdout
+    assert "| Pass@1 | 100.0 (" in text
+    assert "**Do not believe these scores**: 1 reference solutions did not pass" in text
+    assert "HumanEval/900 (fail, fail)" in text
 
 
 @evalplus
@@ -466,7 +481,9 @@ def test_results_are_matched_with_their_samples():
     ]
     seen = [("pass", "pass"), ("pass", "fail"), ("timeout", "pass"), ("pass", "timeout")]
     judged = [{"base_status": base, "plus_status": plus} for base, plus in seen]
-    rows = verdict_rows(samples, {"b": judged[2:], "a": judged[:2]})
+    good, slow = ({"base_status": "pass", "plus_status": status} for status in ("pass", "timeout"))
+    rows, controls = verdict_rows(samples, {"b": [*judged[2:], slow], "a": [*judged[:2], good]})
+    assert controls == {"b": {"base": "pass", "plus": "timeout"}}
     assert [(row["base_passed"], row["passed"], row["truncated"]) for row in rows] == [
         (True, True, False),
         (True, False, True),
@@ -474,7 +491,7 @@ def test_results_are_matched_with_their_samples():
         (True, False, False),
     ]
     with pytest.raises(RecordError, match="did not judge every sample"):
-        verdict_rows(samples, {"a": judged[:2], "b": judged[:1]})
+        verdict_rows(samples, {"a": [*judged[:2], good], "b": judged[2:]})
     assert pass_at_k(4, 2, 2) == pytest.approx(5 / 6)
 
 
