@@ -64,6 +64,14 @@ need() {
   done
 }
 
+# Sets EVALPLUS_PYTHON: evalplus's own environment, made here, because its dependencies contradict ours.
+evalplus_python() {
+  EVALPLUS_PYTHON=.venvs/evalplus/bin/python
+  [[ -z "${DRY_RUN:-}" ]] || return 0
+  [[ -x "$EVALPLUS_PYTHON" ]] || "$PYTHON" -m venv .venvs/evalplus
+  PYTHON="$EVALPLUS_PYTHON" need requirements-humaneval.txt
+}
+
 # Number of GPUs: GPUS if set, else what CUDA_VISIBLE_DEVICES leaves of nvidia-smi's list.
 count_gpus() {
   if [[ -n "${GPUS:-}" ]]; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CodeUpdateArena and the multi-update questions for one model: samples, scores, a table beside the paper's numbers.
+# CodeUpdateArena, the multi-update questions and HumanEval+ for one model: samples, scores, tables beside the paper's.
 #
 #   bash scripts/evaluate.sh --model runs/grpo --out runs/eval/grpo
 #   bash scripts/evaluate.sh --model Qwen/Qwen2.5-Coder-32B-Instruct --backend endpoint --url http://localhost:8000/v1
@@ -7,7 +7,9 @@
 #
 # --out DIR (default runs/eval/run) and --config FILE (default configs/eval.yaml); the other flags go to src/generate.py
 # and win over the YAML. Killed half-way, the same command goes on. Environment: SCORE="--k 1 --label MODEL/METHOD" has
-# flags for src/score.py, MULTI=0 leaves the multi-update questions out, DRY_RUN=1 prints the commands.
+# flags for src/score.py, MULTI=0 leaves the multi-update questions out, HUMANEVAL=0 HumanEval+, which needs evalplus's
+# data (HUMANEVAL_OVERRIDE_PATH=FILE, else downloaded), HUMANEVAL_PROMPT=evalplus asks it evalplus's way, DRY_RUN=1 prints
+# the commands.
 source "$(dirname "$0")/common.sh"
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
 out=runs/eval/run config=configs/eval.yaml flags=() data=()
@@ -20,7 +22,7 @@ while (($#)); do
     --config=*) config="${1#*=}" ;;
     --data) data=(--data "$2") && shift ;;
     --data=*) data=(--data "${1#*=}") ;;
-    --benchmark | --benchmark=*) die "--benchmark: this script runs both; use src/generate.py and src/score.py for one" ;;
+    --benchmark | --benchmark=*) die "--benchmark: this script runs them all; use src/generate.py and src/score.py, or src/humaneval.py, for one" ;;
     *) flags+=("$1") ;;
   esac
   shift
@@ -32,15 +34,34 @@ if (($(count_gpus) > 0)); then need requirements-gpu.txt; fi
 multi="$out/multi-questions.jsonl"
 generate() { run "$PYTHON" src/generate.py --config "$config" "$@"; }
 
-say "1/4 samples: CodeUpdateArena"
+say "1/5 samples: CodeUpdateArena"
 generate "${data[@]}" "${flags[@]}" --out "$out/arena.jsonl"
-say "2/4 scores: CodeUpdateArena"
+say "2/5 scores: CodeUpdateArena"
 run "$PYTHON" src/score.py --samples "$out/arena.jsonl" --out "$out/arena" "${score[@]}"
-[[ "${MULTI:-1}" != 0 ]] || exit 0
-if [[ -n "${DRY_RUN:-}" || ! -e "$multi" ]]; then
-  say "3/4 twenty multi-update questions"
-  run "$PYTHON" src/multi_update.py --samples "$out/arena.jsonl" --out "$multi"
+if [[ "${MULTI:-1}" != 0 ]]; then
+  if [[ -n "${DRY_RUN:-}" || ! -e "$multi" ]]; then
+    say "3/5 twenty multi-update questions"
+    run "$PYTHON" src/multi_update.py --samples "$out/arena.jsonl" --out "$multi"
+  fi
+  say "4/5 multi-update questions: samples and scores"
+  generate "${flags[@]}" --benchmark multi --data "$multi" --out "$out/multi.jsonl"
+  run "$PYTHON" src/score.py --samples "$out/multi.jsonl" --out "$out/multi" "${score[@]}"
 fi
-say "4/4 multi-update questions: samples and scores"
-generate "${flags[@]}" --benchmark multi --data "$multi" --out "$out/multi.jsonl"
-run "$PYTHON" src/score.py --samples "$out/multi.jsonl" --out "$out/multi" "${score[@]}"
+# Without the update (--no-docs) HumanEval+ would be what it is with it.
+if [[ "${HUMANEVAL:-1}" != 0 && " ${flags[*]} " != *" --no-docs "* ]]; then
+  say "5/5 HumanEval+"
+  evalplus_python
+  shown=()
+  for ((i = 0; i < ${#score[@]}; i++)); do
+    case "${score[i]}" in
+      --k | --label) shown+=("${score[i]}" "${score[i + 1]:-}") ;;
+      --k=* | --label=*) shown+=("${score[i]}") ;;
+    esac
+  done
+  if run "$PYTHON" src/humaneval.py --check --python "$EVALPLUS_PYTHON"; then
+    run "$PYTHON" src/humaneval.py --config "$config" "${flags[@]}" --prompt "${HUMANEVAL_PROMPT:-zero-shot}" \
+      --python "$EVALPLUS_PYTHON" --out "$out/humaneval" "${shown[@]}"
+  else
+    echo "HumanEval+ was left out, for the reason above; HUMANEVAL=0 leaves it out without a word"
+  fi
+fi

@@ -13,6 +13,8 @@ if [[ "${1:-}" == --all ]]; then
 fi
 use_python
 need requirements.txt requirements-dapo.txt requirements-eval.txt requirements-dev.txt
+evalplus_python
+export EVALPLUS_PYTHON
 if [[ -n "$all" ]]; then
   deepspeed="$(grep -o '^deepspeed==[0-9.]*' requirements-gpu.txt)"
   if ! "$PYTHON" -m pip freeze 2>/dev/null | grep -qi "^$deepspeed\$"; then

@@ -69,7 +69,7 @@ class Endpoint:
         self.repeats = 0  # tries beyond the first, over all requests
 
     def body(self, messages: Sequence[dict[str, str]], sampling: dict[str, Any], seed: int) -> dict[str, Any]:
-        """The JSON of one request. `sampling`: temperature, top_p, max_new_tokens."""
+        """The JSON of one request. `sampling`: temperature, top_p, max_new_tokens; stop (texts), for vLLM's dialect."""
         body = {
             "model": self.model,
             "messages": list(messages),
@@ -82,6 +82,8 @@ class Endpoint:
         if self.dialect == "openai":
             return {**body, "messages": list(messages[:-1] if begun else messages)}
         body |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+        if sampling.get("stop"):
+            body |= {"stop": sampling["stop"], "include_stop_str_in_output": True}
         return {**body, "add_generation_prompt": not begun, "continue_final_message": begun}
 
     def complete(self, messages: Sequence[dict[str, str]], sampling: dict[str, Any], seed: int) -> Completion:

@@ -69,6 +69,10 @@ def with_transformers(
     how: dict[str, Any] = {"do_sample": sampling["temperature"] > 0, "repetition_penalty": 1.0}
     if how["do_sample"]:
         how |= {"temperature": sampling["temperature"], "top_p": sampling["top_p"], "top_k": 0}
+    texts = sampling.get("stop", [])
+    if texts:
+        how |= {"stop_strings": texts, "tokenizer": tokenizer}
+    ends = stops | ({tokenizer.pad_token_id} if texts else set())  # what follows a stop string is padding
     for batch in batches:
         inputs = tokenizer([request.prompt for request in batch], return_tensors="pt", padding=True).to(model.device)
         torch.manual_seed(derived_seed(seed, batch[0].sample_id, *(request.task_id for request in batch)))
@@ -84,10 +88,11 @@ def with_transformers(
         for request, mask, ids in zip(
             batch, inputs["attention_mask"], out[:, inputs["input_ids"].shape[1] :].tolist(), strict=True
         ):
-            end = next((i for i, token in enumerate(ids) if token in stops), None)
+            end = next((i for i, token in enumerate(ids) if token in ends), None)
             text = tokenizer.decode(ids[:end], skip_special_tokens=True)
-            count = len(ids) if end is None else end + 1
-            drawn.append((request, Completion(text, int(mask.sum()), count, "length" if end is None else "stop")))
+            count = len(ids) if end is None else end + (ids[end] in stops)
+            cut = end is None and not any(stop in text for stop in texts)
+            drawn.append((request, Completion(text, int(mask.sum()), count, "length" if cut else "stop")))
         yield drawn
 
 
@@ -120,6 +125,8 @@ def with_vllm(requests: Sequence[Request], tokenizer: Any, model: str, args: Any
                 min_p=0.0,
                 repetition_penalty=1.0,
                 max_tokens=sampling["max_new_tokens"],
+                stop=sampling.get("stop"),
+                include_stop_str_in_output=True,
                 seed=derived_seed(args.seed, request.task_id, request.sample_id),
             )
             for request in chunk

@@ -5,6 +5,8 @@
     python src/generate.py --benchmark arena --data FILE --backend endpoint --url http://localhost:8000/v1 \\
         --model Qwen/Qwen2.5-Coder-32B-Instruct --out FILE             # the key: $OPENAI_API_KEY
     python src/generate.py --benchmark arena --data FILE --reference --out reference.jsonl
+    python src/generate.py --benchmark humaneval --data HumanEvalPlus.jsonl.gz --prompt evalplus --temperature 0 \\
+        --samples 1 --max-new-tokens 768 --model MODEL --out FILE       # evalplus's settings; src/humaneval.py scores
 
 --model takes a base model, a merged one, or an adapter folder (its base is then read from it); --adapter puts an
 adapter on a model. What is written: src/sample_files.py. The same command goes on after an interruption, and with a
@@ -26,7 +28,8 @@ from adapters import find_adapter
 from arguments import fail, parse_flags, require
 from endpoint import DIALECTS, Completion, Endpoint, EndpointError
 from engines import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
-from prompts import open_chat_template, reference_completion, render
+from humaneval_tasks import FUNCTION_BENCHMARKS, FUNCTION_PROMPTS, OVERRIDES, FunctionTask, data_path, load_functions
+from prompts import EVALPLUS_STOPS, open_chat_template, reference_completion, render
 from record_files import RecordError, resolve
 from run_context import append_jsonl, describe, sha256
 from sample_files import claim, code_of, keep_whole, prompt_hash
@@ -50,7 +53,14 @@ def model_identity(args: argparse.Namespace) -> dict[str, Any]:
     return known
 
 
-def render_all(tasks: Sequence[Task], tokenizer: Any, args: argparse.Namespace) -> dict[str, Request]:
+def load(path: Path, args: argparse.Namespace) -> list[Task] | list[FunctionTask]:
+    """The problems of the benchmark. Raises RecordError."""
+    if args.benchmark in FUNCTION_BENCHMARKS:
+        return load_functions(path)
+    return load_tasks(path, args.benchmark, skip_bad=args.skip_bad_tasks)
+
+
+def render_all(tasks: Sequence[Task | FunctionTask], tokenizer: Any, args: argparse.Namespace) -> dict[str, Request]:
     """Task id -> the request for its sample 0."""
     template = open_chat_template(tokenizer) if tokenizer else None
     found = {}
@@ -61,11 +71,13 @@ def render_all(tasks: Sequence[Task], tokenizer: Any, args: argparse.Namespace) 
     return found
 
 
-def references(tasks: Sequence[Task], requests: Sequence[Request]) -> Drawn:
+def references(tasks: Sequence[Task | FunctionTask], requests: Sequence[Request]) -> Drawn:
     """The reference solutions as if a model had written them."""
     by_id = {task.id: task for task in tasks}
     for request in requests:
-        text = reference_completion(by_id[request.task_id].reference)
+        task = by_id[request.task_id]
+        thought = ["I write the function."] if isinstance(task, FunctionTask) else []
+        text = reference_completion(task.reference, *thought)
         yield [(request, Completion(text, None, None, "stop"))]
 
 
@@ -90,7 +102,8 @@ def local(requests: Sequence[Request], batches: Sequence[Sequence[Request]], tok
 
 
 def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
-    return {"temperature": args.temperature, "top_p": args.top_p, "max_new_tokens": args.max_new_tokens}
+    how = {"temperature": args.temperature, "top_p": args.top_p, "max_new_tokens": args.max_new_tokens}
+    return {**how, "stop": list(EVALPLUS_STOPS)} if args.prompt == "evalplus" else how
 
 
 def load_tokenizer(args: argparse.Namespace) -> tuple[Any, int | None]:
@@ -106,15 +119,17 @@ def load_tokenizer(args: argparse.Namespace) -> tuple[Any, int | None]:
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--benchmark", choices=BENCHMARKS, default="arena", help="multi: what src/multi_update.py wrote")
-    add("--data", help="JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]")
+    choices = (*BENCHMARKS, *FUNCTION_BENCHMARKS)
+    add("--benchmark", choices=choices, default="arena", help="multi: what src/multi_update.py wrote")
+    add("--data", help="JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]; humaneval, mbpp: evalplus's")
     add("--out", type=Path, help="samples.jsonl to write")
     add("--reference", action="store_true", help="write the reference solutions as samples; no model")
     add("--model", help="folder or hub name of a model, or an adapter folder; the served name of an endpoint")
     add("--adapter", help="folder of a peft adapter of trl's or verl's, merged before sampling")
     add("--revision", default="main", help="revision of a hub model (default: %(default)s)")
     add("--backend", choices=BACKENDS, default="transformers", help="default: %(default)s")
-    add("--prompt", choices=PROMPTS, default="zero-shot", help="the paper's, or the benchmark's own with an example")
+    prompts = tuple(dict.fromkeys((*PROMPTS, *FUNCTION_PROMPTS)))
+    add("--prompt", choices=prompts, default="zero-shot", help="the paper's form, or the benchmark's own")
     add("--no-docs", action="store_true", help="withhold the update: what is the text in the prompt worth?")
     add("--limit", type=int, help="a fixed subset of this many problems (that of 100 is part of that of 200)")
     add("--skip-bad-tasks", action="store_true", help="leave out rows of the data that cannot be used")
@@ -134,12 +149,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--request-seconds", type=float, default=600, help="endpoint: time limit of a request (default: %(default)s)")
     add("--tries", type=int, default=8, help="endpoint: tries of a request (default: %(default)s)")
     args = parse_flags(parser, argv)
+    functions = args.benchmark in FUNCTION_BENCHMARKS
+    if functions and not args.data:
+        args.data = os.environ.get(OVERRIDES[args.benchmark])
     if not (args.data and args.out):
         fail("--data and --out are needed")
     if args.out.suffix != ".jsonl":
         fail(f"--out {args.out}: expected a name that ends in .jsonl")
     if args.samples < 1 or args.batch_size < 1 or args.concurrency < 1 or args.max_new_tokens < 1 or args.tries < 1:
         fail("--samples, --batch-size, --concurrency, --max-new-tokens and --tries start at 1")
+    if functions and args.no_docs:
+        fail(f"--no-docs: {args.benchmark} has no update to withhold")
     if args.reference:
         args.backend, args.model, args.adapter, args.samples, args.prompt = "reference", None, None, 1, "zero-shot"
         return args
@@ -147,8 +167,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         fail("--model is needed (or --reference)")
     if args.temperature == 0 and args.samples > 1:
         fail("--temperature 0 draws the same sample each time: --samples 1")
-    if args.prompt == "one-shot" and args.benchmark == "multi":
-        fail("--prompt one-shot is CodeUpdateArena's own: it has no form for several updates")
+    if args.prompt == "one-shot" and args.benchmark != "arena":
+        fail("--prompt one-shot is CodeUpdateArena's own: it has no form for several updates, nor for none")
+    if args.prompt == "evalplus" and not functions:
+        fail("--prompt evalplus is for --benchmark humaneval and mbpp")
+    if args.prompt == "evalplus" and args.backend == "endpoint" and args.dialect != "vllm":
+        fail("--prompt evalplus begins the answer, which needs --dialect vllm")
     if args.backend == "endpoint":
         if not args.url or args.adapter:
             fail("--backend endpoint needs --url, and takes no --adapter: the server holds the model")
@@ -199,8 +223,8 @@ def write_down(drawn: Drawn, args: argparse.Namespace, done: int, total: int) ->
 def main() -> int:
     args = parse_arguments()
     try:
-        path = resolve(args.data)
-        tasks = subset(load_tasks(path, args.benchmark, skip_bad=args.skip_bad_tasks), args.limit)
+        path = data_path(args.data, args.benchmark) if args.benchmark in FUNCTION_BENCHMARKS else resolve(args.data)
+        tasks = subset(load(path, args), args.limit)
     except RecordError as error:
         fail(error)
     tokenizer, context = load_tokenizer(args) if args.backend in ("transformers", "vllm") else (None, None)

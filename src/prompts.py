@@ -39,6 +39,22 @@ OUTPUT_RULE = (
 )
 
 
+FUNCTION_SYSTEM = (
+    "You are a helpful code assistant. You write Python functions. First think about the problem, then give the "
+    "solution."
+)
+# evalplus's protocol for chat models: run_codegen of evalplus/codegen.py and make_raw_chat_prompt of
+# evalplus/provider/utility.py, 0.3.1 (Apache-2.0). The words are local variables there, so nothing can be imported; a
+# test compares the result with make_raw_chat_prompt's.
+EVALPLUS_INSTRUCTION = (
+    "Please provide a self-contained Python script that solves the following problem in a markdown code block:"
+)
+EVALPLUS_RESPONSE = (
+    "Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:"
+)
+# Where evalplus ends an answer: EOS of evalplus/provider/utility.py, and the fence, as for every chat model.
+EVALPLUS_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(", "\n```\n")
+
 ONE_SHOT_SYSTEM = "You are a helpful code assistant. You solve programming problems in Python."
 ONE_SHOT_TASK = (
     "Solve the problem below with one Python function of the given signature that passes the given test. Write the "
@@ -136,12 +152,30 @@ def one_shot_messages(
     return [{"role": "system", "content": ONE_SHOT_SYSTEM}, {"role": "user", "content": user}]
 
 
-def reference_completion(code: str) -> str:
+def function_messages(text: str, name: str) -> list[Message]:
+    """A HumanEval+ or MBPP+ problem in the form that the model was trained on: think, answer, fence; wording ours."""
+    user = (
+        f"Write the Python function `{name}` that is described here:\n```python\n{text.strip()}\n```\n"
+        f"The final code is self-contained: the whole function, its imports, and every other function that it calls.\n"
+        f"{OUTPUT_RULE}"
+    )
+    return _messages(FUNCTION_SYSTEM, user)
+
+
+def evalplus_messages(text: str) -> list[Message]:
+    """The same problem as evalplus asks chat models: no system message, the answer already begun up to its fence."""
+    return [
+        {"role": "user", "content": f"{EVALPLUS_INSTRUCTION}\n```\n{text.strip()}\n```\n"},
+        {"role": "assistant", "content": f"{EVALPLUS_RESPONSE}\n```python\n"},
+    ]
+
+
+def reference_completion(code: str, thought: str = "I apply the update to the old code.") -> str:
     """The answer that a perfect, terse model gives after the prefill: the SFT target; it scores the maximum.
 
     The paper does not say what SFT put between the think tags; one fixed sentence is ours.
     """
-    return f" I apply the update to the old code. </think>\n<answer>\n```python\n{code.strip(chr(10))}\n```\n</answer>"
+    return f" {thought} </think>\n<answer>\n```python\n{code.strip(chr(10))}\n```\n</answer>"
 
 
 # --- chat templates --------------------------------------------------------------------------------------------------

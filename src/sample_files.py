@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from arguments import fail
+from prompts import EVALPLUS_STOPS
 from record_files import RecordError
 from rewards import dedent, extract, last_python_fence
 from run_context import append_jsonl, read_jsonl, write_json
@@ -37,8 +38,12 @@ def code_of(completion: str, prompt: str) -> str | None:
     """The code that is scored, or None.
 
     Zero-shot: as the reward reads it. One-shot: the first [PYTHON] part (an open one runs to the end), of which a
-    fenced block counts alone; without such a part the last python fence.
+    fenced block counts alone; without such a part the last python fence. evalplus: all up to where evalplus stops,
+    tabs as four spaces, as it does.
     """
+    if prompt == "evalplus":
+        end = min([at for stop in EVALPLUS_STOPS if (at := completion.find(stop)) >= 0], default=len(completion))
+        return completion[:end].replace("\t", "    ") if completion[:end].strip() else None
     if prompt == "one-shot":
         found = re.search(r"\[PYTHON\](.*?)(?:\[/PYTHON\]|\Z)", completion, re.DOTALL)
         inside = found[1] if found else completion

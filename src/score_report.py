@@ -13,6 +13,7 @@ from record_files import RecordError
 from tasks import Task
 
 PAPER = Path(__file__).parent.parent / "results" / "paper.json"
+DRAWN = ("prompt", "docs", "sampling", "backend", "dtype")  # what two runs should share to be compared
 RATES = {
     "syntax": "code does not parse",
     "no_code": "no code",
@@ -76,8 +77,8 @@ def percent(value: Mapping[str, float]) -> str:
 
 
 def title(metric: str) -> str:
-    """Pass@1, UPass@1 for pass@1, upass@1."""
-    return metric.replace("pass", "Pass").replace("uP", "UP")
+    """Pass@1, UPass@1, base Pass@1 for pass@1, upass@1, base_pass@1."""
+    return metric.replace("pass", "Pass").replace("uP", "UP").replace("_", " ")
 
 
 def paper_labels() -> list[str]:
@@ -151,10 +152,12 @@ def compare(before: Path, after: Path, shown: int = 30) -> str:
     if a["tasks"].keys() != b["tasks"].keys() or hashes[0] != hashes[1] or a["benchmark"] != b["benchmark"]:
         raise RecordError(f"{before} and {after} are not of the same problems")
     other_libraries = a.get("executed_with") != b.get("executed_with")
+    made = [result.get("samples", {}).get("made", {}) for result in (a, b)]
+    drawn = [key for key in DRAWN if made[0].get(key) != made[1].get(key)]
     rows = []
     for name in a["scores"].keys() & b["scores"].keys():
         key, _, k = name.partition("@")
-        part = "upassed" if key == "upass" else "passed"
+        part = f"{key}ed"  # passed, upassed, base_passed
 
         def value(task: Mapping[str, int], part: str = part, k: str = k) -> float:
             return pass_at_k(task["n"], task[part], int(k))
@@ -170,6 +173,7 @@ def compare(before: Path, after: Path, shown: int = 30) -> str:
     lines = [
         f"{len(share)} problems: {up} better, {len(changed) - up} worse, {len(share) - len(changed)} equal",
         *(["The two ran with other versions of the libraries."] if other_libraries else []),
+        *([f"The two were drawn with another {', '.join(drawn)}."] if drawn else []),
         "",
         table(["metric", str(before), str(after), "difference"], sorted(rows)),
         "",

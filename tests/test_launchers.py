@@ -121,31 +121,42 @@ def test_dapo_says_what_it_cannot_do():
 
 
 def test_the_evaluation_launcher(monkeypatch):
-    """Samples and scores of both benchmarks; every command goes through the parser of its script."""
+    """Samples and scores of all benchmarks; every command goes through the parser of its script."""
     import generate
+    import humaneval
     import multi_update
     import score
 
     flags = ["--model", "a model", "--backend", "transformers", "--limit=7", "--out", "runs/with space"]
-    commands = dry_run("evaluate.sh", *flags, "--data", "my data.jsonl", SCORE="--k 1 --label A/B")
+    label = "Qwen2.5-Coder-7B-Instruct/GRPO"
+    commands = dry_run("evaluate.sh", *flags, "--data", "my data.jsonl", SCORE=f"--k 1 --label {label} --seconds 9")
     assert [command[1] for command in commands] == [
         *("src/generate.py", "src/score.py", "src/multi_update.py", "src/generate.py", "src/score.py"),
+        *("src/humaneval.py", "src/humaneval.py"),
     ]
     monkeypatch.chdir(ROOT)
     arena, multi = (generate.parse_arguments(commands[i][2:]) for i in (0, 3))
     assert (arena.model, arena.limit, arena.data, arena.benchmark) == ("a model", 7, "my data.jsonl", "arena")
     assert (multi.benchmark, multi.data) == ("multi", "runs/with space/multi-questions.jsonl")
     scores = [score.parse_arguments(commands[i][2:]) for i in (1, 4)]
-    assert [(args.samples, args.k, args.label) for args in scores] == [(arena.out, "1", "A/B"), (multi.out, "1", "A/B")]
+    assert [(args.samples, args.k, args.label) for args in scores] == [(arena.out, "1", label), (multi.out, "1", label)]
+    args, rest = humaneval.parse_arguments(commands[6][2:])
+    assert (str(args.out), args.k, args.label, args.data) == ("runs/with space/humaneval", "1", label, None)
+    drawn = generate.parse_arguments([*rest, "--benchmark", "humaneval", "--data", "FILE", "--out", "s.jsonl"])
+    assert (drawn.model, drawn.limit, drawn.prompt, drawn.samples) == ("a model", 7, "zero-shot", 10)
+    assert humaneval.parse_arguments(commands[5][2:])[0].check
     monkeypatch.setattr(Path, "read_text", lambda *_: '{"identity": {"data": "my data.jsonl"}}')
     built = multi_update.parse_arguments(commands[2][2:])
     assert (str(built.out), built.data) == (multi.data, "my data.jsonl")
-    assert len(dry_run("evaluate.sh", "--model", "x", MULTI="0")) == 2
+    assert len(dry_run("evaluate.sh", "--model", "x", MULTI="0", HUMANEVAL="0")) == 2
+    assert len(dry_run("evaluate.sh", "--model", "x", MULTI="0")) == 4
+    assert len(dry_run("evaluate.sh", "--model", "x", "--no-docs", MULTI="0")) == 2
+    assert "evalplus" in dry_run("evaluate.sh", "--model", "x", HUMANEVAL_PROMPT="evalplus")[-1]
 
 
 def test_the_evaluation_launcher_s_mistakes():
     for flags, message in {
-        ("--benchmark", "multi"): "this script runs both",
+        ("--benchmark", "multi"): "this script runs them all",
         ("--out",): "--out needs a value",
     }.items():
         command = ["bash", str(ROOT / "scripts" / "evaluate.sh"), *flags]
