@@ -5,6 +5,7 @@
     python src/generate.py --benchmark arena --data FILE --backend endpoint --url http://localhost:8000/v1 \\
         --model Qwen/Qwen2.5-Coder-32B-Instruct --out FILE             # the key: $OPENAI_API_KEY
     python src/generate.py --benchmark arena --data FILE --reference --out reference.jsonl
+    python src/generate.py --benchmark migration --data data/heldout.jsonl --model MODEL --out FILE    # or --copy
 
 --model takes a base model, a merged one, or an adapter folder (its base is then read from it); --adapter puts an
 adapter on a model. What is written: src/sample_files.py. The same command goes on after an interruption, and with a
@@ -18,7 +19,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from adapters import find_adapter
 from arguments import fail, parse_flags, require
 from endpoint import DIALECTS, Completion, Endpoint, EndpointError
 from engines import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
+from migration import Migration
 from prompts import open_chat_template, reference_completion, render
 from record_files import RecordError, resolve
 from run_context import append_jsonl, describe, sha256
@@ -50,7 +52,7 @@ def model_identity(args: argparse.Namespace) -> dict[str, Any]:
     return known
 
 
-def render_all(tasks: Sequence[Task], tokenizer: Any, args: argparse.Namespace) -> dict[str, Request]:
+def render_all(tasks: Sequence[Task | Migration], tokenizer: Any, args: argparse.Namespace) -> dict[str, Request]:
     """Task id -> the request for its sample 0."""
     template = open_chat_template(tokenizer) if tokenizer else None
     found = {}
@@ -61,12 +63,10 @@ def render_all(tasks: Sequence[Task], tokenizer: Any, args: argparse.Namespace) 
     return found
 
 
-def references(tasks: Sequence[Task], requests: Sequence[Request]) -> Drawn:
-    """The reference solutions as if a model had written them."""
-    by_id = {task.id: task for task in tasks}
+def without_model(codes: Mapping[str, str], requests: Sequence[Request]) -> Drawn:
+    """The code of each task (the reference solution, or the old code) as if a model had written it."""
     for request in requests:
-        text = reference_completion(by_id[request.task_id].reference)
-        yield [(request, Completion(text, None, None, "stop"))]
+        yield [(request, Completion(reference_completion(codes[request.task_id]), None, None, "stop"))]
 
 
 def local(requests: Sequence[Request], batches: Sequence[Sequence[Request]], tokenizer: Any, args: Any) -> Drawn:
@@ -106,10 +106,11 @@ def load_tokenizer(args: argparse.Namespace) -> tuple[Any, int | None]:
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--benchmark", choices=BENCHMARKS, default="arena", help="multi: what src/multi_update.py wrote")
+    add("--benchmark", choices=BENCHMARKS, default="arena", help="multi: of src/multi_update.py; migration: records")
     add("--data", help="JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]")
     add("--out", type=Path, help="samples.jsonl to write")
     add("--reference", action="store_true", help="write the reference solutions as samples; no model")
+    add("--copy", action="store_true", help="migration: write the old code, unchanged, as samples; no model")
     add("--model", help="folder or hub name of a model, or an adapter folder; the served name of an endpoint")
     add("--adapter", help="folder of a peft adapter of trl's or verl's, merged before sampling")
     add("--revision", default="main", help="revision of a hub model (default: %(default)s)")
@@ -140,15 +141,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         fail(f"--out {args.out}: expected a name that ends in .jsonl")
     if args.samples < 1 or args.batch_size < 1 or args.concurrency < 1 or args.max_new_tokens < 1 or args.tries < 1:
         fail("--samples, --batch-size, --concurrency, --max-new-tokens and --tries start at 1")
-    if args.reference:
-        args.backend, args.model, args.adapter, args.samples, args.prompt = "reference", None, None, 1, "zero-shot"
+    if args.copy and (args.reference or args.benchmark != "migration"):
+        fail("--copy goes with --benchmark migration, and not with --reference")
+    if args.reference or args.copy:
+        args.backend = "reference" if args.reference else "copy"
+        args.model, args.adapter, args.samples, args.prompt = None, None, 1, "zero-shot"
         return args
     if not args.model:
         fail("--model is needed (or --reference)")
     if args.temperature == 0 and args.samples > 1:
         fail("--temperature 0 draws the same sample each time: --samples 1")
-    if args.prompt == "one-shot" and args.benchmark == "multi":
-        fail("--prompt one-shot is CodeUpdateArena's own: it has no form for several updates")
+    if args.prompt == "one-shot" and args.benchmark != "arena":
+        fail("--prompt one-shot is CodeUpdateArena's own: it has no form for several updates, and none for migration")
     if args.backend == "endpoint":
         if not args.url or args.adapter:
             fail("--backend endpoint needs --url, and takes no --adapter: the server holds the model")
@@ -227,7 +231,7 @@ def main() -> int:
         "skip_bad_tasks": args.skip_bad_tasks,
         "tasks_sha256": fingerprint(tasks),
         "backend": args.backend,
-        "model": args.model or "reference solutions",
+        "model": args.model or ("old code" if args.copy else "reference solutions"),
         "adapter": args.adapter,
         **(model_identity(args) if args.model else {}),
         "dialect": args.dialect if args.backend == "endpoint" else None,
@@ -248,8 +252,9 @@ def main() -> int:
         print(f"{args.out}: all {len(requests)} samples are there")
         return 0
     print(f"first prompt:\n{left[0].prompt}\n", file=sys.stderr)
-    if args.reference:
-        drawn = references(tasks, left)
+    if args.reference or args.copy:
+        codes = {task.id: task.record.old_code if args.copy else task.reference for task in tasks}
+        drawn = without_model(codes, left)
     elif args.backend == "endpoint":
         key = os.environ.get(args.key_variable)
         server = Endpoint(args.url, args.model, key, args.dialect, args.request_seconds, args.tries)
