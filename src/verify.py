@@ -10,7 +10,8 @@ src/proof.py runs them, in src/sandbox.py's sandbox: no network, no display, lim
 
     python src/verify.py                         # every record in data/: makes its environments first (slow once)
     python src/verify.py out/proposed.jsonl      # another file of records, or a folder, with evidence.jsonl beside it
-    python src/verify.py --sample 10 --library NumPy
+    python src/verify.py --log run.jsonl         # killed and started again, it goes on
+    python src/verify.py --sample 20 --environments 5 --seed "$(git rev-parse HEAD)"    # as in CI
     python src/verify.py --record 3f2a9c01b7de   # one record, with what each run said
     python src/verify.py --write                 # store what was seen in evidence.jsonl
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from arguments import fail
 from proof import EnvironmentFailed, environment, problems, prove_all
 from records import Record, RecordError, load_records
 from run_context import append_jsonl, read_jsonl
@@ -80,6 +82,28 @@ def load(data: Path) -> list[tuple[Record, dict]]:
     return [(record, evidence[i]) for i, (_, record) in records.items()]
 
 
+def draw(pairs: list[tuple[Record, dict]], size: int, environments: int | None, seed: str) -> list[tuple[Record, dict]]:
+    """`size` records by the text `seed`: the same text, the same records. RecordError where that many do not fit.
+
+    With `environments`, all of them live in that many: pairs of environments come in a random order that favours few
+    pins per record (quick to install, and many records each), and those that fit are taken. Every record can be drawn.
+    """
+    rng = random.Random(seed)
+    groups: dict[tuple[tuple[str, ...], ...], list[tuple[Record, dict]]] = {}
+    for pair in pairs:
+        groups.setdefault(tuple(tuple(pair[1][key]) for key in ("old_env", "new_env")), []).append(pair)
+    for _ in range(100):
+        used: set[tuple[str, ...]] = set()
+        fit: list[tuple[Record, dict]] = []
+        for both in sorted(groups, key=lambda both: rng.random() * sum(map(len, both)) / len(groups[both])):
+            if environments is None or len(used | {*both}) <= environments:
+                used |= {*both}
+                fit += groups[both]
+        if len(fit) >= size:
+            return rng.sample(fit, size)
+    raise RecordError(f"no {environments} environments hold {size} records" if environments else f"not {size} records")
+
+
 def write_evidence(table: Path, seen: dict[str, dict]) -> None:
     """Store what the runs said beside the evidence; rows of other records stay as they are."""
     part = table.with_name("evidence.jsonl.part")
@@ -97,8 +121,31 @@ def table(runs: dict[str, dict[str, dict[str, str]]]) -> str:
     return "\n".join(lines)
 
 
+def verify(
+    chosen: list[tuple[Record, dict]], log: Path | None, envs: Path, seconds: float, jobs: int, unsafe: bool
+) -> dict[str, dict[str, dict[str, str]]]:
+    """The runs of every record by id, as they come also in the file `log`; what that holds already is not run."""
+    facts = {record.id: {key: row.get(key) for key in ("old_env", "new_env", "check")} for record, row in chosen}
+    logged = read_jsonl(log) if log and log.exists() else []
+    seen = {row["id"]: row["runs"] for row in logged if row["facts"] == facts.get(row["id"])}
+    left = [pair for pair in chosen if pair[0].id not in seen]
+    pins = {tuple(evidence[key]) for _, evidence in left for key in ("old_env", "new_env")}
+    for pin in tqdm(sorted(pins), desc="environments"):  # one after the other: pip writes a shared cache
+        environment(pin, envs)
+    runs = prove_all(left, envs, seconds, jobs, unsafe=unsafe)
+    for record, evidence, run in tqdm(runs, desc="records", total=len(chosen), initial=len(seen)):
+        seen[record.id] = run
+        if log:
+            append_jsonl(log, {"id": record.id, "facts": facts[record.id], "runs": run})
+        for problem in problems(run):
+            tqdm.write(f"{record.id} {evidence.get('update', '')}: {problem}", file=sys.stderr)
+    return seen
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     here = Path(__file__).parent.parent / "data"
     parser.add_argument("data", nargs="?", type=Path, default=here, help="folder or file of records (default: data/)")
     parser.add_argument("--data", dest="folder", type=Path, help=argparse.SUPPRESS)  # the older way to say it
@@ -106,49 +153,41 @@ def main() -> int:
     parser.add_argument("--record", help="verify one record and print what each run said")
     parser.add_argument("--library", help="only this library's records")
     parser.add_argument("--sample", type=int, help="verify this many, chosen by --seed")
+    parser.add_argument("--environments", type=int, help="with --sample: over at most this many, cheap ones rather")
     parser.add_argument("--seed", default="0", help="any text, such as a commit's hash (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="programs at once (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=60, help="time limit of one run (default: %(default)s)")
+    parser.add_argument(
+        "--log", type=Path, help="write what was seen here, record by record; a next run goes on from it"
+    )
     parser.add_argument("--write", action="store_true", help="store what was seen in evidence.jsonl")
     parser.add_argument("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
     args = parser.parse_args()
     data = args.folder or args.data
+    for name in ("sample", "environments", "jobs", "seconds"):
+        if getattr(args, name) is not None and getattr(args, name) <= 0:
+            fail(f"--{name} {getattr(args, name)}: expected a number above 0")
     if sys.version_info[:2] != (3, 11):  # several pins, numpy==1.23.5 among them, have wheels for no later Python
-        print("verify: needs Python 3.11, the one that data/evidence.jsonl pins for", file=sys.stderr)
-        return 2
+        fail("needs Python 3.11, the one that data/evidence.jsonl pins for")
     try:
         pairs = load(data)
-    except (RecordError, OSError) as error:
-        print(f"verify: {error}", file=sys.stderr)
-        return 2
-    chosen = [p for p in pairs if args.record in (None, p[0].id) and args.library in (None, p[0].dependency)]
-    if args.sample is not None and args.sample < len(chosen):
-        chosen = random.Random(args.seed).sample(chosen, args.sample)
-    if not chosen:
-        print("verify: no record of that name", file=sys.stderr)
-        return 2
-
-    seen, failed = {}, 0
-    pins = {tuple(evidence[key]) for _, evidence in chosen for key in ("old_env", "new_env")}
-    try:
-        for pin in tqdm(sorted(pins), desc="environments"):  # one after the other: pip writes a shared cache
-            environment(pin, args.envs)
-        runs = prove_all(chosen, args.envs, args.seconds, args.jobs, unsafe=args.unsafe)
-        for record, evidence, run in tqdm(runs, desc="records", total=len(chosen)):
-            seen[record.id] = run
-            found = problems(run)
-            failed += bool(found)
-            for problem in found:
-                tqdm.write(f"{record.id} {evidence.get('update', '')}: {problem}")
-    except (EnvironmentFailed, InfrastructureError) as error:
-        print(f"verify: {error}", file=sys.stderr)
-        return 2
+        chosen = [p for p in pairs if args.record in (None, p[0].id) and args.library in (None, p[0].dependency)]
+        if args.sample is not None:
+            chosen = draw(chosen, min(args.sample, len(chosen)), args.environments, args.seed)
+        if not chosen:
+            fail("no record of that name")
+        seen = verify(chosen, args.log, args.envs, args.seconds, args.jobs, args.unsafe)
+    except (RecordError, OSError, EnvironmentFailed, InfrastructureError) as error:
+        fail(error)
     if args.record:
         print(json.dumps(seen[args.record], indent=1))
     if args.write:
         write_evidence((data if data.is_dir() else data.parent) / "evidence.jsonl", seen)
-    print(f"{len(chosen) - failed} of {len(chosen)} records reproduce, in {len(pins)} environments\n{table(seen)}")
-    return int(failed > 0)
+    proven = sum(not problems(seen[record.id]) for record, _ in chosen)
+    used = {tuple(evidence[key]) for _, evidence in chosen for key in ("old_env", "new_env")}
+    shown = table({record.id: seen[record.id] for record, _ in chosen})
+    print(f"{proven} of {len(chosen)} records reproduce, in {len(used)} environments\n{shown}")
+    return int(proven < len(chosen))
 
 
 if __name__ == "__main__":
