@@ -177,6 +177,13 @@ def compare(before: Path, after: Path, shown: int = 30) -> str:
         gain = mean_and_interval([value(b["tasks"][i]) - value(task) for i, task in a["tasks"].items()], clusters)
         means = [f"{100 * result['scores'][name]['mean']:.1f}" for result in (a, b)]
         rows.append((title(name), *means, percent(gain)))
+    for name in a.get("measures", {}):
+        both = [i for i, task in a["tasks"].items() if task[name] is not None and b["tasks"][i][name] is not None]
+        if both:
+            gains = [b["tasks"][i][name] - a["tasks"][i][name] for i in both]
+            gain = mean_and_interval(gains, [a["tasks"][i]["update"] for i in both])
+            means = [f"{sum(result['tasks'][i][name] for i in both) / len(both):.3f}" for result in (a, b)]
+            rows.append((f"{name} ({len(both)} problems)", *means, number(gain, digits=3)))
     share = {
         i: b["tasks"][i]["passed"] / b["tasks"][i]["n"] - task["passed"] / task["n"] for i, task in a["tasks"].items()
     }

@@ -44,6 +44,8 @@ def build_wheel(folder: Path, version: str) -> str:
     path, info = folder / f"gizmo-{version}-py3-none-any.whl", f"gizmo-{version}.dist-info"
     files = {
         "gizmo.py": LIBRARY[version],
+        "gizmo_old.py": "import warnings\nwarnings.warn('import gizmo', DeprecationWarning)\n",
+        "gizmo_pool.py": "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n",
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: gizmo\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: by hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }

@@ -155,6 +155,22 @@ def test_the_reference_scores_everything_and_the_copy_nothing(baselines):
     assert results["copy"]["samples"]["made"]["model"] == "old code"
 
 
+def test_what_may_be_imported_once_for_all_programs(data, envs, scored):
+    """Not where the import fails, warns that something is deprecated, or leaves a thread that a fork would lose."""
+    pins = [json.loads(data.with_name("evidence.jsonl").read_text().splitlines()[0])["new_env"][0]]
+    for wanted, kept in [
+        ({"gizmo"}, ("gizmo",)),
+        ({"gizmo", "json.decoder"}, ("gizmo", "json.decoder")),
+        ({"gizmo", "absent"}, ()),
+        ({"gizmo_old"}, ()),
+        ({"gizmo_pool"}, ()),
+    ]:
+        assert migration_execution.prepare(pins, envs, wanted).preload == kept
+    assert migration_execution.modules("import a.b as c\nfrom d.e import f\nfrom . import g\nimport h") == {
+        *("a.b", "d.e", "h"),
+    }
+
+
 def test_comparing_draws_whole_updates(scored, baselines):
     """Reference - answers, by record: 3/4 and 1/2 (surface), 3/4 (tally), 1/2 (scale): mean 0.625.
 
@@ -164,6 +180,9 @@ def test_comparing_draws_whole_updates(scored, baselines):
     assert text.startswith("4 problems: 4 better, 0 worse, 0 equal\n")
     [row] = [line for line in text.splitlines() if line.startswith("| Pass@1 |")]
     assert row == "| Pass@1 | 37.5 | 100.0 | 62.5 (50.0 to 75.0) |"
+    # Of the answers 3 in 16 are copies (1/4, 0; 1/4; 1/4 by record), of the references none. The draws reach from
+    # surface alone, -1/8 (1 of the 27 draws), to tally and scale alone, -1/4 (8 of 27): each more than 2.5 %.
+    assert "| is_copy (4 problems) | 0.188 | 0.000 | -0.188 (-0.250 to -0.125) |" in text
 
 
 def test_the_miniature_is_proven_as_our_records_are(data, envs, scored):
