@@ -7,6 +7,7 @@
     python src/generate.py --benchmark arena --data FILE --reference --out reference.jsonl
     python src/generate.py --benchmark humaneval --data HumanEvalPlus.jsonl.gz --prompt evalplus --temperature 0 \\
         --samples 1 --max-new-tokens 768 --model MODEL --out FILE       # evalplus's settings; src/humaneval.py scores
+    python src/generate.py --benchmark migration --data data/heldout.jsonl --model MODEL --out FILE    # or --copy
 
 --model takes a base model, a merged one, or an adapter folder (its base is then read from it); --adapter puts an
 adapter on a model. What is written: src/sample_files.py. The same command goes on after an interruption, and with a
@@ -29,6 +30,7 @@ from arguments import fail, parse_flags, require
 from endpoint import DIALECTS, Completion, Endpoint, EndpointError
 from engines import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
 from humaneval_tasks import FUNCTION_BENCHMARKS, FUNCTION_PROMPTS, OVERRIDES, FunctionTask, data_path, load_functions
+from migration import Migration
 from prompts import EVALPLUS_STOPS, open_chat_template, reference_completion, render
 from record_files import RecordError, resolve
 from run_context import append_jsonl, describe, sha256
@@ -53,14 +55,17 @@ def model_identity(args: argparse.Namespace) -> dict[str, Any]:
     return known
 
 
-def load(path: Path, args: argparse.Namespace) -> list[Task] | list[FunctionTask]:
+Problem = Task | FunctionTask | Migration
+
+
+def load(path: Path, args: argparse.Namespace) -> Sequence[Problem]:
     """The problems of the benchmark. Raises RecordError."""
     if args.benchmark in FUNCTION_BENCHMARKS:
         return load_functions(path)
     return load_tasks(path, args.benchmark, skip_bad=args.skip_bad_tasks)
 
 
-def render_all(tasks: Sequence[Task | FunctionTask], tokenizer: Any, args: argparse.Namespace) -> dict[str, Request]:
+def render_all(tasks: Sequence[Problem], tokenizer: Any, args: argparse.Namespace) -> dict[str, Request]:
     """Task id -> the request for its sample 0."""
     template = open_chat_template(tokenizer) if tokenizer else None
     found = {}
@@ -71,13 +76,13 @@ def render_all(tasks: Sequence[Task | FunctionTask], tokenizer: Any, args: argpa
     return found
 
 
-def references(tasks: Sequence[Task | FunctionTask], requests: Sequence[Request]) -> Drawn:
-    """The reference solutions as if a model had written them."""
+def without_model(tasks: Sequence[Problem], requests: Sequence[Request], copy: bool) -> Drawn:
+    """The code of each task (the reference solution, or the old code) as if a model had written it."""
     by_id = {task.id: task for task in tasks}
     for request in requests:
         task = by_id[request.task_id]
         thought = ["I write the function."] if isinstance(task, FunctionTask) else []
-        text = reference_completion(task.reference, *thought)
+        text = reference_completion(task.record.old_code if copy else task.reference, *thought)
         yield [(request, Completion(text, None, None, "stop"))]
 
 
@@ -120,10 +125,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     choices = (*BENCHMARKS, *FUNCTION_BENCHMARKS)
-    add("--benchmark", choices=choices, default="arena", help="multi: what src/multi_update.py wrote")
+    add("--benchmark", choices=choices, default="arena", help="multi: of src/multi_update.py; migration: records")
     add("--data", help="JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]; humaneval, mbpp: evalplus's")
     add("--out", type=Path, help="samples.jsonl to write")
     add("--reference", action="store_true", help="write the reference solutions as samples; no model")
+    add("--copy", action="store_true", help="migration: write the old code, unchanged, as samples; no model")
     add("--model", help="folder or hub name of a model, or an adapter folder; the served name of an endpoint")
     add("--adapter", help="folder of a peft adapter of trl's or verl's, merged before sampling")
     add("--revision", default="main", help="revision of a hub model (default: %(default)s)")
@@ -160,15 +166,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         fail("--samples, --batch-size, --concurrency, --max-new-tokens and --tries start at 1")
     if functions and args.no_docs:
         fail(f"--no-docs: {args.benchmark} has no update to withhold")
-    if args.reference:
-        args.backend, args.model, args.adapter, args.samples, args.prompt = "reference", None, None, 1, "zero-shot"
+    if args.copy and (args.reference or args.benchmark != "migration"):
+        fail("--copy goes with --benchmark migration, and not with --reference")
+    if args.reference or args.copy:
+        args.backend = "reference" if args.reference else "copy"
+        args.model, args.adapter, args.samples, args.prompt = None, None, 1, "zero-shot"
         return args
     if not args.model:
         fail("--model is needed (or --reference)")
     if args.temperature == 0 and args.samples > 1:
         fail("--temperature 0 draws the same sample each time: --samples 1")
     if args.prompt == "one-shot" and args.benchmark != "arena":
-        fail("--prompt one-shot is CodeUpdateArena's own: it has no form for several updates, nor for none")
+        fail("--prompt one-shot is CodeUpdateArena's own: no other benchmark has a form for it")
     if args.prompt == "evalplus" and not functions:
         fail("--prompt evalplus is for --benchmark humaneval and mbpp")
     if args.prompt == "evalplus" and args.backend == "endpoint" and args.dialect != "vllm":
@@ -251,7 +260,7 @@ def main() -> int:
         "skip_bad_tasks": args.skip_bad_tasks,
         "tasks_sha256": fingerprint(tasks),
         "backend": args.backend,
-        "model": args.model or "reference solutions",
+        "model": args.model or ("old code" if args.copy else "reference solutions"),
         "adapter": args.adapter,
         **(model_identity(args) if args.model else {}),
         "dialect": args.dialect if args.backend == "endpoint" else None,
@@ -272,8 +281,8 @@ def main() -> int:
         print(f"{args.out}: all {len(requests)} samples are there")
         return 0
     print(f"first prompt:\n{left[0].prompt}\n", file=sys.stderr)
-    if args.reference:
-        drawn = references(tasks, left)
+    if args.reference or args.copy:
+        drawn = without_model(tasks, left, args.copy)
     elif args.backend == "endpoint":
         key = os.environ.get(args.key_variable)
         server = Endpoint(args.url, args.model, key, args.dialect, args.request_seconds, args.tries)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import arguments
@@ -97,7 +98,10 @@ def derive(namespace: object) -> dict[str, int]:
 class ScriptArguments(arguments.DataArguments):
     """Keys of this script beyond trl's."""
 
-    reward: str = field(default="format,es_star", metadata={"help": "rewards by name: format,em,es,em_star,es_star"})
+    reward: str = field(
+        default="format,es_star",
+        metadata={"help": "rewards by name: format,em,es,em_star,es_star, and ours: dm_star (src/diff_match.py)"},
+    )
     prompts_per_step: int | None = field(
         default=None, metadata={"help": "prompts in an optimizer step; sets gradient_accumulation_steps"}
     )
@@ -112,6 +116,14 @@ class ScriptArguments(arguments.DataArguments):
     print_samples: int = field(default=1, metadata={"help": "scored completions to print at each logged step"})
 
 
+def known_rewards() -> dict[str, Callable[..., list]]:
+    """The paper's rewards, and DM*: ours, not the paper's; not shown to train better."""
+    from diff_match import dm_star
+    from rewards import REWARDS
+
+    return {**REWARDS, "dm_star": dm_star}
+
+
 def parse_arguments(argv: list[str] | None = None) -> tuple:
     """(script, GRPO, model) arguments, checked."""
     from trl import GRPOConfig, ModelConfig
@@ -121,7 +133,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
 
     script, args, model = arguments.parse((ScriptArguments, GRPOConfig, ModelConfig), argv, derive)
     try:
-        names = reward_names(script.reward)
+        names = reward_names(script.reward, known_rewards())
     except ValueError as error:
         arguments.fail(error)
     if args.reward_weights is not None and len(args.reward_weights) != len(names):
@@ -151,7 +163,7 @@ def main() -> None:
 
     import training
     from grpo_trainer import DoraGRPOTrainer
-    from rewards import REWARDS, reward_names
+    from rewards import reward_names
 
     started = time.time()
     batch = Batch(
@@ -163,7 +175,8 @@ def main() -> None:
     rows, tokenizer, checkpoint = training.prepare(script, args, model)
     training.say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
 
-    rewards = [REWARDS[name] for name in reward_names(script.reward)]
+    known = known_rewards()
+    rewards = [known[name] for name in reward_names(script.reward, known)]
     if script.overlong_buffer is not None:
         rewards.append(get_soft_overlong_punishment(args.max_completion_length, script.overlong_buffer))
         args.reward_weights = [*(args.reward_weights or [1.0] * (len(rewards) - 1)), 1.0]

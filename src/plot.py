@@ -33,6 +33,7 @@ PANELS = [
             "rewards/format_reward/mean": "format, ±1",
             "rewards/es_star/mean": "ES*",
             "rewards/em_star/mean": "EM*",
+            "rewards/dm_star/mean": "DM* (ours)",
             "rewards/es/mean": "ES",
             "rewards/em/mean": "EM",
             "reward/before_filter/format": "format, ±1",

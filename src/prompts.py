@@ -92,11 +92,14 @@ def _messages(system: str, user: str) -> list[Message]:
     ]
 
 
-def migration_messages(record: Record) -> list[Message]:
-    """The training prompt (paper App. C.1). The description is not part of it, and of course not the new code."""
+def migration_messages(record: Record, *, docs: bool = True) -> list[Message]:
+    """The training prompt (paper App. C.1). The description is not part of it, and of course not the new code.
+
+    With `docs=False` the update is withheld: what does the model know of it by itself?
+    """
+    update = f" This is the update:\n<doc>\n{record.update_info.strip()}\n</doc>\n" if docs else "\n"
     user = (
-        f"The API of {record.dependency} has changed in version {record.new_version}. This is the update:\n"
-        f"<doc>\n{record.update_info.strip()}\n</doc>\n"
+        f"The API of {record.dependency} has changed in version {record.new_version}.{update}"
         f"The old code:\n```python\n{record.old_code.strip()}\n```\n"
         f"Rewrite the old code for {record.dependency} {record.new_version}. {OUTPUT_RULE}"
     )

@@ -30,7 +30,7 @@ import sys
 import threading
 import tokenize
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -135,18 +135,22 @@ def extract(completion: str) -> str | None:
 _warnings_lock = threading.Lock()  # catch_warnings swaps global state, and verl scores from several threads
 
 
-def parses(code: str) -> bool:
-    """Whether Python's parser accepts `code`; a SyntaxWarning (say, an invalid escape) is no error."""
+def syntax_tree(code: str) -> ast.Module | None:
+    """The syntax tree, or None where Python's parser refuses; a SyntaxWarning (say, an invalid escape) is no error."""
     if len(code) > MAX_CODE:
-        return False
+        return None
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ast.parse(code)
+            return ast.parse(code)
         # ValueError: null bytes, lone surrogates. SystemError: CPython 3.11's own confusion after very deep nesting.
         except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
-            return False
-    return True
+            return None
+
+
+def parses(code: str) -> bool:
+    """Whether Python's parser accepts `code`."""
+    return syntax_tree(code) is not None
 
 
 # --- normalise -------------------------------------------------------------------------------------------------------
@@ -283,12 +287,12 @@ REWARDS: dict[str, Callable[..., list[float]]] = {
 }
 
 
-def reward_names(names: str | Sequence[str]) -> list[str]:
-    """ "format,es_star" (or a list) as a list of registered names; ValueError names an unknown or repeated one."""
+def reward_names(names: str | Sequence[str], known: Collection[str] = tuple(REWARDS)) -> list[str]:
+    """ "format,es_star" (or a list) as a list of `known` names; ValueError names an unknown or repeated one."""
     chosen = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
     for name in chosen:
-        if name not in REWARDS:
-            raise ValueError(f"unknown reward {name!r}: choose from {', '.join(REWARDS)}")
+        if name not in known:
+            raise ValueError(f"unknown reward {name!r}: choose from {', '.join(known)}")
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(f"rewards must be named once each, got {','.join(chosen)!r}")
     return chosen

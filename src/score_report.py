@@ -72,8 +72,15 @@ def summarise(
     }
 
 
-def percent(value: Mapping[str, float]) -> str:
-    return f"{100 * value['mean']:.1f} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
+def number(value: Mapping[str, float | None], factor: float = 1, digits: int = 2) -> str:
+    """The mean, its interval in brackets where it has one."""
+    shown = [None if value[key] is None else f"{factor * value[key]:.{digits}f}" for key in ("mean", "low", "high")]
+    mean, *ends = shown
+    return mean if None in ends else f"{mean} ({ends[0]} to {ends[1]})"
+
+
+def percent(value: Mapping[str, float | None]) -> str:
+    return number(value, 100, 1)
 
 
 def title(metric: str) -> str:
@@ -96,6 +103,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
 
 
+def headline(result: Mapping[str, Any]) -> str:
+    """What was run, in a line."""
+    made = result["samples"]["made"]
+    model = made.get("model", "samples of unknown origin") + (f" + {made['adapter']}" if made.get("adapter") else "")
+    told = [f"{made[key]} {key}" for key in ("prompt", "backend") if made.get(key)]
+    sampling = ", ".join(f"{key} {value}" for key, value in made.get("sampling", {}).items())
+    return (
+        f"{model}: {result['benchmark']}, {result['problems']} problems x {result['samples_per_problem']} samples"
+        f"{''.join(', ' + part for part in told)}{', update withheld' if made.get('docs') is False else ''}. {sampling}"
+    )
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """The table of one run; percentages, 95 % intervals in brackets."""
     paper = paper_row(result["label"], result["benchmark"])
@@ -109,14 +128,6 @@ def markdown(result: Mapping[str, Any]) -> str:
         )
         for name, value in result["scores"].items()
     ]
-    made = result["samples"]["made"]
-    model = made.get("model", "samples of unknown origin") + (f" + {made['adapter']}" if made.get("adapter") else "")
-    told = [f"{made[key]} {key}" for key in ("prompt", "backend") if made.get(key)]
-    sampling = ", ".join(f"{key} {value}" for key, value in made.get("sampling", {}).items())
-    head = (
-        f"{model}: {result['benchmark']}, {result['problems']} problems x {result['samples_per_problem']} samples"
-        f"{''.join(', ' + part for part in told)}{', update withheld' if made.get('docs') is False else ''}. {sampling}"
-    )
     first = next(iter(result["scores"]))
     groups = [
         (name, str(group["problems"]), percent(group[first]))
@@ -125,7 +136,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         if len(result[part]) > 1
     ]
     blocks = [
-        head,
+        headline(result),
         table(["metric", "all problems", f"without errata ({result['problems_without_errata']})", "paper"], rows),
         table(
             ["rate over samples", "%"],
@@ -146,7 +157,10 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def compare(before: Path, after: Path, shown: int = 30) -> str:
-    """after - before on the same problems, with the difference's bootstrap interval, and the tasks that changed."""
+    """after - before on the same problems, with the difference's bootstrap interval, and the tasks that changed.
+
+    Where the tasks name their update (migration), whole updates are drawn.
+    """
     a, b = read_result(before), read_result(after)
     hashes = [{entry["sha256"] for entry in result["data"].values()} for result in (a, b)]
     if a["tasks"].keys() != b["tasks"].keys() or hashes[0] != hashes[1] or a["benchmark"] != b["benchmark"]:
@@ -154,6 +168,7 @@ def compare(before: Path, after: Path, shown: int = 30) -> str:
     other_libraries = a.get("executed_with") != b.get("executed_with")
     made = [result.get("samples", {}).get("made", {}) for result in (a, b)]
     drawn = [key for key in DRAWN if made[0].get(key) != made[1].get(key)]
+    clusters = [task["update"] for task in a["tasks"].values()] if a["benchmark"] == "migration" else None
     rows = []
     for name in a["scores"].keys() & b["scores"].keys():
         key, _, k = name.partition("@")
@@ -162,9 +177,16 @@ def compare(before: Path, after: Path, shown: int = 30) -> str:
         def value(task: Mapping[str, int], part: str = part, k: str = k) -> float:
             return pass_at_k(task["n"], task[part], int(k))
 
-        gain = mean_and_interval([value(b["tasks"][i]) - value(task) for i, task in a["tasks"].items()])
+        gain = mean_and_interval([value(b["tasks"][i]) - value(task) for i, task in a["tasks"].items()], clusters)
         means = [f"{100 * result['scores'][name]['mean']:.1f}" for result in (a, b)]
         rows.append((title(name), *means, percent(gain)))
+    for name in a.get("measures", {}):
+        both = [i for i, task in a["tasks"].items() if task[name] is not None and b["tasks"][i][name] is not None]
+        if both:
+            gains = [b["tasks"][i][name] - a["tasks"][i][name] for i in both]
+            gain = mean_and_interval(gains, [a["tasks"][i]["update"] for i in both])
+            means = [f"{sum(result['tasks'][i][name] for i in both) / len(both):.3f}" for result in (a, b)]
+            rows.append((f"{name} ({len(both)} problems)", *means, number(gain, digits=3)))
     share = {
         i: b["tasks"][i]["passed"] / b["tasks"][i]["n"] - task["passed"] / task["n"] for i, task in a["tasks"].items()
     }

@@ -1,4 +1,5 @@
-"""Problems to evaluate on: CodeUpdateArena and the multi-update set, read into one form.
+"""Problems to evaluate on: CodeUpdateArena and the multi-update set, read into one form
+(migration's problems: src/migration.py).
 
 A CodeUpdateArena problem gives an update of a library function (fictitious, with an implementation), a scenario, a
 problem, a signature to solve it under, unit tests and a reference solution. Accepted are flat rows (one problem each)
@@ -16,10 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from migration import Migration, load_migrations
 from prompts import Message, Update, one_shot_messages, problem_messages
 from record_files import RecordError, read_rows
 
-BENCHMARKS = ("arena", "multi")
+BENCHMARKS = ("arena", "multi", "migration")
 PROMPTS = ("zero-shot", "one-shot")
 
 
@@ -228,8 +230,10 @@ def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = Fals
     return list(found.values())
 
 
-def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task]:
+def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task] | list[Migration]:
     """Every problem of the file, in the file's order. Raises as `load_problems`."""
+    if benchmark == "migration":
+        return load_migrations(path, skip_bad=skip_bad)
     return [task for task, _ in load_problems(path, benchmark, skip_bad=skip_bad)]
 
 
@@ -238,11 +242,11 @@ def by_hash(identity: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()
 
 
-def subset(tasks: Sequence[Task], limit: int | None) -> list[Task]:
+def subset(tasks: Sequence[Any], limit: int | None) -> list[Any]:
     """A fixed sample of `limit` problems (None: all), by the hash of the id: that of 100 is part of that of 200."""
     return list(tasks) if limit is None else sorted(tasks, key=lambda task: by_hash(task.id))[:limit]
 
 
-def fingerprint(tasks: Sequence[Task]) -> str:
+def fingerprint(tasks: Sequence[Task | Migration]) -> str:
     """A hash of the set of problems, whatever their order."""
     return hashlib.sha256(json.dumps(sorted(task.id for task in tasks)).encode()).hexdigest()

@@ -32,6 +32,7 @@ SHOWN = {  # logged key -> the short name in the progress line
     "rewards/es/mean": "ES",
     "rewards/em_star/mean": "EM*",
     "rewards/es_star/mean": "ES*",
+    "rewards/dm_star/mean": "DM*",
     "completions/mean_length": "length",
     "completions/clipped_ratio": "clipped",
     "frac_reward_zero_std": "zero-variance",
@@ -81,7 +82,7 @@ def peft_config(model: Any) -> Any:
 def prompt_rows(
     records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, args: DataArguments
 ) -> list[dict[str, str]]:
-    """Rows {prompt, target, record_id}: each prompt rendered once, records over a limit dropped with a count."""
+    """Rows {prompt, target, old_code, record_id}: each prompt rendered once, too long ones dropped with a count."""
     template = open_chat_template(tokenizer)
     rows, long_prompts, long_targets = [], 0, 0
     lengths = []
@@ -94,7 +95,8 @@ def prompt_rows(
         elif args.max_target_length is not None and target > args.max_target_length:
             long_targets += 1
         else:
-            rows.append({"prompt": prompt, "target": record.new_code, "record_id": record.id})
+            columns = {"target": record.new_code, "old_code": record.old_code, "record_id": record.id}
+            rows.append({"prompt": prompt, **columns})
             lengths.append(length)
     say(
         f"data: {len(rows)} of {len(records)} records; dropped {long_prompts} with a prompt over "

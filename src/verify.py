@@ -1,196 +1,193 @@
-"""Prove data/ by execution: does the old code break on the new version, and does the new code run there?
+"""Prove records by execution: does the old code break on the new version, and does the new code run there?
 
-Every record of ours has a line in data/evidence.jsonl (keyed by `Record.id`) that names two environments (lists of
+Every record has a line in the evidence.jsonl beside it (keyed by `Record.id`) that names two environments (lists of
 exact pins) and a `check`: assertions appended to the code. Where a default or a behaviour changed, it alone tells
-old from new.
-A record is proven when
+old from new. A record is proven when
   1. the new code, then its check, runs on the new environment with no error and no deprecation warning;
   2. the old code on the new environment raises, or emits a deprecation warning, or fails the check;
   3. the old code, then its check, runs on the old environment without an error.
-
-Programs run in a subprocess with a time limit, a scratch directory and no display. That is enough for our own
-records, which were read before they were merged; it is no sandbox for code that a model wrote.
+src/proof.py runs them, in src/sandbox.py's sandbox: no network, no display, limits on time and memory.
 
     python src/verify.py                         # every record in data/: makes its environments first (slow once)
-    python src/verify.py --sample 10 --library NumPy
+    python src/verify.py out/proposed.jsonl      # another file of records, or a folder, with evidence.jsonl beside it
+    python src/verify.py --log run.jsonl         # killed and started again, it goes on
+    python src/verify.py --sample 20 --environments 5 --seed "$(git rev-parse HEAD)"    # as in CI
     python src/verify.py --record 3f2a9c01b7de   # one record, with what each run said
-    python src/verify.py --write                 # store what was seen in data/evidence.jsonl
+    python src/verify.py --write                 # store what was seen in evidence.jsonl
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
-import subprocess
 import sys
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from pathlib import Path
 
 from tqdm import tqdm
 
+from arguments import fail
+from proof import EnvironmentFailed, environment, problems, prove_all
 from records import Record, RecordError, load_records
 from run_context import append_jsonl, read_jsonl
+from sandbox import InfrastructureError
 
-# Runs inside the environment under test. It reads {"code", "check"} on stdin, prints one JSON line, and imports
-# nothing beyond the standard library before the snippet does.
-RUNNER = r"""
-import json, sys, traceback, warnings
-job = json.load(sys.stdin)
-stdout, sys.stdout = sys.stdout, sys.stderr
-out = {"outcome": "ok", "text": ""}
-space = {"__name__": "__main__"}
-stage = "code"
-with warnings.catch_warnings(record=True) as seen:
-    warnings.simplefilter("always")
+SPLITS = ("train", "heldout")
+
+
+def check_evidence(path: Path) -> dict[str, dict]:
+    """The rows of a side table by record id; RecordError names line and field of what is wrong."""
     try:
-        exec(compile(job["code"], "<record>", "exec"), space)
-        stage = "check"
-        if job["check"]:
-            exec(compile(job["check"], "<check>", "exec"), space)
-    except BaseException as error:
-        outcome = "error" if stage == "code" else "check"
-        out = {"outcome": outcome, "text": traceback.format_exception_only(type(error), error)[-1].strip()[:300]}
-kinds = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
-old = [w for w in seen if issubclass(w.category, kinds)]
-if old and out["outcome"] == "ok":
-    out = {"outcome": "warning", "text": f"{old[0].category.__name__}: {old[0].message}"[:300]}
-stdout.write(json.dumps(out) + "\n")
-"""
-
-
-def environment(pins: list[str], root: Path) -> Path:
-    """The interpreter of a virtual environment that holds exactly `pins`; made once, reused by content hash."""
-    home = root / hashlib.sha256("\n".join(sorted(pins)).encode()).hexdigest()[:12]
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins]
-        done = subprocess.run(install, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"verify: pip could not install {' '.join(pins)}\n{done.stderr[-2000:]}")
-        (home / "ready").write_text("\n".join(pins) + "\n")
-    return python
-
-
-def execute(python: Path, code: str, check: str | None, seconds: int) -> dict[str, str]:
-    """Run `code`, then `check`, in a fresh interpreter. Returns {"outcome": ok|warning|error|check, "text": …}."""
-    with tempfile.TemporaryDirectory() as scratch:
-        env = {"PATH": os.environ["PATH"], "HOME": scratch, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-        try:
-            done = subprocess.run(
-                [str(python), "-I", "-c", RUNNER],
-                input=json.dumps({"code": code, "check": check}),
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=seconds,
-                cwd=scratch,
-                env=env,
-            )
-        except subprocess.TimeoutExpired:
-            return {"outcome": "error", "text": f"still running after {seconds} s"}
-    try:
-        said = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        said = {"outcome": "error", "text": f"exit {done.returncode}: {done.stderr.strip()[-300:]}"}
-    # An ImportError names the file it looked in: evidence should read the same on every machine.
-    return {**said, "text": said["text"].replace(str(python.parent.parent), "ENV")}
-
-
-def prove(record: Record, evidence: dict, envs: Path, seconds: int) -> dict[str, dict[str, str]]:
-    """The three runs of one record, by name."""
-    new, old = environment(evidence["new_env"], envs), environment(evidence["old_env"], envs)
-    check = evidence.get("check")
-    return {
-        "new_on_new": execute(new, record.new_code, check, seconds),
-        "old_on_new": execute(new, record.old_code, check, seconds),
-        "old_on_old": execute(old, record.old_code, check, seconds),
-    }
-
-
-def problems(runs: dict[str, dict[str, str]]) -> list[str]:
-    """What the three runs fail to prove; empty when the record holds."""
-    found = []
-    if runs["new_on_new"]["outcome"] != "ok":
-        found.append(f"the new code is not clean on the new version: {runs['new_on_new']['text']}")
-    if runs["old_on_new"]["outcome"] == "ok":
-        found.append("the old code still runs clean on the new version, and no check tells the two apart")
-    if runs["old_on_old"]["outcome"] in ("error", "check"):
-        found.append(f"the old code does not run on the old version: {runs['old_on_old']['text']}")
+        rows = read_jsonl(path)
+    except ValueError as error:
+        raise RecordError(str(error)) from None
+    found: dict[str, dict] = {}
+    for line, row in enumerate(rows, start=1):
+        for field, kind in (("id", str), ("old_env", list), ("new_env", list)):
+            if not isinstance(row.get(field), kind) or not row[field]:
+                raise RecordError(f"{path}:{line}: {field}: missing, empty, or of the wrong type")
+        for field in ("old_env", "new_env"):
+            if not all(isinstance(pin, str) and pin and not pin.startswith("-") for pin in row[field]):
+                raise RecordError(f"{path}:{line}: {field}: not a list of pins")
+        if not isinstance(row.get("check"), str | None):
+            raise RecordError(f"{path}:{line}: check: neither text nor null")
+        if row["id"] in found:
+            raise RecordError(f"{path}:{line}: id: {row['id']} has evidence on an earlier line")
+        found[row["id"]] = row
     return found
 
 
 def load(data: Path) -> list[tuple[Record, dict]]:
-    """Every record of data/ with its evidence; stops where one has none or evidence names no record."""
-    records = {r.id: (split, r) for split in ("train", "heldout") for r in load_records(data / f"{split}.jsonl")}
-    evidence = {row["id"]: row for row in read_jsonl(data / "evidence.jsonl")}
-    if lost := sorted(records.keys() ^ evidence.keys()):
-        raise RecordError(f"{data}/evidence.jsonl: record and evidence do not pair up: {', '.join(lost)}")
-    wrong = [i for i, (split, _) in records.items() if evidence[i]["split"] != split]
+    """Every record of a folder (train.jsonl, heldout.jsonl) or of one file, with its evidence.
+
+    RecordError where a record has no evidence; for a folder also where evidence names no record, or another split.
+    """
+    files = [data / f"{split}.jsonl" for split in SPLITS] if data.is_dir() else [data]
+    table = files[0].with_name("evidence.jsonl")
+    records = {
+        record.id: (file.stem, record)
+        for file in files
+        if file.exists() or not data.is_dir()
+        for record in load_records(file)
+    }
+    evidence = check_evidence(table)
+    lost = records.keys() ^ evidence.keys() if data.is_dir() else records.keys() - evidence.keys()
+    if lost:
+        raise RecordError(f"{table}: record and evidence do not pair up: {', '.join(sorted(lost))}")
+    wrong = [i for i, (split, _) in records.items() if split in SPLITS and evidence[i].get("split") != split]
     if wrong:
-        raise RecordError(f"{data}/evidence.jsonl: another split than the record's file: {', '.join(wrong)}")
+        raise RecordError(f"{table}: another split than the record's file: {', '.join(wrong)}")
     return [(record, evidence[i]) for i, (_, record) in records.items()]
 
 
-def write_evidence(data: Path, pairs: list[tuple[Record, dict]], seen: dict[str, dict]) -> None:
-    """Store what each run said beside the record's evidence."""
-    part = data / "evidence.jsonl.part"
+def draw(pairs: list[tuple[Record, dict]], size: int, environments: int | None, seed: str) -> list[tuple[Record, dict]]:
+    """`size` records by the text `seed`: the same text, the same records. RecordError where that many do not fit.
+
+    With `environments`, all of them live in that many: pairs of environments come in a random order that favours few
+    pins per record (quick to install, and many records each), and those that fit are taken. Every record can be drawn.
+    """
+    rng = random.Random(seed)
+    groups: dict[tuple[tuple[str, ...], ...], list[tuple[Record, dict]]] = {}
+    for pair in pairs:
+        groups.setdefault(tuple(tuple(pair[1][key]) for key in ("old_env", "new_env")), []).append(pair)
+    for _ in range(100):
+        used: set[tuple[str, ...]] = set()
+        fit: list[tuple[Record, dict]] = []
+        for both in sorted(groups, key=lambda both: rng.random() * sum(map(len, both)) / len(groups[both])):
+            if environments is None or len(used | {*both}) <= environments:
+                used |= {*both}
+                fit += groups[both]
+        if len(fit) >= size:
+            return rng.sample(fit, size)
+    raise RecordError(f"no {environments} environments hold {size} records" if environments else f"not {size} records")
+
+
+def write_evidence(table: Path, seen: dict[str, dict]) -> None:
+    """Store what the runs said beside the evidence; rows of other records stay as they are."""
+    part = table.with_name("evidence.jsonl.part")
     part.unlink(missing_ok=True)
-    append_jsonl(part, *({**evidence, "seen": seen.get(r.id, evidence.get("seen"))} for r, evidence in pairs))
-    part.replace(data / "evidence.jsonl")
+    append_jsonl(part, *({**row, "seen": seen[i]} if i in seen else row for i, row in check_evidence(table).items()))
+    part.replace(table)
+
+
+def table(runs: dict[str, dict[str, dict[str, str]]]) -> str:
+    """How many records ended how, one line for each of the three runs."""
+    lines = []
+    for name in ("new_on_new", "old_on_new", "old_on_old"):
+        counts = Counter(run[name]["outcome"] for run in runs.values())
+        lines.append(f"  {name.replace('_', ' '):<11} " + ", ".join(f"{n} {kind}" for kind, n in counts.most_common()))
+    return "\n".join(lines)
+
+
+def verify(
+    chosen: list[tuple[Record, dict]], log: Path | None, envs: Path, seconds: float, jobs: int, unsafe: bool
+) -> dict[str, dict[str, dict[str, str]]]:
+    """The runs of every record by id, as they come also in the file `log`; what that holds already is not run."""
+    facts = {record.id: {key: row.get(key) for key in ("old_env", "new_env", "check")} for record, row in chosen}
+    logged = read_jsonl(log) if log and log.exists() else []
+    seen = {row["id"]: row["runs"] for row in logged if row["facts"] == facts.get(row["id"])}
+    left = [pair for pair in chosen if pair[0].id not in seen]
+    pins = {tuple(evidence[key]) for _, evidence in left for key in ("old_env", "new_env")}
+    for pin in tqdm(sorted(pins), desc="environments"):  # one after the other: pip writes a shared cache
+        environment(pin, envs)
+    runs = prove_all(left, envs, seconds, jobs, unsafe=unsafe)
+    for record, evidence, run in tqdm(runs, desc="records", total=len(chosen), initial=len(seen)):
+        seen[record.id] = run
+        if log:
+            append_jsonl(log, {"id": record.id, "facts": facts[record.id], "runs": run})
+        for problem in problems(run):
+            tqdm.write(f"{record.id} {evidence.get('update', '')}: {problem}", file=sys.stderr)
+    return seen
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     here = Path(__file__).parent.parent / "data"
-    parser.add_argument("--data", type=Path, default=here, help="folder of the records")
+    parser.add_argument("data", nargs="?", type=Path, default=here, help="folder or file of records (default: data/)")
+    parser.add_argument("--data", dest="folder", type=Path, help=argparse.SUPPRESS)  # the older way to say it
     parser.add_argument("--envs", type=Path, default=Path(".venvs"), help="where environments are kept")
     parser.add_argument("--record", help="verify one record and print what each run said")
     parser.add_argument("--library", help="only this library's records")
     parser.add_argument("--sample", type=int, help="verify this many, chosen by --seed")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--environments", type=int, help="with --sample: over at most this many, cheap ones rather")
+    parser.add_argument("--seed", default="0", help="any text, such as a commit's hash (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="programs at once (default: %(default)s)")
-    parser.add_argument("--seconds", type=int, default=60, help="time limit of one run (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=60, help="time limit of one run (default: %(default)s)")
+    parser.add_argument(
+        "--log", type=Path, help="write what was seen here, record by record; a next run goes on from it"
+    )
     parser.add_argument("--write", action="store_true", help="store what was seen in evidence.jsonl")
+    parser.add_argument("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
     args = parser.parse_args()
+    data = args.folder or args.data
+    for name in ("sample", "environments", "jobs", "seconds"):
+        if getattr(args, name) is not None and getattr(args, name) <= 0:
+            fail(f"--{name} {getattr(args, name)}: expected a number above 0")
     if sys.version_info[:2] != (3, 11):  # several pins, numpy==1.23.5 among them, have wheels for no later Python
-        print("verify: needs Python 3.11, the one that data/evidence.jsonl pins for", file=sys.stderr)
-        return 2
+        fail("needs Python 3.11, the one that data/evidence.jsonl pins for")
     try:
-        pairs = load(args.data)
-    except (RecordError, OSError) as error:
-        print(f"verify: {error}", file=sys.stderr)
-        return 2
-    chosen = [p for p in pairs if args.record in (None, p[0].id) and args.library in (None, p[0].dependency)]
-    if args.sample is not None and args.sample < len(chosen):
-        chosen = random.Random(args.seed).sample(chosen, args.sample)
-    if not chosen:
-        print("verify: no record of that name", file=sys.stderr)
-        return 2
-
-    envs = args.envs.resolve()
-    pins = {tuple(evidence[key]) for _, evidence in chosen for key in ("old_env", "new_env")}
-    for pin in tqdm(sorted(pins), desc="environments"):  # one after the other: pip writes a shared cache
-        environment(list(pin), envs)
-    seen, failed = {}, 0
-    with ThreadPoolExecutor(args.jobs) as pool:
-        runs = pool.map(lambda pair: prove(*pair, envs, args.seconds), chosen)
-        for (record, evidence), outcome in tqdm(zip(chosen, runs, strict=True), desc="records", total=len(chosen)):
-            seen[record.id] = outcome
-            found = problems(outcome)
-            failed += bool(found)
-            for problem in found:
-                tqdm.write(f"{record.id} {evidence['update']}: {problem}")
-            if args.record:
-                print(json.dumps(outcome, indent=1))
+        pairs = load(data)
+        chosen = [p for p in pairs if args.record in (None, p[0].id) and args.library in (None, p[0].dependency)]
+        if args.sample is not None:
+            chosen = draw(chosen, min(args.sample, len(chosen)), args.environments, args.seed)
+        if not chosen:
+            fail("no record of that name")
+        seen = verify(chosen, args.log, args.envs, args.seconds, args.jobs, args.unsafe)
+    except (RecordError, OSError, EnvironmentFailed, InfrastructureError) as error:
+        fail(error)
+    if args.record:
+        print(json.dumps(seen[args.record], indent=1))
     if args.write:
-        write_evidence(args.data, pairs, seen)
-    print(f"{len(chosen) - failed} of {len(chosen)} records reproduce, in {len(pins)} environments")
-    return int(failed > 0)
+        write_evidence((data if data.is_dir() else data.parent) / "evidence.jsonl", seen)
+    proven = sum(not problems(seen[record.id]) for record, _ in chosen)
+    used = {tuple(evidence[key]) for _, evidence in chosen for key in ("old_env", "new_env")}
+    shown = table({record.id: seen[record.id] for record, _ in chosen})
+    print(f"{proven} of {len(chosen)} records reproduce, in {len(used)} environments\n{shown}")
+    return int(proven < len(chosen))
 
 
 if __name__ == "__main__":

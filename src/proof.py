@@ -1,0 +1,148 @@
+"""What proves a record by execution: its environments, its three runs in the sandbox, and what they must show.
+
+Evidence names two environments (lists of exact pins) and a `check`: assertions appended to the code. Three runs:
+
+    new_on_new   the new code, then the check, on the new environment    must be ok
+    old_on_new   the old code, then the check, on the new environment    must not be ok
+    old_on_old   the old code, then the check, on the old environment    must be ok, or warn
+
+Outcomes: `ok`; `warning`, it ran to its end but emitted a deprecation warning (DeprecationWarning,
+PendingDeprecationWarning, FutureWarning); `check`, the check failed; `error`, everything else: another exception, a
+syntax error, a limit, an early exit. Programs run in src/sandbox.py's sandbox, forked from an interpreter that has
+imported nothing but the standard library, so each sees the warnings that importing the library gives.
+"""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import sandbox
+from records import Record
+
+# Follows a line `job = {"code": …, "check": …}`. An outcome other than ok leaves by SystemExit, whose argument the
+# sandbox hands back; so `ok` is what the sandbox itself calls a pass.
+RUNNER = """\
+import sys, traceback, types, warnings
+
+main = sys.modules["__main__"] = types.ModuleType("__main__")
+outcome, text = "error", ""
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    try:
+        exec(compile(job["code"], "<record>", "exec", dont_inherit=True), vars(main))
+        outcome = "check"
+        if job["check"]:
+            exec(compile(job["check"], "<check>", "exec", dont_inherit=True), vars(main))
+        outcome = "ok"
+    except BaseException as error:
+        text = traceback.format_exception_only(type(error), error)[-1].strip()
+kinds = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+old = [w for w in seen if issubclass(w.category, kinds)]
+if old and outcome == "ok":
+    outcome, text = "warning", f"{old[0].category.__name__}: {old[0].message}"
+if outcome != "ok":  # an ImportError names the file it looked in: evidence reads the same on every machine
+    raise SystemExit((outcome, text.replace(sys.prefix, "ENV")[:300]))
+"""
+
+
+class EnvironmentFailed(RuntimeError):
+    """pip could not make an environment; the message names its pins and says why."""
+
+
+def environment(pins: Sequence[str], root: Path) -> Path:
+    """The interpreter of a virtual environment that holds exactly `pins`; made once, reused by content hash.
+
+    Several processes may ask for one at a time. Raises EnvironmentFailed, with pip's reason.
+    """
+    home = root.resolve() / hashlib.sha256("\n".join(sorted(pins)).encode()).hexdigest()[:12]
+    python = home / "bin" / "python"
+    if (home / "ready").exists():
+        return python
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{home}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "ready").exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+            install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--", *pins]
+            done = subprocess.run(install, capture_output=True, text=True, check=False)
+            if done.returncode:
+                said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip said nothing"]
+                raise EnvironmentFailed(f"pip could not install {' '.join(pins)}: {said[0]}")
+            (home / "ready").write_text("\n".join(pins) + "\n")
+    return python
+
+
+def program(code: str, check: str | None) -> str:
+    """The source of one run: the code, then its check."""
+    return f"job = { ({'code': code, 'check': check})!r}\n{RUNNER}"
+
+
+def outcome(verdict: sandbox.Verdict) -> dict[str, str]:
+    """{"outcome": ok|warning|check|error, "text": why} of a run's verdict."""
+    if verdict.passed:
+        return {"outcome": "ok", "text": ""}
+    try:
+        kind, text = ast.literal_eval(verdict.detail.removeprefix("SystemExit: "))
+    except (ValueError, SyntaxError, TypeError):  # it did not get to the end of RUNNER: a limit, a crash, an early exit
+        kind, text = "error", verdict.detail
+    return {"outcome": kind, "text": text}
+
+
+def execute_all(
+    python: Path, jobs: Sequence[tuple[str, str | None]], seconds: float, workers: int = 1, **options: Any
+) -> list[dict[str, str]]:
+    """The outcomes of (code, check) pairs in one environment, each in a process of its own; the rest as in `prove`."""
+    limits = sandbox.Limits(seconds=seconds)
+    programs = [program(*job) for job in jobs]
+    verdicts = sandbox.run_all(programs, python=python, limits=limits, workers=workers, progress=False, **options)
+    return [outcome(verdict) for verdict in verdicts]
+
+
+def prove_all(
+    pairs: Iterable[tuple[Record, dict]], envs: Path, seconds: float, workers: int = 1, **options: Any
+) -> Iterator[tuple[Record, dict, dict[str, dict[str, str]]]]:
+    """(record, evidence, its runs) of every pair, those with the same two environments together: see `prove`."""
+
+    def pins(pair: tuple[Record, dict]) -> tuple[list[str], list[str]]:
+        return pair[1]["new_env"], pair[1]["old_env"]
+
+    for (new, old), group in groupby(sorted(pairs, key=pins), key=pins):
+        same = list(group)
+        runs = [(record.new_code, evidence.get("check")) for record, evidence in same]
+        olds = [(record.old_code, evidence.get("check")) for record, evidence in same]
+        on_new = execute_all(environment(new, envs), runs + olds, seconds, workers, **options)
+        on_old = execute_all(environment(old, envs), olds, seconds, workers, **options)
+        for i, (record, evidence) in enumerate(same):
+            found = {"new_on_new": on_new[i], "old_on_new": on_new[len(same) + i], "old_on_old": on_old[i]}
+            yield record, evidence, found
+
+
+def prove(record: Record, evidence: dict, envs: Path, seconds: float, **options: Any) -> dict[str, dict[str, str]]:
+    """The three runs of one record by name, each {"outcome": ok|warning|check|error, "text": why}.
+
+    `evidence` has `old_env`, `new_env` (lists of pins) and maybe `check`; `envs` is the folder of environments;
+    `seconds` limits each run, the sandbox's defaults limit the rest; `options` go to sandbox.run_all (`unsafe=True`).
+    Raises EnvironmentFailed, sandbox.InfrastructureError.
+    """
+    [(_, _, runs)] = prove_all([(record, evidence)], envs, seconds, **options)
+    return runs
+
+
+def problems(runs: dict[str, dict[str, str]]) -> list[str]:
+    """What the three runs fail to prove; empty when the record holds."""
+    found = []
+    if runs["new_on_new"]["outcome"] != "ok":
+        found.append(f"the new code is not clean on the new version: {runs['new_on_new']['text']}")
+    if runs["old_on_new"]["outcome"] == "ok":
+        found.append("the old code still runs clean on the new version, and no check tells the two apart")
+    if runs["old_on_old"]["outcome"] in ("error", "check"):
+        found.append(f"the old code does not run on the old version: {runs['old_on_old']['text']}")
+    return found
