@@ -230,7 +230,7 @@ def test_the_code_of_an_answer():
         (["--model", "x", "--temperature", "0"], "--temperature 0 draws the same sample each time"),
         (["--model", "x", "--backend", "endpoint"], "needs --url"),
         (["--model", "x", "--adapter", "absent"], "--adapter absent: no adapter_config.json there"),
-        (["--model", "x", "--benchmark", "multi", "--prompt", "one-shot"], "no form for several updates"),
+        (["--model", "x", "--benchmark", "multi", "--prompt", "one-shot"], "no other benchmark has a form for it"),
         (["--model", "x", "--sample", "3"], "unrecognized arguments: --sample 3"),  # abbreviated
         (["--model", "x", "--samples", "many"], "argument --samples: invalid int value: 'many'"),
         (["--reference", "--out", "samples.txt"], "expected a name that ends in .jsonl"),
