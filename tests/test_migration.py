@@ -262,6 +262,30 @@ def endings(codes: list[str], **options) -> list[str]:
     return [status for status, _ in found]
 
 
+def test_a_model_s_samples(data, envs, scored, random_model, tmp_path):
+    """The prompts are those of training; random weights write no answer, and every sample is counted as that."""
+    from transformers import AutoTokenizer
+
+    from prompts import migration_messages, render
+    from sample_files import prompt_hash
+
+    samples = tmp_path / "samples.jsonl"
+    flags = ["--max-new-tokens", 6, "--dtype", "float32", "--samples", 2, "--model", random_model]
+    command = ["generate.py", "--benchmark", "migration", "--data", data, "--out", samples, *flags]
+    run_script(*command)
+    tokenizer = AutoTokenizer.from_pretrained(random_model)
+    hashes = {record.id: prompt_hash(render(tokenizer, migration_messages(record))) for record in PROOFS}
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    assert {(row["task_id"], row["prompt_sha256"]) for row in rows} == set(hashes.items())
+    assert "another docs" in run_script(*command, "--no-docs", check=False).stderr
+    score(data, envs, samples, tmp_path / "out", "--k", 2)
+    result = result_of(tmp_path / "out")
+    assert result["verdicts"] == {"no code": 8}
+    assert {name: value and value["mean"] for name, value in result["measures"].items()} == {
+        **{"em": 0.0, "es": 0.0, "dm_star": -2.0, "is_copy": 0.0, "old_api": None},
+    }
+
+
 WARN = "warnings.warn('old', FutureWarning)"
 SILENCED = [
     f"import warnings\nwarnings.simplefilter('ignore')\n{WARN}",

@@ -20,6 +20,7 @@ DOCUMENTS = [
     "results/dapo.md",
     "results/arena.md",
     "results/records.md",
+    "results/migration.md",
 ]
 
 
