@@ -54,8 +54,8 @@ from tasks import subset
 ROOT = Path(__file__).resolve().parent.parent
 JUDGE = Path(__file__).resolve().with_name("humaneval_judge.py")
 OWN_PYTHON = ROOT / ".venvs" / "evalplus" / "bin" / "python"
-SECONDS = 130  # of one sample at most: 62 for the base inputs, 62 for the others (untrusted_check), and its start
 START_SECONDS = 1800  # imports and the expected outputs
+LIMITS = ("workers", "min_time_limit", "gt_time_limit_factor", "sample_seconds")  # flags that evalplus gets
 
 
 def parse_arguments(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
@@ -76,6 +76,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[argparse.Namespace, 
     add("--workers", type=int, help="samples judged at a time (default: half the cores, as evalplus)")
     add("--min-time-limit", type=float, default=1.0, help="seconds an input has at least (default: evalplus's, 1)")
     add("--gt-time-limit-factor", type=float, default=4.0, help="times the reference's time (default: evalplus's, 4)")
+    add("--sample-seconds", type=float, default=60, help="base or other inputs of one sample (default: evalplus's, 60)")
     add("--check", action="store_true", help="are evalplus, its data and the sandbox here? Then stop")
     add("--unsafe", action="store_true", help="no sandbox: samples can read and delete your files")
     args, rest = parser.parse_known_args(argv)
@@ -134,7 +135,8 @@ def draw(args: argparse.Namespace, data: Path, flags: list[str]) -> Path:
 def judge(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     """evalplus's results (src/humaneval_judge.py). Raises InfrastructureError where there are none."""
     executable = sandbox_mounts.interpreter(args.python)[0]
-    seconds = START_SECONDS + SECONDS * len(job["samples"]) / (job["workers"] or 1)
+    count = len(job["samples"]) + len(job["controls"])
+    seconds = START_SECONDS + (2 * job["sample_seconds"] + 10) * count / (job["workers"] or 1)
     with tempfile.TemporaryDirectory(prefix="evalplus-") as folder:
         if args.unsafe:
             print("NO SANDBOX (--unsafe): these samples can read and delete your files", file=sys.stderr)
@@ -185,19 +187,20 @@ def evaluate(args: argparse.Namespace, samples: Path, data: Path) -> int:
     if done.exists() and json.loads(done.read_text("utf-8"))["samples"]["sha256"] != sha256(samples):
         fail(f"{args.out} holds the results of other samples: choose another --out")
 
+    is_reference = made.get("backend") == "reference"
     wanted = {task.id for task in tasks}
     lines = [line for line in read_lines(data) if json.loads(line)["task_id"] in wanted]
-    limits = {key: getattr(args, key) for key in ("workers", "min_time_limit", "gt_time_limit_factor")}
+    limits = {key: getattr(args, key) for key in LIMITS}
     job = {
         "dataset": args.benchmark,
         "data": "".join(line if line.endswith("\n") else f"{line}\n" for line in lines),
         "samples": [(row["task_id"], row["code"] or "") for row in rows],
-        "controls": [(task.id, task.reference) for task in tasks],
+        "controls": [] if is_reference else [(task.id, task.reference) for task in tasks],
         "sanitize": made.get("prompt") == "evalplus",
         **limits,
     }
     found = judge(job, args)
-    verdicts, controls = verdict_rows(rows, found["eval"])
+    verdicts, controls = verdict_rows(rows, found["eval"], has_controls=not is_reference)
     args.out.mkdir(parents=True, exist_ok=True)
     part = args.out / "verdicts.jsonl.part"
     part.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ import resource
 import secrets
 import signal
 import sys
+import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -63,13 +64,22 @@ def sanitized(code: str, entry_point: str, sanitize: Callable[[str, str], str]) 
         signal.alarm(0)
 
 
+def set_timeout(seconds: float) -> None:
+    """evalplus's EVALPLUS_TIMEOUT_PER_TASK: 0.3.1 reads it as text, compares that with a number and raises."""
+    import evalplus.eval
+
+    def getenv(name: str, default: object = None) -> object:
+        return seconds if name == "EVALPLUS_TIMEOUT_PER_TASK" else os.getenv(name, default)
+
+    evalplus.eval.os = types.SimpleNamespace(getenv=getenv)  # the module uses nothing else of os
+
+
 def run(job: dict[str, Any], work: Path) -> dict[str, Any]:
     """evalplus's own results file, with what else the caller wants to know."""
     work.mkdir(parents=True, exist_ok=True)
     data, samples = work / "data.jsonl", work / "samples.jsonl"
     data.write_text(job["data"], encoding="utf-8")
     os.environ[{"humaneval": "HUMANEVAL_OVERRIDE_PATH", "mbpp": "MBPP_OVERRIDE_PATH"}[job["dataset"]]] = str(data)
-    os.environ.pop("EVALPLUS_TIMEOUT_PER_TASK", None)  # 0.3.1 compares the text with a number and raises
     from importlib.metadata import version
 
     import numpy
@@ -86,6 +96,7 @@ def run(job: dict[str, Any], work: Path) -> dict[str, Any]:
     rows += job["controls"]
     text = "".join(json.dumps({"task_id": task, "solution": code}) + "\n" for task, code in rows)
     samples.write_text(text, encoding="utf-8")
+    set_timeout(job["sample_seconds"])
     evaluate(
         dataset=job["dataset"],
         samples=str(samples),

@@ -16,15 +16,18 @@ PASS = "pass"  # evalplus's word; the others are fail and timeout
 
 
 def verdict_rows(
-    samples: Sequence[Mapping[str, Any]], found: Mapping[str, Sequence[Mapping[str, Any]]]
+    samples: Sequence[Mapping[str, Any]], found: Mapping[str, Sequence[Mapping[str, Any]]], *, has_controls: bool = True
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
     """(one row a sample, task -> statuses of its reference where that does not pass and could).
 
-    `found`: evalplus's `eval`, whose lists are in the order in which the samples were handed over, the reference last.
+    `found`: evalplus's `eval`, whose lists are in the order in which the samples were handed over, the reference last
+    where the run `has_controls`.
     Raises RecordError where evalplus did not answer for everything.
     """
     counts = Counter(row["task_id"] for row in samples)
-    if {task: count + 1 for task, count in counts.items()} != {task: len(mine) for task, mine in found.items()}:
+    if {task: count + has_controls for task, count in counts.items()} != {
+        task: len(mine) for task, mine in found.items()
+    }:
         raise RecordError("evalplus did not judge every sample")
     rest = {task: iter(mine) for task, mine in found.items()}
     rows = []
@@ -43,7 +46,7 @@ def verdict_rows(
                 "truncated": row["finish_reason"] == "length",
             }
         )
-    controls = {task: next(mine) for task, mine in rest.items() if task not in UNPASSABLE}
+    controls = {task: next(mine) for task, mine in rest.items() if has_controls and task not in UNPASSABLE}
     statuses = {task: {"base": seen["base_status"], "plus": seen["plus_status"]} for task, seen in controls.items()}
     return rows, {task: seen for task, seen in statuses.items() if set(seen.values()) != {PASS}}
 
