@@ -68,8 +68,10 @@ def run_program(name: str, words: Sequence[object], log: Path, lock: IO[str]) ->
         file.write(shlex.join(command) + "\n")
         file.flush()
         done = subprocess.run(command, stdout=file, pass_fds=[lock.fileno()], check=False)
+    if done.returncode < 0:
+        fail(f"{name} was ended by {signal.Signals(-done.returncode).name}; the same command goes on from here")
     if done.returncode:
-        raise SystemExit(done.returncode if done.returncode > 0 else 1)  # it has said why
+        raise SystemExit(done.returncode)  # it has said why
 
 
 def evaluate(checkpoint: Checkpoint, args: argparse.Namespace, settings: Mapping[str, str], lock: IO[str]) -> None:

@@ -29,7 +29,8 @@ def baselines() -> dict[str, float]:
 
 def evaluation(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """How the checkpoints were evaluated. Raises ValueError where they were not all evaluated in the same way."""
-    first, *_ = steps = sorted(results)
+    steps = sorted(results)
+    first = steps[0]
     base: tuple[int, Any] | None = None
     for step in steps:
         made = results[step]["samples"]["made"]
@@ -173,8 +174,8 @@ def learning_curve(curve: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -
     far = min(curve["paper"].values()) > 2 * max(score["high"] for score in scores)
     figure, (top, *others) = new_figure(curve, [2.7, 0.6, 2.4] if far else [2.7, 3])
     draw_measure(top, log, "reward", curve["ema"], BLUE)
-    top.set_title("Training reward (format + correctness, -3 to 3)", fontsize=11, loc="left")
-    top.set_ylabel("mean of the step's completions")
+    top.set_title("Training reward, mean over the step's completions", fontsize=11, loc="left")
+    top.set_ylabel("total reward")
 
     upper, lower = others[0], others[-1]
     means = [score["mean"] for score in scores]
