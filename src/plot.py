@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from run_context import read_jsonl
+from training_log import ema, points
 
 # title, y label, {key in metrics.jsonl: legend}; GRPO's keys (trl), then DAPO's (src/dapo_trainer.py, verl)
 PANELS = [
@@ -54,16 +55,6 @@ PANELS = [
 ]
 
 
-def ema(values: list[float], weight: float) -> list[float]:
-    """Exponential moving average with bias correction: the first value is itself."""
-    out, total, norm = [], 0.0, 0.0
-    for value in values:
-        total = weight * total + (1 - weight) * value
-        norm = weight * norm + (1 - weight)
-        out.append(total / norm)
-    return out
-
-
 def draw(runs: list[Path], weight: float, out: Path) -> None:
     """Write the picture: one column of panels per measure, one colour per run and key."""
     import matplotlib
@@ -76,10 +67,9 @@ def draw(runs: list[Path], weight: float, out: Path) -> None:
     for axis, (title, label, keys) in zip(axes.flat, PANELS, strict=True):
         for run, rows in logs.items():
             for key, legend in keys.items():
-                points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
-                if not points:
+                steps, values = points(rows, key)
+                if not steps:
                     continue
-                steps, values = [p[0] for p in points], [p[1] for p in points]
                 name = legend if len(runs) == 1 else f"{run.name}: {legend}"
                 [line] = axis.plot(steps, ema(values, weight), linewidth=2.2, label=name)
                 axis.plot(steps, values, linewidth=0.8, alpha=0.45, color=line.get_color())

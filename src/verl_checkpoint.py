@@ -44,18 +44,23 @@ def join(shards: list[Any]) -> Any:
     return whole
 
 
-def read_weights(checkpoint: Path) -> dict[str, Any]:
-    """name -> whole tensor, from every rank's file. Memory: the checkpoint's weights, twice for a moment."""
-    import torch
-
+def shard_files(checkpoint: Path) -> list[Path]:
+    """The files that hold the weights, one a rank. Raises ValueError where one is missing."""
     folder = actor_folder(checkpoint)
     world = json.loads((folder / "fsdp_config.json").read_text("utf-8"))["world_size"]
     paths = [folder / f"model_world_size_{world}_rank_{rank}.pt" for rank in range(world)]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise ValueError(f"{missing[0]} is missing")
+    return paths
+
+
+def read_weights(checkpoint: Path) -> dict[str, Any]:
+    """name -> whole tensor, from every rank's file. Memory: the checkpoint's weights, twice for a moment."""
+    import torch
+
     # verl pickles DTensors with their device mesh, which torch's safe loader refuses: only open checkpoints you trust.
-    ranks = [torch.load(path, map_location="cpu", weights_only=False) for path in paths]
+    ranks = [torch.load(path, map_location="cpu", weights_only=False) for path in shard_files(checkpoint)]
     return {name: join([rank[name] for rank in ranks]) for name in ranks[0]}
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from estimates import mean_and_error
-from plot import draw, ema
+from plot import draw
 from report import paired, verdict
 from run_context import append_jsonl, describe, drop_after, git_state, read_jsonl, record_start, sha256, write_json
 from samples import Sample, frame, write_samples
+from training_log import ema
 
 ROOT = Path(__file__).parent.parent
 
