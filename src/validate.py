@@ -17,86 +17,17 @@ compared with itself: a row is never compared with itself.
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import quantiles
 
-import Levenshtein
 from tqdm import tqdm
 
-from record_files import read_rows, resolve
-from records import ERRORS, WARNINGS, Checked, RecordError, check_file, parse_code, write_rows
-
-COPY = 0.9  # similarity above which a row counts as a copy
-
-
-@dataclass(frozen=True)
-class Snippets:
-    """Both snippets of a row as one canonical text, and where the row stands."""
-
-    file: str
-    line: int
-    text: str
-
-
-class NumberNames(ast.NodeTransformer):
-    """Renames what the code binds itself (variables, parameters, functions, classes, errors) to v0, v1, …."""
-
-    def __init__(self, tree: ast.AST) -> None:
-        self.names: dict[str, str] = {}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                self.number(node.id)
-            elif isinstance(node, ast.arg):
-                self.number(node.arg)
-            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler)):
-                self.number(node.name or "")
-
-    def number(self, name: str) -> None:
-        self.names.setdefault(name, f"v{len(self.names)}")
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        for field in ("id", "arg", "name"):
-            name = getattr(node, field, None)
-            if isinstance(name, str) and name in self.names and not isinstance(node, (ast.alias, ast.keyword)):
-                setattr(node, field, self.names[name])
-        return super().generic_visit(node)
-
-
-def canonical(code: str) -> str:
-    """The code without comments and layout, its own names numbered; code that does not parse: without white space."""
-    tree = parse_code(code)
-    return ast.unparse(NumberNames(tree).visit(tree)) if tree else "".join(code.split())
-
-
-def read_snippets(source: str) -> list[Snippets]:
-    """The rows of a file that have two snippets, whatever else is wrong with them."""
-    path = resolve(source)
-    rows = [(line, row) for line, row in read_rows(path) if isinstance(row, dict)]
-    codes = [(line, row.get("old_code"), row.get("new_code")) for line, row in rows]
-    return [
-        Snippets(source, line, f"{canonical(old)}\n{canonical(new)}")
-        for line, old, new in codes
-        if isinstance(old, str) and isinstance(new, str) and (old + new).strip()
-    ]
-
-
-def nearest(one: Snippets, others: list[Snippets]) -> tuple[float, Snippets | None]:
-    """(highest similarity in [0, 1], the row that has it); (0, None) where there is nothing to compare with."""
-    best, found = 0.0, None
-    for other in others:
-        if (one.file, one.line) == (other.file, other.line):
-            continue
-        longer = max(len(one.text), len(other.text))
-        room = int((1 - best) * longer)  # more edits than this cannot beat the best so far
-        edits = Levenshtein.distance(one.text, other.text, score_cutoff=room)
-        if edits <= room and 1 - edits / longer > best:
-            best, found = 1 - edits / longer, other
-    return best, found
+from records import ERRORS, WARNINGS, Checked, RecordError, check_file, write_rows
+from similarity import CLONE, nearest, read_snippets
 
 
 def compare(files: list[str], against: list[str], limit: int) -> bool:
@@ -113,12 +44,12 @@ def compare(files: list[str], against: list[str], limit: int) -> bool:
         tenths = quantiles(values, n=10) if len(values) > 1 else values * 9
         print(
             f"{source}: nearest similarity of {len(values)} rows among {len(others)}: median {tenths[4]:.2f}, "
-            f"90th percentile {tenths[8]:.2f}, highest {values[0]:.2f}; {sum(v > COPY for v in values)} above {COPY}"
+            f"90th percentile {tenths[8]:.2f}, highest {values[0]:.2f}; {sum(v > CLONE for v in values)} above {CLONE}"
         )
         for value, other, one in pairs[:limit]:
-            if value > COPY or one is pairs[0][2]:
+            if value > CLONE or one is pairs[0][2]:
                 print(f"  {value:.2f} {one.file}:{one.line} and {other.file}:{other.line}")
-        copies |= values[0] > COPY
+        copies |= values[0] > CLONE
     return copies
 
 
