@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import fcntl
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -93,7 +94,7 @@ def outcome(verdict: sandbox.Verdict) -> dict[str, str]:
         kind, text = ast.literal_eval(verdict.detail.removeprefix("SystemExit: "))
     except (ValueError, SyntaxError, TypeError):  # it did not get to the end of RUNNER: a limit, a crash, an early exit
         kind, text = "error", verdict.detail
-    return {"outcome": kind, "text": text}
+    return {"outcome": kind, "text": re.sub(r"\b0x[0-9a-f]{8,}|\b\d{15}\b", "ADDRESS", text)}  # SQLAlchemy prints both
 
 
 def execute_all(

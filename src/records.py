@@ -19,7 +19,7 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -202,8 +202,8 @@ def check_record(record: Record) -> Iterator[tuple[str, str, str]]:
         yield "new_code", "no_op", "the same program as old_code"
 
 
-def check_rows(rows: list[tuple[int, object]], file: str) -> Checked:
-    """Check every (line, row) of a file; records that have no error are kept, normalised."""
+def check_rows(rows: list[tuple[int, object]], file: str, allowed: Collection[str] = ()) -> Checked:
+    """Check every (line, row) of a file; records that have no error, but those `allowed`, are kept, normalised."""
     records, lines, problems = [], [], []
     seen: dict[tuple[str, str], int] = {}
     for line, row in rows:
@@ -217,18 +217,18 @@ def check_rows(rows: list[tuple[int, object]], file: str) -> Checked:
             first = seen.setdefault((record.old_code, record.new_code), line)
             if first != line:
                 found.append(("row", "duplicate", f"repeats the old_code and new_code of line {first}"))
-            if not any(check in ERRORS for _, check, _ in found):
+            if not any(check in ERRORS and check not in allowed for _, check, _ in found):
                 records.append(record)
                 lines.append(line)
         problems += [Problem(file, line, *finding) for finding in found]
     return Checked(records, lines, problems, len(rows))
 
 
-def check_file(source: str | Path) -> Checked:
-    """Read and check a file of records. Raises RecordError where the file itself cannot be read."""
+def check_file(source: str | Path, allowed: Collection[str] = ()) -> Checked:
+    """Read and check a file of records, as `check_rows`. Raises RecordError where the file itself cannot be read."""
     path = resolve(source)
     try:
-        return check_rows(read_rows(path), str(source))
+        return check_rows(read_rows(path), str(source), allowed)
     except UnicodeDecodeError as error:
         raise RecordError(f"{source}: not UTF-8: {error.reason} at byte {error.start}") from None
 

@@ -2,11 +2,15 @@
 
     python src/validate.py data/train.jsonl
     python src/validate.py hf://datasets/zjunlp/ReCode-Train-Data --write-clean clean.jsonl
+    python src/validate.py rows.jsonl --clean gold --verdicts verdicts.jsonl --write-clean gold.jsonl
+    python src/validate.py rows.jsonl --table                         # counts per check and library, as Markdown
     python src/validate.py rows.jsonl --json | jq '.files[0].by_check'
     python src/validate.py data/train.jsonl --against rows.jsonl      # is anything copied, or nearly a copy?
 
 Problems read `file:line: field: what is wrong`, warnings with the word `warning` before them. The exit status is 1 when
 a file has errors (also with --write-clean, which writes the rows that have none), else 0.
+
+--clean chooses what --write-clean writes; the last two levels need what src/audit.py saw when it ran the rows.
 
 --against looks for the most similar row of other files, for each row: edit similarity (1 - Levenshtein distance /
 length of the longer) of both snippets together, after comments, layout and the names that the code itself gives are
@@ -17,86 +21,19 @@ compared with itself: a row is never compared with itself.
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import quantiles
 
-import Levenshtein
 from tqdm import tqdm
 
 from record_files import read_rows, resolve
-from records import ERRORS, WARNINGS, Checked, RecordError, check_file, parse_code, write_rows
-
-COPY = 0.9  # similarity above which a row counts as a copy
-
-
-@dataclass(frozen=True)
-class Snippets:
-    """Both snippets of a row as one canonical text, and where the row stands."""
-
-    file: str
-    line: int
-    text: str
-
-
-class NumberNames(ast.NodeTransformer):
-    """Renames what the code binds itself (variables, parameters, functions, classes, errors) to v0, v1, …."""
-
-    def __init__(self, tree: ast.AST) -> None:
-        self.names: dict[str, str] = {}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                self.number(node.id)
-            elif isinstance(node, ast.arg):
-                self.number(node.arg)
-            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler)):
-                self.number(node.name or "")
-
-    def number(self, name: str) -> None:
-        self.names.setdefault(name, f"v{len(self.names)}")
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        for field in ("id", "arg", "name"):
-            name = getattr(node, field, None)
-            if isinstance(name, str) and name in self.names and not isinstance(node, (ast.alias, ast.keyword)):
-                setattr(node, field, self.names[name])
-        return super().generic_visit(node)
-
-
-def canonical(code: str) -> str:
-    """The code without comments and layout, its own names numbered; code that does not parse: without white space."""
-    tree = parse_code(code)
-    return ast.unparse(NumberNames(tree).visit(tree)) if tree else "".join(code.split())
-
-
-def read_snippets(source: str) -> list[Snippets]:
-    """The rows of a file that have two snippets, whatever else is wrong with them."""
-    path = resolve(source)
-    rows = [(line, row) for line, row in read_rows(path) if isinstance(row, dict)]
-    codes = [(line, row.get("old_code"), row.get("new_code")) for line, row in rows]
-    return [
-        Snippets(source, line, f"{canonical(old)}\n{canonical(new)}")
-        for line, old, new in codes
-        if isinstance(old, str) and isinstance(new, str) and (old + new).strip()
-    ]
-
-
-def nearest(one: Snippets, others: list[Snippets]) -> tuple[float, Snippets | None]:
-    """(highest similarity in [0, 1], the row that has it); (0, None) where there is nothing to compare with."""
-    best, found = 0.0, None
-    for other in others:
-        if (one.file, one.line) == (other.file, other.line):
-            continue
-        longer = max(len(one.text), len(other.text))
-        room = int((1 - best) * longer)  # more edits than this cannot beat the best so far
-        edits = Levenshtein.distance(one.text, other.text, score_cutoff=room)
-        if edits <= room and 1 - edits / longer > best:
-            best, found = 1 - edits / longer, other
-    return best, found
+from records import ERRORS, WARNINGS, Checked, RecordError, check_file, normalise_dependency, write_rows
+from similarity import CLONE, nearest, read_snippets
+from verdicts import LEVELS, select
 
 
 def compare(files: list[str], against: list[str], limit: int) -> bool:
@@ -113,12 +50,12 @@ def compare(files: list[str], against: list[str], limit: int) -> bool:
         tenths = quantiles(values, n=10) if len(values) > 1 else values * 9
         print(
             f"{source}: nearest similarity of {len(values)} rows among {len(others)}: median {tenths[4]:.2f}, "
-            f"90th percentile {tenths[8]:.2f}, highest {values[0]:.2f}; {sum(v > COPY for v in values)} above {COPY}"
+            f"90th percentile {tenths[8]:.2f}, highest {values[0]:.2f}; {sum(v > CLONE for v in values)} above {CLONE}"
         )
         for value, other, one in pairs[:limit]:
-            if value > COPY or one is pairs[0][2]:
+            if value > CLONE or one is pairs[0][2]:
                 print(f"  {value:.2f} {one.file}:{one.line} and {other.file}:{other.line}")
-        copies |= values[0] > COPY
+        copies |= values[0] > CLONE
     return copies
 
 
@@ -134,6 +71,29 @@ def as_json(source: str, checked: Checked) -> dict:
     }
 
 
+def table(source: str, checked: Checked) -> str:
+    """Markdown: rows of each library by check; a row can fail several, and one without a library counts as `none`."""
+    rows = dict(read_rows(resolve(source)))
+    names = {
+        line: normalise_dependency(row["dependency"])
+        if isinstance(row, dict) and isinstance(row.get("dependency"), str)
+        else "none"
+        for line, row in rows.items()
+    }
+    libraries = sorted(set(names.values()), key=str.lower)
+    found = {(problem.line, problem.check) for problem in checked.problems}
+
+    def line(title: str, lines: set[int]) -> str:
+        count = Counter(names[n] for n in lines)
+        return f"| {title} | {' | '.join(str(count[name]) for name in libraries)} | {len(lines)} |"
+
+    out = [f"| check | {' | '.join(libraries)} | all |", "|---" * (len(libraries) + 2) + "|", line("rows", set(rows))]
+    for check in [*ERRORS, *WARNINGS]:
+        if lines := {n for n, kind in found if kind == check}:
+            out.append(line(f"{check}{' (warning)' if check in WARNINGS else ''}", lines))
+    return "\n".join([*out, line("good", set(checked.lines))])
+
+
 def show(source: str, checked: Checked, limit: int) -> None:
     """The first `limit` problems and the summary."""
     for problem in checked.problems[:limit]:
@@ -147,11 +107,16 @@ def show(source: str, checked: Checked, limit: int) -> None:
 
 def main() -> int:
     checks = "\n".join(f"  {name:<15}{meaning}" for name, meaning in (ERRORS | WARNINGS).items())
+    levels = "\n".join(f"  {name:<15}{meaning}" for name, meaning in LEVELS.items())
     parser = argparse.ArgumentParser(
-        description=f"{__doc__}\nchecks:\n{checks}", formatter_class=argparse.RawDescriptionHelpFormatter
+        description=f"{__doc__}\nlevels of --clean:\n{levels}\n\nchecks:\n{checks}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="JSONL or JSON file, or hf://datasets/OWNER/NAME")
-    parser.add_argument("--write-clean", type=Path, metavar="OUT", help="write the rows without errors to OUT (JSONL)")
+    parser.add_argument("--write-clean", type=Path, metavar="OUT", help="write the rows of --clean to OUT (JSONL)")
+    parser.add_argument("--clean", choices=LEVELS, help="what to write (default: real-change, the rows without errors)")
+    parser.add_argument("--verdicts", type=Path, metavar="FILE", help="what src/audit.py wrote about the file")
+    parser.add_argument("--table", action="store_true", help="print the counts per check and library as Markdown")
     parser.add_argument("--against", nargs="+", metavar="FILE", help="find the most similar rows in these files")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--limit", type=int, default=40, help="problems printed per file (default: %(default)s)")
@@ -159,6 +124,8 @@ def main() -> int:
 
     if args.against and args.json:
         parser.error("--against prints text: leave --json out")
+    if args.clean and not args.write_clean:
+        parser.error("--clean chooses what --write-clean writes: give that, too")
     try:
         results = {source: check_file(source) for source in args.files}
     except RecordError as error:
@@ -169,8 +136,16 @@ def main() -> int:
     else:
         for source, checked in results.items():
             show(source, checked, args.limit)
+            if args.table:
+                print(table(source, checked))
     if args.write_clean:
-        good = [record for checked in results.values() for record in checked.records]
+        try:
+            good = [
+                record for source in args.files for record in select(source, args.clean or "real-change", args.verdicts)
+            ]
+        except RecordError as error:
+            print(f"validate: {error}", file=sys.stderr)
+            return 1
         write_rows(good, args.write_clean)
         print(f"wrote {len(good)} rows to {args.write_clean}", file=sys.stderr)
     failed = any(checked.errors for checked in results.values())

@@ -24,7 +24,7 @@ from records import (
     normalise_version,
     write_rows,
 )
-from run_context import read_jsonl
+from run_context import read_jsonl, sha256
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT.parent / "shared" / "data" / "train" / "recode-train-data.jsonl"
@@ -337,3 +337,61 @@ def test_the_published_rows(capsys):
         *("NumPy", "SciPy", "pandas", "Scrapy", "PyTorch", "seaborn", "Matplotlib", "JAX", "scikit-learn")
     }
     assert load_records(PUBLISHED, drop_bad=True) == checked.records
+
+
+def test_the_table_counts_checks_by_library(tmp_path):
+    rows = (GOOD, {**GOOD, "new_code": None}, {**GOOD, "dependency": "scipy", "old_code": "x = ("}, "{broken")
+    path = write(tmp_path / "r.jsonl", *rows)
+    table = [line for line in validate(path, "--table").stdout.splitlines() if line.startswith("|")]
+    assert table == [
+        "| check | none | NumPy | SciPy | all |",
+        "|---|---|---|---|---|",
+        "| rows | 1 | 2 | 1 | 4 |",
+        "| json | 1 | 0 | 0 | 1 |",
+        "| null | 0 | 1 | 0 | 1 |",
+        "| parse | 0 | 0 | 1 | 1 |",
+        "| good | 0 | 1 | 0 | 1 |",
+    ]
+
+
+# Lines 1 to 6: good, a no-op, broken, good, good, good; the verdicts know lines 1, 4 and 5.
+LEVEL_ROWS = [
+    GOOD,
+    {**GOOD, "new_code": GOOD["old_code"]},
+    {**GOOD, "new_code": "x = ("},
+    *({**GOOD, "old_code": f"area = np.trapz({name})"} for name in "abc"),
+]
+VERDICTS = [
+    {"line": 1, "new": "ok", "old": "warning DeprecationWarning"},
+    {"line": 4, "new": "ok", "old": "ok"},
+    {"line": 5, "new": "error NameError", "old": "ok"},
+]
+
+
+@pytest.mark.parametrize(
+    ("level", "kept"),
+    [("parses", [1, 2, 4, 5, 6]), ("real-change", [1, 4, 5, 6]), ("runs", [1, 4]), ("gold", [1])],
+)
+def test_levels_select_rows(tmp_path, level, kept):
+    rows = write(tmp_path / "rows.jsonl", *LEVEL_ROWS)
+    verdicts = write(tmp_path / "v.jsonl", {"file_sha256": sha256(rows)}, *VERDICTS)
+    out = tmp_path / "out.jsonl"
+    done = validate(rows, "--clean", level, "--verdicts", verdicts, "--write-clean", out)
+    assert f"wrote {len(kept)} rows to {out}" in done.stderr
+    wanted = [(LEVEL_ROWS[line - 1]["old_code"], LEVEL_ROWS[line - 1]["new_code"]) for line in kept]
+    assert [(row["old_code"], row["new_code"]) for row in read_jsonl(out)] == wanted
+
+
+def test_verdicts_that_are_missing_or_of_another_file(tmp_path):
+    rows = write(tmp_path / "rows.jsonl", *LEVEL_ROWS)
+    out = ("--write-clean", tmp_path / "out.jsonl")
+    for given, said in [
+        ((), "the level gold needs --verdicts FILE, which src/audit.py writes"),
+        (("--verdicts", tmp_path / "absent"), "absent: no verdicts of src/audit.py: "),
+        (("--verdicts", write(tmp_path / "none.jsonl", GOOD)), "none.jsonl: no verdicts of src/audit.py: "),
+        (("--verdicts", write(tmp_path / "v.jsonl", {"file_sha256": "0" * 64})), "verdicts on a file with sha256 0000"),
+    ]:
+        done = validate(rows, "--clean", "gold", *given, *out)
+        assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (1, True, 1), done.stderr
+        assert not out[1].exists()
+    assert "--clean chooses what --write-clean writes" in validate(rows, "--clean", "gold").stderr

@@ -34,6 +34,7 @@ RUNS = [
     ("import warnings; warnings.warn('slow', UserWarning)", None, "ok", ""),
     ("raise ValueError('two\\nlines \u2028 \u00e9')", None, "error", "ValueError: two\nlines \u2028 \u00e9"),
     ("import sys; raise ImportError(sys.prefix + '/lib')", None, "error", "ImportError: ENV/lib"),
+    ("raise ValueError(object(), 139894367466064)", None, "error", "ValueError: (<object object at ADDRESS>, ADDRESS)"),
     ("raise ValueError('x' * 400)", None, "error", "ValueError: " + "x" * 288),  # 300 characters
     ("while True: pass", None, "error", "still running after 2 s"),
     # as in a script: what is defined here is found by pickle, and output is nobody's outcome

@@ -1,0 +1,44 @@
+"""Which functions and attributes a piece of code uses, as dotted paths: what changes between old and new code."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+
+
+def imports(tree: ast.AST) -> dict[str, str]:
+    """What each imported name stands for, as a dotted path."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                top = name.name.partition(".")[0]
+                found[name.asname or top] = name.name if name.asname else top
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+def uses(tree: ast.AST) -> Counter[tuple]:
+    """(path, positional arguments, keywords) of every call, (path,) of every import and attribute.
+
+    Paths are dotted where they start at an import (`numpy.linalg.norm`), else `.name`; a call of a bare name that
+    nothing imports is left out.
+    """
+    names = imports(tree)
+
+    def path(node: ast.expr) -> str:
+        if isinstance(node, ast.Name):
+            return names.get(node.id, "")
+        if isinstance(node, ast.Attribute):
+            base = path(node.value)
+            return f"{'' if base.startswith('.') else base}.{node.attr}"
+        return ""
+
+    found: Counter[tuple] = Counter((name,) for name in names.values() if "." in name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and path(node.func):
+            found[path(node.func), len(node.args), tuple(sorted(word.arg or "**" for word in node.keywords))] += 1
+        elif isinstance(node, ast.Attribute):
+            found[(path(node),)] += 1
+    return found
