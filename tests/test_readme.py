@@ -19,6 +19,7 @@ DOCUMENTS = [
     "results/benchmarks.md",
     "results/dapo.md",
     "results/arena.md",
+    "results/humaneval.md",
     "results/records.md",
     "results/migration.md",
 ]
