@@ -42,21 +42,14 @@ from verdicts import level
 # In the order in which they are tried. The scientific libraries depend on each other, so they come as sets of one time.
 ENVIRONMENTS = (
     "numpy==1.23.5 scipy==1.9.3 pandas==1.5.3 matplotlib==3.6.3 scikit-learn==1.1.3 seaborn==0.12.0 pyparsing==3.1.4",
-    "numpy==1.24.0 scipy==1.10.0 pandas==2.0.0 matplotlib==3.7.5 scikit-learn==1.2.0 seaborn==0.12.2 pyparsing==3.1.4",
     "numpy==1.25.0 scipy==1.11.1 pandas==2.1.0 matplotlib==3.8.0 scikit-learn==1.3.0 seaborn==0.13.0 pyparsing==3.1.4",
-    "numpy==1.26.4 scipy==1.12.0 pandas==2.2.0 matplotlib==3.8.4 scikit-learn==1.4.0 seaborn==0.13.1 pyparsing==3.1.4",
     "numpy==2.0.0 scipy==1.13.0 pandas==2.2.3 matplotlib==3.9.4 scikit-learn==1.5.2 seaborn==0.13.2 pyparsing==3.1.4",
-    "numpy==2.1.0 scipy==1.14.1 pandas==2.2.3 matplotlib==3.10.0 scikit-learn==1.6.0 seaborn==0.13.2 pyparsing==3.1.4",
     "numpy==2.2.0 scipy==1.15.0 pandas==2.2.3 matplotlib==3.10.0 scikit-learn==1.6.0 seaborn==0.13.2 pyparsing==3.1.4",
-    "Scrapy==2.7.0 Twisted==22.10.0 pyOpenSSL==22.1.0 cryptography==38.0.4 lxml==4.9.4 setuptools==68.2.2",
-    "Scrapy==2.9.0 Twisted==22.10.0 pyOpenSSL==23.1.1 cryptography==40.0.2 lxml==4.9.4 setuptools==68.2.2",
-    "Scrapy==2.11.0 Twisted==22.10.0 pyOpenSSL==23.2.0 cryptography==41.0.7 lxml==4.9.4 setuptools==68.2.2",
     "Scrapy==2.12.0 Twisted==24.10.0 pyOpenSSL==24.2.1 cryptography==43.0.3 lxml==5.3.0",
-    "jax==0.4.13 jaxlib==0.4.13 numpy==1.25.0 scipy==1.11.1",
-    "jax==0.4.38 jaxlib==0.4.38 numpy==2.0.0 scipy==1.14.1",
     "jax==0.6.0 jaxlib==0.6.0 numpy==2.2.0 scipy==1.15.0",
     "torch==2.13.0 numpy==2.2.0",
 )
+CHUNK = 50  # rows that are run, then written
 MODULES = {  # package -> what a fork server imports of it
     "numpy": ("numpy",),
     "scipy": ("scipy.stats", "scipy.signal", "scipy.sparse", "scipy.optimize"),
@@ -120,7 +113,7 @@ def main() -> int:
     parser.add_argument("--envs", type=Path, default=Path(".venvs"), help="where environments are kept")
     parser.add_argument("--library", nargs="+", help="only these libraries' rows")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="programs at once (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=20, help="time limit of one run (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=60, help="time limit of one run (default: %(default)s)")
     parser.add_argument("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
     args = parser.parse_args()
     if args.jobs < 1 or args.seconds <= 0:
@@ -152,7 +145,12 @@ def main() -> int:
             places.setdefault(choice[0], []).append((line, record, choice[1]))
     try:
         with tqdm(total=sum(map(len, places.values())), desc="rows") as bar:
-            for place, rows in sorted(places.items()):
+            groups = [
+                (place, rows[i : i + CHUNK])
+                for place, rows in sorted(places.items())
+                for i in range(0, len(rows), CHUNK)
+            ]
+            for place, rows in groups:
                 pins = ENVIRONMENTS[place].split()
                 python = environment(pins, args.envs)
                 modules = [module for pin in pins for module in MODULES.get(pin.partition("==")[0], ())]

@@ -30,9 +30,9 @@ def test_releases_compare_as_numbers():
         ("NumPy", "1.23.5", "numpy==1.23.5", True),
         ("NumPy", "2.0.0", "numpy==2.0.0", True),
         ("scikit-learn", "0.24.0", "scikit-learn==1.1.3", False),
-        ("pandas", "2.2.0", "pandas==2.2.0", True),
+        ("pandas", "2.2.0", "pandas==2.2.3", False),
         ("PyTorch", "2.6.0", "torch==2.13.0", False),
-        ("Scrapy", "2.8.0", "Scrapy==2.9.0", False),
+        ("Scrapy", "2.12.0", "Scrapy==2.12.0", True),
     ],
 )
 def test_the_environment_of_a_row(library, version, pin, exact):
