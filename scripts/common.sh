@@ -129,9 +129,8 @@ stage() {
   if [[ -z "${DRY_RUN:-}" && -e "$1" ]]; then echo "$1: done before"; else run "${@:2}"; fi
 }
 
-# The same small run everywhere: no GPU, and freed memory is kept, which makes a step on a CPU about 15 % faster.
+# The same small run everywhere: no GPU.
 on_cpu() {
-  export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
   export CUDA_VISIBLE_DEVICES=""
 }
 
