@@ -105,7 +105,8 @@ class Log:
         return [row["proposed"] for row in last if row["round"] not in self.decisions]
 
     def add(self, row: Round) -> None:
-        """Log a round whose verdict is known."""
+        """Log a round whose verdict is known. Halves of surrogate pairs, which no file takes, become question marks."""
+        row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
         with self._lock:
             append_jsonl(self.folder / "rounds.jsonl", row)
             self.jobs[row["job"]].append(row)

@@ -95,7 +95,7 @@ class Collector:
                 "job": job,
                 "role": role,
                 "cause": cause,
-                "prompt_sha256": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
+                "prompt_sha256": hashlib.sha256(text.encode()).hexdigest(),
                 "seed": seed,
                 "answer": done.text,
                 "prompt_tokens": done.prompt_tokens,

@@ -44,7 +44,7 @@ def fingerprint(*names: str, folder: Path = FOLDER) -> str:
     return hashlib.sha256(json.dumps([read(name, folder)[1] for name in names]).encode()).hexdigest()
 
 
-def messages(name: str, folder: Path = FOLDER, **values: object) -> list[dict[str, str]]:
+def messages(name: str, /, *, folder: Path = FOLDER, **values: object) -> list[dict[str, str]]:
     """The chat messages of a prompt with its placeholders filled; braces inside the values stay as they are."""
     listed, parts = read(name, folder)
     if listed != values.keys():

@@ -191,7 +191,11 @@ def examine(
 
     `name` is the API's. Raises EnvironmentFailed and InfrastructureError, which say nothing about the pair.
     """
-    if found := [*record_problems(record, name), *check_problems(record, evidence["check"])]:
+    try:
+        found = [*record_problems(record, name), *check_problems(record, evidence["check"])]
+    except RecursionError:  # what parses may still be too deep to walk
+        found = ["the code is nested too deeply"]
+    if found:
         return Verdict("validate", tuple(found))
     evidence["seen"] = prove(record, evidence, envs, seconds, unsafe=unsafe)
     found = problems(evidence["seen"])

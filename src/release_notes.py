@@ -150,7 +150,8 @@ def reason(paragraph: Paragraph) -> str | None:
         return "in a section about something else"
     if len(paragraph.text) > LONGEST:
         return f"longer than {LONGEST} characters"
-    words = WEB.sub("", "\n".join((*paragraph.section[-1:], paragraph.text)))
+    heading = re.sub(r"\bchanges\b", "", " ".join(paragraph.section[-1:]), flags=re.IGNORECASE)  # says nothing
+    words = WEB.sub("", f"{heading}\n{paragraph.text}")
     if not NAME.search(words):
         return "names no API"
     if not CHANGE.search(words):
