@@ -36,7 +36,7 @@ def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole(tmp_path_factory, offline, envs):
     """A finished run: (what was asked, its folder, what was printed)."""
     folder, server = tmp_path_factory.mktemp("whole"), Server(behave)

@@ -43,7 +43,7 @@ def test_what_is_shown(run, tmp_path, envs):
     done = review(run, tmp_path / "data", envs, "s\n")
     assert done.returncode == 0
     shown = done.stdout.splitlines()
-    assert "update   tidemark-2.0-level-at (rename), to train; 0 records of it there" in shown
+    assert "update   tidemark-2.0-level-at (rename), to heldout; 0 records of it there" in shown
     assert "runs on  tidemark==1.0 -> tidemark==2.0" in shown
     assert "source   tidemark 2.0 release notes" in shown
     at = shown.index("--- old_code")
@@ -61,13 +61,13 @@ def test_what_is_shown(run, tmp_path, envs):
 
 def test_reject_accept_and_what_the_model_is_told(run, notes, serve, tmp_path, offline, envs):  # noqa: F811
     data = tmp_path / "data"
-    done = review(run, data, envs, "x\nr\nAnother place, please.\na\n", "false", "--heldout-share", 1)
+    done = review(run, data, envs, "x\nr\nAnother place, please.\na\n", "false", "--heldout-share", 0)
     assert "'x': expected a, e, r, s or q" in done.stdout
     assert "1 accepted, 1 rejected, 0 skipped; 0 of 2 left to decide" in done.stdout
-    [row] = rows(data / "heldout.jsonl")
+    [row] = rows(data / "train.jsonl")
     assert row["new_code"] == "import tidemark\nshown = tidemark.rounded(3.14159, digits=0)"
     assert [(one["split"], one["update"], one["kind"]) for one in rows(data / "evidence.jsonl")] == [
-        ("heldout", "tidemark-2.0-rounded", "default")
+        ("train", "tidemark-2.0-rounded", "default")
     ]
     decisions = [(one["proposal"][8:], one["decision"], one.get("feedback")) for one in rows(run / "feedback.jsonl")]
     assert decisions == [("/1#3", "reject", "Another place, please."), ("/1#2", "accept", None)]
@@ -81,7 +81,7 @@ def test_reject_accept_and_what_the_model_is_told(run, notes, serve, tmp_path, o
 
     done = review(run, data, envs, "a\n")
     assert "1 accepted, 0 rejected, 0 skipped; 0 of 1 left to decide" in done.stdout
-    assert "'pier'" in rows(data / "train.jsonl")[0]["old_code"]  # level-at falls into train by its name
+    assert "'pier'" in rows(data / "heldout.jsonl")[0]["old_code"]  # its name's hash: 0.177, below the share of 0.25
     verified = run_script("verify.py", "--data", data, "--envs", envs)
     assert "2 of 2 records reproduce" in verified.stdout
     assert review(run, data, envs, "").stdout.startswith("0 accepted, 0 rejected, 0 skipped; 0 of 0 left")
@@ -110,7 +110,7 @@ def editor(tmp_path):
 def test_an_edit_is_proven_again_before_it_is_accepted(run, tmp_path, envs, editor):
     done = review(run, tmp_path / "data", envs, "e\na\nq\n", editor("high", "height"))
     assert "accepted into" in done.stdout
-    [row] = rows(tmp_path / "data" / "train.jsonl")
+    [row] = rows(tmp_path / "data" / "heldout.jsonl")
     assert row["new_code"] == "import tidemark\nheight = tidemark.level('quay', 2)"
     [evidence] = rows(tmp_path / "data" / "evidence.jsonl")
     assert evidence["check"] == "assert height == 5"
