@@ -4,16 +4,19 @@ Repeated, with growing pauses or after the server's Retry-After: connection erro
 and a body that is cut short or no chat completion. Anything else (a wrong key, an unknown model, a prompt that is too
 long) ends the run in one line. The key comes from the environment, never from a flag, and is never written anywhere.
 
-Two dialects, since the prompt's last message is an assistant turn that is already begun:
+Three dialects, since the prompt's last message is an assistant turn that is already begun, and servers differ:
 
     vllm     the server goes on with that turn (`continue_final_message`), so the completion starts inside <think> as in
              training. The server's own sampling defaults (repetition penalty, top-k) are overridden. vLLM and SGLang.
     openai   for hosted models, which cannot do that: the begun turn is left out, and a <think> that the answer opens
              itself is taken off, so the rest reads the same.
+    transformers   for `transformers serve`: as openai, but that server reads only the older max_tokens, and samples
+             only where the request's generation_config says so.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-DIALECTS = ("vllm", "openai")
+DIALECTS = ("vllm", "openai", "transformers")
 REPEATED = {408, 409, 425, 429}
 Key = TypeVar("Key")
 
@@ -79,8 +82,14 @@ class Endpoint:
             "seed": seed,
         }
         begun = messages[-1]["role"] == "assistant"
+        if self.dialect != "vllm":
+            body["messages"] = list(messages[:-1] if begun else messages)
+        if self.dialect == "transformers":
+            body["max_tokens"] = body.pop("max_completion_tokens")
+            settings = {"do_sample": sampling["temperature"] > 0, "top_k": 0}
+            return {**body, "generation_config": json.dumps(settings)}
         if self.dialect == "openai":
-            return {**body, "messages": list(messages[:-1] if begun else messages)}
+            return body
         body |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
         if sampling.get("stop"):
             body |= {"stop": sampling["stop"], "include_stop_str_in_output": True}
@@ -127,7 +136,7 @@ class Endpoint:
             raise _Again("an answer that is no whole chat completion") from None
         if thoughts:
             text = f"{thoughts}</think>{text}"
-        if self.dialect == "openai":
+        if self.dialect != "vllm":
             text = text.lstrip().removeprefix("<think>") if text.lstrip().startswith("<think>") else text
         return Completion(text, usage.get("prompt_tokens"), usage.get("completion_tokens"), reason)
 

@@ -105,3 +105,17 @@ def warm_model(random_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
         *("--lr_scheduler_type", "cosine", "--gradient_checkpointing", "false", *CPU),
     )
     return out
+
+
+@pytest.fixture(scope="session")
+def offline(tmp_path_factory) -> dict[str, str]:
+    """Lets pip find tidemark's two wheels, and nothing else."""
+    from tidemark import make_wheels
+
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(make_wheels(tmp_path_factory.mktemp("wheels")))}
+
+
+@pytest.fixture(scope="session")
+def envs(tmp_path_factory) -> Path:
+    """Where tidemark's environments are made, once for all tests."""
+    return tmp_path_factory.mktemp("envs")

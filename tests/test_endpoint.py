@@ -185,6 +185,24 @@ def test_a_hosted_model_opens_its_thoughts_itself(serve):
     assert not {"top_k", "continue_final_message"} & server.bodies[0].keys()
 
 
+def test_what_transformers_serve_is_asked(serve):
+    """It refuses fields that it does not know, and ignores max_completion_tokens."""
+    server = serve(lambda number, body: ok(body, "<think>so</think>x"))
+    assert client(server, dialect="transformers").complete(MESSAGES, SAMPLING, 9).text == "so</think>x"
+    client(server, dialect="transformers").complete(MESSAGES[:2], {**SAMPLING, "temperature": 0}, 9)
+    sampled, greedy = server.bodies
+    assert json.loads(sampled.pop("generation_config")) == {"do_sample": True, "top_k": 0}
+    assert json.loads(greedy.pop("generation_config")) == {"do_sample": False, "top_k": 0}
+    assert sampled == {
+        "model": "big",
+        "messages": MESSAGES[:2],
+        "max_tokens": 64,
+        "temperature": 0.8,
+        "top_p": 0.7,
+        "seed": 9,
+    }
+
+
 def test_a_server_that_parses_the_thoughts_away(serve):
     server = serve(lambda number, body: ok(body, "<answer>x</answer>", reasoning_content="so"))
     assert client(server).complete(MESSAGES, SAMPLING, 9).text == "so</think><answer>x</answer>"

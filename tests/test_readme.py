@@ -17,6 +17,7 @@ DOCUMENTS = [
     "data/README.md",
     "results/README.md",
     "results/benchmarks.md",
+    "results/collect.md",
     "results/dapo.md",
     "results/arena.md",
     "results/humaneval.md",

@@ -1,0 +1,217 @@
+"""Make migration records for a library out of its release notes: a model proposes, execution disposes.
+
+    python src/collect.py --notes numpy-2.0.txt --dry-run       # what would be asked about
+    python src/collect.py --notes numpy-2.0.txt --old numpy==1.26.4 --new numpy==2.0.0 --out runs/numpy-2.0 \\
+        --url http://localhost:8000/v1 --model Qwen/Qwen2.5-Coder-32B-Instruct        # the key: $OPENAI_API_KEY
+    python src/review.py runs/numpy-2.0 --data my-records
+
+1. The notes are split into paragraphs; those that look like a change of an API are kept (candidates.jsonl).
+2. The model states the update of each (the paper's first role): name, kind, update_info; or that there is none.
+3. It writes old code, new code, description and a check (the second role), --pairs times for an update.
+4. Each pair is validated, then proven by running it in the sandbox, as src/validate.py and src/verify.py do: old code
+   on the old version, old code on the new version, new code on the new version, the check with each and alone.
+5. What fails goes back to the model with what was wrong, in up to --rounds rounds. What a reviewer rejected in
+   src/review.py goes back with the reviewer's words when this command runs again.
+
+In --out: candidates.jsonl, rounds.jsonl (every answer and its verdict), proposed.jsonl (what the machine accepted),
+summary.json (acceptance by stage). The same command goes on after an interruption. Programs run without a network;
+making the two environments needs pip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import shlex
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from arguments import fail, parse_flags
+from collect_log import FolderError, Log, claim, rates, rewrite
+from collector import Collector, sampling
+from endpoint import DIALECTS, Endpoint, EndpointError
+from prompt_files import PromptError, fingerprint
+from proof import EnvironmentFailed, environment
+from proposals import Migration
+from records import normalise_dependency
+from release_notes import Paragraph, sieve
+from run_context import git_state, write_json
+from sandbox import InfrastructureError, check_ready
+
+ROLES = ("update", "pair")
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--notes", help="release notes: a text, Markdown or reStructuredText file; - for stdin")
+    add("--old", nargs="+", metavar="PIN", help="exact pins of the old environment, the library first")
+    add("--new", nargs="+", metavar="PIN", help="exact pins of the new environment, the library first")
+    add("--out", type=Path, help="folder of this collection")
+    add("--library", help="the library's name in the records (default: from the first pin)")
+    add("--source", help="what the notes are, for the evidence (default: LIBRARY VERSION release notes)")
+    add("--address", default="", help="where the notes stand on the web, for the evidence")
+    add("--dry-run", action="store_true", help="only split the notes and show what is kept; no model")
+    add("--limit", type=int, help="only the first paragraphs that are kept")
+    add("--pairs", type=int, default=3, help="pairs asked for per update (default: %(default)s)")
+    add("--rounds", type=int, default=3, help="answers to a question at most (default: %(default)s)")
+    add("--url", help="the server's base address, as http://localhost:8000/v1")
+    add("--model", help="the model's name there")
+    add("--dialect", choices=DIALECTS, default="vllm", help="of the server (default: %(default)s)")
+    add("--key-variable", default="OPENAI_API_KEY", help="environment variable that holds the key")
+    add("--temperature", type=float, default=0.7, help="default: %(default)s")
+    add("--top-p", type=float, default=0.95, help="default: %(default)s")
+    add("--max-new-tokens", type=int, default=2048, help="of an answer (default: %(default)s)")
+    add("--seed", type=int, default=42, help="default: %(default)s")
+    add("--concurrency", type=int, default=8, help="paragraphs at a time (default: %(default)s)")
+    add("--request-seconds", type=float, default=600, help="time limit of a request (default: %(default)s)")
+    add("--tries", type=int, default=8, help="tries of a request (default: %(default)s)")
+    add("--envs", type=Path, default=Path(".venvs"), help="where environments are kept (default: %(default)s)")
+    add("--jobs", type=int, default=os.cpu_count(), help="pairs proven at a time (default: %(default)s)")
+    add("--seconds", type=float, default=60, help="time limit of one run of a program (default: %(default)s)")
+    add("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
+    args = parse_flags(parser, argv)
+    needed = ["notes"] if args.dry_run else ["notes", "old", "new", "out", "url", "model"]
+    if lacks := [f"--{name}" for name in needed if not getattr(args, name)]:
+        fail(f"{', '.join(lacks)}: needed")
+    if args.dry_run:
+        return args
+    for flag in ("old", "new"):
+        for pin in getattr(args, flag):
+            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(\[[\w,.-]+\])?==\d[\w.+!]*", pin):
+                fail(f"--{flag} {pin}: expected an exact pin, as numpy==2.0.0")
+    names = {getattr(args, flag)[0].partition("==")[0].lower() for flag in ("old", "new")}
+    if len(names) > 1:
+        fail(f"--old and --new start with different libraries: {', '.join(sorted(names))}")
+    if sorted(args.old) == sorted(args.new):
+        fail("--old and --new are the same environment")
+    positive = ("rounds", "pairs", "max_new_tokens", "concurrency", "tries", "jobs", "seconds", "request_seconds")
+    for name in (*positive, *(["limit"] if args.limit is not None else [])):
+        if not getattr(args, name) > 0:
+            fail(f"--{name.replace('_', '-')} {getattr(args, name)}: starts above 0")
+    if not (args.temperature >= 0 and 0 < args.top_p <= 1):
+        fail("--temperature starts at 0, --top-p lies in (0, 1]")
+    return args
+
+
+def read_notes(source: str) -> str:
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        fail(f"{source}: not UTF-8: {error.reason} at byte {error.start}")
+    except OSError as error:
+        fail(f"{source}: {error.strerror}")
+    if not text.strip():
+        fail(f"{source}: holds no text")
+    return text
+
+
+def show_candidates(found: list[tuple[Paragraph, str | None]], *, whole: bool) -> None:
+    """How many paragraphs are kept, and why the others are not; with `whole` also which."""
+    if whole:
+        for one, why in found:
+            first = one.text.splitlines()[0][:80]
+            print(f"{'kept' if why is None else 'left'}  line {one.line}: {first}{f'  ({why})' if why else ''}")
+    reasons = Counter(why for _, why in found if why)
+    kept = len(found) - reasons.total()
+    left = ", ".join(f"{count} {why}" for why, count in reasons.most_common())
+    print(
+        f"release notes: {len(found)} paragraphs, {kept} look like a change of an API" + (f"; {left}" if left else "")
+    )
+
+
+def show_rates(found: dict[str, Any]) -> None:
+    """The acceptance rates, and what was wrong how often."""
+    titles = {"update": "updates stated", "pair": "pairs written"}
+    for role in ROLES:
+        one = found[role]
+        share = f" ({one['accepted'] / one['jobs']:.0%})" if one["jobs"] else ""
+        print(
+            f"{titles[role]}: {one['accepted']} of {one['jobs']} accepted{share}, {one['accepted_in_first_round']} in "
+            f"the first round; {one['no_update']} no update; {one['rejected']} rejected"
+        )
+        verdicts = ", ".join(f"{count} {name}" for name, count in one["answers_by_verdict"].items())
+        print(f"  {one['answers']} answers: {verdicts or 'none'}")
+        for problem, count in one["problems"].items():
+            print(f"  {count:>5} x {problem}")
+
+
+def run(collector: Collector, kept: list[Paragraph]) -> int:
+    """All paragraphs, `--concurrency` at a time; the exit status. What was answered before an error is kept."""
+    from tqdm import tqdm
+
+    args = collector.args
+    with tqdm(total=len(kept) * (1 + args.pairs), desc="updates and pairs", unit="job") as bar:
+
+        def work(paragraph: Paragraph) -> None:
+            bar.update(1 + args.pairs - collector.collect(paragraph, bar.update))
+            bar.set_postfix_str(f"{len(collector.log.accepted_pairs())} accepted", refresh=False)
+
+        pool = ThreadPoolExecutor(args.concurrency)
+        try:
+            for future in as_completed([pool.submit(work, paragraph) for paragraph in kept]):
+                future.result()
+        except KeyboardInterrupt:
+            bar.close()
+            print("collect: interrupted; the same command goes on from here", file=sys.stderr)
+            os._exit(130)  # not waiting for the answers under way: the log is whole after every line
+        except (EndpointError, EnvironmentFailed, InfrastructureError) as error:
+            collector.stop.set()
+            pool.shutdown(cancel_futures=True)
+            bar.close()
+            print(f"collect: {error}; the same command goes on from here", file=sys.stderr)
+            return 2
+        pool.shutdown()
+    return 0
+
+
+def main() -> int:
+    args = parse_arguments()
+    text = read_notes(args.notes)
+    found = sieve(text)
+    show_candidates(found, whole=args.dry_run)
+    if args.dry_run:
+        return 0
+    kept = [one for one, why in found if why is None]
+    if not kept:
+        fail(f"{args.notes}: no paragraph looks like a change of an API")
+    name, _, version = args.new[0].partition("==")
+    library = normalise_dependency(args.library or name.partition("[")[0])
+    source = args.source or f"{library} {version} release notes"
+    migration = Migration(library, tuple(args.old), tuple(args.new), source, args.address)
+    identity = {
+        "notes_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        **{"library": library, "old": args.old, "new": args.new, "source": source, "address": args.address},
+        **{"model": args.model, "sampling": {**sampling(args), "seed": args.seed}},
+    }
+    settings = {key: str(value) for key, value in vars(args).items() if value is not None}
+    try:
+        identity["prompts_sha256"] = fingerprint(*ROLES, "repair")
+        claim(args.out, identity, {"command": shlex.join(["python", *sys.argv]), **git_state(), "config": settings})
+        log = Log(args.out, mends="rounds.jsonl")
+        rewrite(args.out / "proposed.jsonl", [row["proposed"] for row in log.accepted_pairs()])
+        rows = [{"id": p.id, "line": p.line, "section": p.section, "text": p.text, "left_out": w} for p, w in found]
+        rewrite(args.out / "candidates.jsonl", rows)
+        for pins in (args.old, args.new):
+            check_ready(python=environment(pins, args.envs), unsafe=args.unsafe)
+    except (PromptError, FolderError, EnvironmentFailed, InfrastructureError, OSError) as error:
+        fail(error)
+    key = os.environ.get(args.key_variable)
+    server = Endpoint(args.url, args.model, key, args.dialect, args.request_seconds, args.tries)
+    status = run(Collector(args, migration, log, server), kept[: args.limit])
+    summary = {"paragraphs": len(found), "kept": len(kept), **rates(log)}
+    write_json(args.out / "summary.json", summary)
+    show_rates(summary)
+    for file in ("rounds.jsonl", "summary.json"):
+        print(args.out / file)
+    print(f"{args.out / 'proposed.jsonl'}: {len(log.to_review())} records to review")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
