@@ -128,7 +128,8 @@ def main() -> int:
     records = [r for r in checked.records if not args.library or r.dependency in args.library]
     header = {
         "file_sha256": digest,
-        "environments": ENVIRONMENTS,
+        "environments": list(ENVIRONMENTS),
+        "libraries": sorted(args.library) if args.library else None,
         "seconds": args.seconds,
         "commit": git_state()["commit"],
     }

@@ -11,6 +11,7 @@ from conftest import run_script
 
 from audit import ENVIRONMENTS, choose, ending, release, table
 from records import Record, load_records
+from run_context import sha256
 from verdicts import level
 
 
@@ -94,6 +95,26 @@ def test_bad_input_is_refused_in_one_line(tmp_path):
     for file, said in ((tmp_path / "absent", "no such file"), (rows, "of another file or other settings")):
         done = run_script("audit.py", file, "--out", out, check=False)
         assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the environments are for Python 3.11")
+def test_what_was_run_before_a_kill_is_not_run_again(tmp_path):
+    """The one row is done in the .part file, so no environment is made."""
+    file, out = tmp_path / "rows.jsonl", tmp_path / "v.jsonl"
+    row = record("NumPy", "2.2.0", "import numpy as np\na = np.trapz([1, 2])", "import numpy as np\na = 1")
+    file.write_text(json.dumps(row.to_row()) + "\n")
+    header = {
+        "file_sha256": sha256(file),
+        "environments": ENVIRONMENTS,
+        "libraries": None,
+        "seconds": 20,
+        "commit": "c",
+    }
+    done = {"line": 1, "id": row.id, "environment": 4, "exact": True, "new": "ok", "old": "error AttributeError"}
+    (tmp_path / "v.jsonl.part").write_text(json.dumps(header) + "\n" + json.dumps(done) + "\n")
+    said = run_script("audit.py", file, "--out", out, "--envs", tmp_path / "envs", "--seconds", 20).stdout
+    assert "| NumPy | 1 | 1 | 1 | 1 | 1 | 1 |" in said
+    assert not (tmp_path / "envs").exists()
 
 
 @pytest.mark.slow

@@ -26,7 +26,8 @@ from sample_files import code_of
 
 ROOT = Path(__file__).parent.parent
 PYTHON = Path(os.environ.get("EVALPLUS_PYTHON") or ROOT / ".venvs" / "evalplus" / "bin" / "python")
-GOLD = Path(os.environ.get("HUMANEVAL_OVERRIDE_PATH") or ROOT.parent / "shared/data/evalplus/HumanEvalPlus.jsonl.gz")
+SHARED = ROOT.parent / "shared" / "data" / "evalplus"
+GOLD = Path(os.environ.get("HUMANEVAL_OVERRIDE_PATH") or SHARED / "HumanEvalPlus-Mini.jsonl.gz")
 evalplus = pytest.mark.skipif(not PYTHON.exists(), reason=f"{PYTHON}: requirements-humaneval.txt is not installed")
 
 # Four problems in the form of evalplus's data file. The last one is there for its name.
@@ -465,6 +466,7 @@ def test_the_prompt_is_evalplus_s_own(family):
 @pytest.mark.slow
 @pytest.mark.skipif(not GOLD.is_file(), reason=f"{GOLD} is not there")
 def test_the_reference_solutions_of_humaneval_plus(boxed, tmp_path):
+    """On the variant with fewer inputs, so that it takes a minute; results/humaneval.md has the whole file."""
     evaluate("--reference", "--data", GOLD, "--out", tmp_path / "out", "--min-time-limit", 10, "--sample-seconds", 600)
     tasks = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"]
     assert len(tasks) == 164
