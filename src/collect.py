@@ -156,15 +156,17 @@ def run(collector: Collector, kept: list[Paragraph]) -> int:
         try:
             for future in as_completed([pool.submit(work, paragraph) for paragraph in kept]):
                 future.result()
-        except KeyboardInterrupt:
-            bar.close()
-            print("collect: interrupted; the same command goes on from here", file=sys.stderr)
-            os._exit(130)  # not waiting for the answers under way: the log is whole after every line
-        except (EndpointError, EnvironmentFailed, InfrastructureError) as error:
+        except BaseException as error:
             collector.stop.set()
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
             bar.close()
+            if isinstance(error, KeyboardInterrupt):
+                print("collect: interrupted; the same command goes on from here", file=sys.stderr)
+                os._exit(130)  # not waiting for the answers under way: the log is whole after every line
+            if not isinstance(error, (EndpointError, EnvironmentFailed, InfrastructureError)):
+                raise
             print(f"collect: {error}; the same command goes on from here", file=sys.stderr)
+            pool.shutdown()  # the answers under way: the summary counts them
             return 2
         pool.shutdown()
     return 0

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from collect_log import Log
+from collect_log import Log, repeats
 from endpoint import Endpoint
 from prompt_files import messages
 from proposals import (
@@ -77,7 +77,7 @@ class Collector:
         """Rounds of one job until it ends; its last round."""
         while not self.stop.is_set() and (step := self.log.next_step(job, self.args.rounds)):
             cause, objections = step
-            history = self.log.jobs[job]
+            history = self.log.jobs.get(job, [])
             said = list(first)
             if cause != "start":
                 said += [{"role": "assistant", "content": history[-1]["answer"]}]
@@ -106,7 +106,7 @@ class Collector:
                 **found,
             }
             self.log.add(row)
-        history = self.log.jobs[job]
+        history = self.log.jobs.get(job)
         return history[-1] if history else None
 
     def judge_update(self, paragraph: Paragraph, answer: str, _: str) -> tuple[Verdict, dict[str, Any]]:
@@ -118,7 +118,7 @@ class Collector:
             return Verdict("format", tuple(found)), {}
         record, evidence = build(answer, update, self.migration)
         if twin := self.log.twin(record.id, job):
-            return Verdict("validate", (f"the same pair as {twin}: write another one",)), {}
+            return Verdict("validate", (repeats(twin),)), {}
         with self.proving:
             args = self.args
             verdict = examine(record, evidence, update.name, args.envs, args.seconds, unsafe=args.unsafe)

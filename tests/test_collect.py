@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -16,7 +17,9 @@ from conftest import ROOT, run_script
 from test_endpoint import Server, serve  # noqa: F401 (a fixture)
 from tidemark import ANSWERS, NOTES, PINS, behave
 
+from collect import run
 from collect_log import FolderError, Log, claim, read_log
+from collector import Collector
 from prompt_files import PromptError, messages, read
 
 
@@ -196,6 +199,23 @@ def test_a_server_that_refuses_ends_in_one_line_and_keeps_what_is_there(serve, n
     assert len(rows(tmp_path / "out" / "rounds.jsonl")) == 3
 
 
+def test_any_error_ends_the_run(tmp_path):
+    """Three paragraphs, one at a time, the first of which breaks: what is left is told to stop."""
+
+    class Broken(Collector):
+        def collect(self, paragraph, ended):
+            if paragraph == 0:
+                raise RuntimeError("unforeseen")
+            self.stop.wait(30)
+            return 0
+
+    args = argparse.Namespace(jobs=1, pairs=1, concurrency=1)
+    collector = Broken(args, None, Log(tmp_path, mends="rounds.jsonl"), None)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        run(collector, [0, 1, 2])
+    assert collector.stop.is_set()
+
+
 def test_another_model_may_not_go_on(copied, notes, offline, envs):
     server, out = copied
     flags = [*command(notes, server.url, out, envs), "--model", "small", "--temperature", 0.1]
@@ -264,6 +284,38 @@ def test_text_that_no_file_takes_is_logged(tmp_path):
     assert log.next_step("a", 2) == ("error", "- ?")
     assert log.next_step("a", 1) is None
     assert Log(tmp_path, mends="rounds.jsonl").jobs == log.jobs
+
+
+def accepted(job: str, record_id: str) -> dict:
+    row = {"round": f"{job}#1", "job": job, "role": "pair", "cause": "start", "verdict": "accepted", "problems": []}
+    return {**row, "proposed": {"proposal": f"{job}#1", "evidence": {"id": record_id}}}
+
+
+def test_two_threads_that_proved_the_same_record_have_it_accepted_once(tmp_path):
+    log = Log(tmp_path, mends="rounds.jsonl")
+    both = threading.Barrier(2)
+
+    def prove(job: str) -> None:
+        assert log.twin("r", job) is None  # neither is logged yet, so neither is warned off
+        both.wait(10)
+        log.add(accepted(job, "r"))
+
+    threads = [threading.Thread(target=prove, args=(job,)) for job in ("a/1", "b/1")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [kept] = log.accepted_pairs()
+    [other] = {"a/1", "b/1"} - {kept["job"]}
+    assert [row["proposal"] for row in rows(tmp_path / "proposed.jsonl")] == [kept["round"]]
+    assert log.next_step(other, 2) == ("error", f"- the same pair as {kept['job']}: write another one")
+
+
+def test_a_question_about_a_job_makes_none(tmp_path):
+    """A key that `next_step` puts in while another thread iterates would end the run with a RuntimeError."""
+    log = Log(tmp_path, mends="rounds.jsonl")
+    assert log.next_step("a", 1) == ("start", "")
+    assert dict(log.jobs) == {}
 
 
 def test_only_the_owner_of_a_log_mends_it(tmp_path):
