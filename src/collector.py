@@ -86,7 +86,8 @@ class Collector:
             name = f"{job}#{len(history) + 1}"
             seed = derived_seed(self.args.seed, name)
             done = self.server.complete(said, sampling(self.args), seed)
-            verdict, found = judge(done.text, name)
+            answer = done.text.encode("utf-8", "replace").decode()  # a lone surrogate has no UTF-8, so no hash
+            verdict, found = judge(answer, name)
             problems = list(verdict.problems)
             if verdict.stage == "format" and done.finish_reason == "length":
                 problems.append(f"the answer was cut at {self.args.max_new_tokens} tokens")
@@ -97,7 +98,7 @@ class Collector:
                 "cause": cause,
                 "prompt_sha256": hashlib.sha256(text.encode()).hexdigest(),
                 "seed": seed,
-                "answer": done.text,
+                "answer": answer,
                 "prompt_tokens": done.prompt_tokens,
                 "completion_tokens": done.completion_tokens,
                 "finish_reason": done.finish_reason,

@@ -20,7 +20,9 @@ from tidemark import ANSWERS, NOTES, PINS, behave
 from collect import run
 from collect_log import FolderError, Log, claim, read_log
 from collector import Collector
+from endpoint import Endpoint
 from prompt_files import PromptError, messages, read
+from proposals import Verdict
 
 
 @pytest.fixture
@@ -316,6 +318,23 @@ def test_a_question_about_a_job_makes_none(tmp_path):
     log = Log(tmp_path, mends="rounds.jsonl")
     assert log.next_step("a", 1) == ("start", "")
     assert dict(log.jobs) == {}
+
+
+def test_an_answer_with_half_a_surrogate_pair_is_judged_and_logged(serve, tmp_path):  # noqa: F811
+    """JSON may hold one, UTF-8 may not; a question mark stands for it."""
+    reply = {"choices": [{"message": {"content": "high \ud800"}, "finish_reason": "stop"}]}
+    server = serve(lambda number, body: (200, {}, json.dumps(reply).encode(), 0))
+    args = argparse.Namespace(jobs=1, rounds=1, seed=1, temperature=0.0, top_p=1.0, max_new_tokens=9)
+    log = Log(tmp_path, mends="rounds.jsonl")
+    judged = []
+
+    def judge(answer: str, _: str) -> tuple[Verdict, dict]:
+        judged.append(answer)
+        return Verdict("format", ("wrong",)), {}
+
+    asked = [{"role": "user", "content": "hi"}]
+    last = Collector(args, None, log, Endpoint(server.url, "big", tries=1)).converse("a", "update", asked, judge)
+    assert (judged, last["answer"]) == (["high ?"], "high ?")
 
 
 def test_only_the_owner_of_a_log_mends_it(tmp_path):
