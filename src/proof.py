@@ -9,7 +9,8 @@ Evidence names two environments (lists of exact pins) and a `check`: assertions 
 Outcomes: `ok`; `warning`, it ran to its end but emitted a deprecation warning (DeprecationWarning,
 PendingDeprecationWarning, FutureWarning); `check`, the check failed; `error`, everything else: another exception, a
 syntax error, a limit, an early exit. Programs run in src/sandbox.py's sandbox, forked from an interpreter that has
-imported nothing but the standard library, so each sees the warnings that importing the library gives.
+imported nothing but the standard library, so each sees the warnings that importing the library gives. Whatever a
+program does to silence warnings is undone: a filter, catch_warnings, a function of the module replaced.
 """
 
 from __future__ import annotations
@@ -28,6 +29,58 @@ from typing import Any
 import sandbox
 from records import Record
 
+# Comes first: what the code does to silence warnings is undone. `mine`: the caller's caller is the code under test (its
+# module is __main__).
+GUARD = """\
+import functools, sys, types, warnings
+
+def guard():
+    kinds = DeprecationWarning, PendingDeprecationWarning, FutureWarning
+    add, frame = warnings.simplefilter, sys._getframe
+
+    def mine():
+        return frame(2).f_globals is vars(sys.modules["__main__"])
+
+    def always():
+        for kind in kinds:
+            add("always", kind)
+
+    def kept(function):
+        @functools.wraps(function)
+        def wrapped(*args, **settings):
+            function(*args, **settings)
+            if mine():
+                always()
+        return wrapped
+
+    class catch_warnings(warnings.catch_warnings):
+        def __init__(self, *args, **settings):
+            super().__init__(*args, **settings)
+            self._is_sample = mine()
+
+        def __enter__(self):
+            self._seen = super().__enter__()
+            if self._is_sample:
+                always()
+            return self._seen
+
+        def __exit__(self, *error):
+            super().__exit__(*error)
+            for seen in (self._is_sample and self._seen) or ():
+                warnings.warn_explicit(seen.message, seen.category, seen.filename, seen.lineno)
+
+    class Module(types.ModuleType):
+        def __setattr__(self, name, value):
+            if not mine():
+                super().__setattr__(name, value)
+
+    for name in ("simplefilter", "filterwarnings", "resetwarnings"):
+        setattr(warnings, name, kept(getattr(warnings, name)))
+    warnings.catch_warnings, warnings.__class__ = catch_warnings, Module
+
+guard()
+del functools, guard
+"""
 # Follows a line `job = {"code": …, "check": …}`. An outcome other than ok leaves by SystemExit, whose argument the
 # sandbox hands back; so `ok` is what the sandbox itself calls a pass.
 RUNNER = """\
@@ -82,8 +135,8 @@ def environment(pins: Sequence[str], root: Path) -> Path:
 
 
 def program(code: str, check: str | None) -> str:
-    """The source of one run: the code, then its check."""
-    return f"job = { ({'code': code, 'check': check})!r}\n{RUNNER}"
+    """The source of one run: the guard of warnings, the code, then its check."""
+    return f"{GUARD}job = { ({'code': code, 'check': check})!r}\n{RUNNER}"
 
 
 def outcome(verdict: sandbox.Verdict) -> dict[str, str]:

@@ -154,6 +154,15 @@ def test_records_of_another_folder_are_proven_stored_and_not_run_twice(tmp_path,
         (("a = toylib.gone(2)", "a = toylib.gone(3)", None), "the new code is not clean on the new version: Attr"),
         (("a = toylib.gone(2)", "a = toylib.old(3)", None), "the new code is not clean on the new version: Depr"),
         (("a = toylib.gone(2)", "a = toylib.new(2)", "assert a == 6"), "the new code is not clean on the new version"),
+        # the old code, unchanged but for silencing what it warns of
+        (
+            (
+                "a = toylib.old(2)",
+                "import warnings\nwarnings.filterwarnings('ignore')\na = toylib.old(2)",
+                "assert a == 4",
+            ),
+            "the new code is not clean on the new version: DeprecationWarning: use new",
+        ),
         # an old code that never was: no such function in 1.0 either; or its result was another
         (("a = toylib.never(2)", "a = toylib.new(2)", None), "the old code does not run on the old version: Attr"),
         (("a = toylib.gone(2)", "a = toylib.new(2)", "assert a == 4"), "the old code does not run on the old version"),
