@@ -42,7 +42,7 @@ def status(verdict: sandbox.Verdict) -> tuple[str, str]:
     """(status, what was said) of one run."""
     said = proof.outcome(verdict)
     kind, text = said["outcome"], said["text"]
-    if kind == "error":  # seen by the program itself, or by the sandbox
+    if kind in ("error", "limit"):  # seen by the program itself, or by the sandbox
         kind = verdict.status if text == verdict.detail else NAMED.get(text.partition(":")[0], "error")
     return {"ok": "pass", "warning": "deprecated"}.get(kind, kind), text
 
