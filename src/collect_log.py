@@ -25,6 +25,7 @@ from run_context import append_jsonl, read_jsonl, write_json
 
 Round = dict[str, Any]
 FINAL = (ACCEPTED, "none")
+REFUSED = "refused"  # the verdict where the server takes no such prompt, mostly one that is too long
 
 
 class FolderError(ValueError):
@@ -148,6 +149,8 @@ class Log:
         if not history:
             return "start", ""
         last = history[-1]
+        if last["verdict"] == REFUSED:
+            return None
         if last["verdict"] in FINAL:
             decision = self.decisions.get(last["round"], {})
             words = decision.get("feedback", "").strip() if decision.get("decision") == "reject" else ""

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from collect_log import Log, repeats
-from endpoint import Endpoint
+from collect_log import REFUSED, Log, repeats
+from endpoint import Completion, Endpoint, EndpointError
 from prompt_files import messages
 from proposals import (
     ACCEPTED,
@@ -32,6 +32,7 @@ from proposals import (
 )
 from release_notes import Paragraph
 
+PROMPT_REFUSED = {400, 413, 422}  # statuses that end one job; others (a wrong key, no such model) end the run
 Message = dict[str, str]
 Judge = Callable[
     [str, str], tuple[Verdict, dict[str, Any]]
@@ -85,9 +86,17 @@ class Collector:
             text = json.dumps(said, ensure_ascii=False)
             name = f"{job}#{len(history) + 1}"
             seed = derived_seed(self.args.seed, name)
-            done = self.server.complete(said, sampling(self.args), seed)
+            try:
+                done, refusal = self.server.complete(said, sampling(self.args), seed), None
+            except EndpointError as error:
+                if error.status not in PROMPT_REFUSED:
+                    raise
+                done, refusal = Completion("", None, None, REFUSED), str(error)
             answer = done.text.encode("utf-8", "replace").decode()  # a lone surrogate has no UTF-8, so no hash
-            verdict, found = judge(answer, name)
+            if refusal:
+                verdict, found = Verdict(REFUSED, (f"the server refused the prompt: {refusal}",)), {}
+            else:
+                verdict, found = judge(answer, name)
             problems = list(verdict.problems)
             if verdict.stage == "format" and done.finish_reason == "length":
                 problems.append(f"the answer was cut at {self.args.max_new_tokens} tokens")

@@ -18,7 +18,7 @@ from test_endpoint import Server, serve  # noqa: F401 (a fixture)
 from tidemark import ANSWERS, NOTES, PINS, behave
 
 from collect import run
-from collect_log import FolderError, Log, claim, read_log
+from collect_log import FolderError, Log, claim, rates, read_log
 from collector import Collector
 from endpoint import Endpoint
 from prompt_files import PromptError, messages, read
@@ -335,6 +335,19 @@ def test_an_answer_with_half_a_surrogate_pair_is_judged_and_logged(serve, tmp_pa
     asked = [{"role": "user", "content": "hi"}]
     last = Collector(args, None, log, Endpoint(server.url, "big", tries=1)).converse("a", "update", asked, judge)
     assert (judged, last["answer"]) == (["high ?"], "high ?")
+
+
+def test_a_prompt_that_is_too_long_ends_its_job_alone(serve, tmp_path):  # noqa: F811
+    server = serve(lambda number, body: (400, {}, b"maximum context length", 0))
+    args = argparse.Namespace(jobs=1, rounds=3, seed=1, temperature=0.0, top_p=1.0, max_new_tokens=9)
+    log = Log(tmp_path, mends="rounds.jsonl")
+    collector = Collector(args, None, log, Endpoint(server.url, "big", tries=1))
+    last = collector.converse("a", "update", [{"role": "user", "content": "hi"}], None)
+    assert (last["verdict"], last["answer"], len(server.bodies)) == ("refused", "", 1)
+    assert last["problems"][0].startswith("the server refused the prompt: ")
+    assert "status 400: maximum context length" in last["problems"][0]
+    assert Log(tmp_path, mends="rounds.jsonl").next_step("a", 9) is None
+    assert rates(log)["update"]["rejected"] == 1
 
 
 def test_only_the_owner_of_a_log_mends_it(tmp_path):
