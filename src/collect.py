@@ -81,6 +81,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         fail(f"{', '.join(lacks)}: needed")
     if args.dry_run:
         return args
+    if not args.url.startswith(("http://", "https://")):
+        fail(f"--url {args.url}: expected http:// or https://")
     for flag in ("old", "new"):
         for pin in getattr(args, flag):
             if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(\[[\w,.-]+\])?==\d[\w.+!]*", pin):

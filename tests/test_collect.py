@@ -237,6 +237,7 @@ BAD = {
     "rounds": (["--rounds", "0"], "--rounds 0: starts above 0"),
     "limit": (["--limit", "-1"], "--limit -1: starts above 0"),
     "top-p": (["--top-p", "1.5"], "--top-p lies in (0, 1]"),
+    "url": (["--url", "localhost:8000/v1"], "--url localhost:8000/v1: expected http:// or https://"),
     "typo": (["--round", "2"], "unrecognized arguments: --round 2"),
     "an unknown version": (["--new", "tidemark==9.9"], "pip could not install tidemark==9.9: ERROR: "),
 }
