@@ -81,7 +81,7 @@ def choose(record: Record) -> tuple[int, bool] | None:
 
 
 def ending(run: dict[str, str]) -> str:
-    """`ok`, `warning FutureWarning`, `error NameError`, `error` (a limit or a crash): no more of the text than that."""
+    """`ok`, `warning FutureWarning`, `error NameError`, `limit`, `limit MemoryError`: no more of the text."""
     name = re.match(r"(?:\w+\.)*(\w+)(?::|$)", run["text"])
     return f"{run['outcome']} {name[1]}" if name else run["outcome"]
 

@@ -81,6 +81,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         fail(f"{', '.join(lacks)}: needed")
     if args.dry_run:
         return args
+    if not args.url.startswith(("http://", "https://")):
+        fail(f"--url {args.url}: expected http:// or https://")
     for flag in ("old", "new"):
         for pin in getattr(args, flag):
             if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(\[[\w,.-]+\])?==\d[\w.+!]*", pin):
@@ -156,15 +158,17 @@ def run(collector: Collector, kept: list[Paragraph]) -> int:
         try:
             for future in as_completed([pool.submit(work, paragraph) for paragraph in kept]):
                 future.result()
-        except KeyboardInterrupt:
-            bar.close()
-            print("collect: interrupted; the same command goes on from here", file=sys.stderr)
-            os._exit(130)  # not waiting for the answers under way: the log is whole after every line
-        except (EndpointError, EnvironmentFailed, InfrastructureError) as error:
+        except BaseException as error:
             collector.stop.set()
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
             bar.close()
+            if isinstance(error, KeyboardInterrupt):
+                print("collect: interrupted; the same command goes on from here", file=sys.stderr)
+                os._exit(130)  # not waiting for the answers under way: the log is whole after every line
+            if not isinstance(error, (EndpointError, EnvironmentFailed, InfrastructureError)):
+                raise
             print(f"collect: {error}; the same command goes on from here", file=sys.stderr)
+            pool.shutdown()  # the answers under way: the summary counts them
             return 2
         pool.shutdown()
     return 0

@@ -25,6 +25,7 @@ from run_context import append_jsonl, read_jsonl, write_json
 
 Round = dict[str, Any]
 FINAL = (ACCEPTED, "none")
+REFUSED = "refused"  # the verdict where the server takes no such prompt, mostly one that is too long
 
 
 class FolderError(ValueError):
@@ -75,6 +76,11 @@ def claim(folder: Path, identity: Mapping[str, Any], start: Mapping[str, Any]) -
     write_json(path, {"identity": identity, "starts": [*starts, {"started": now, **start}]})
 
 
+def repeats(twin: str) -> str:
+    """What is said of a pair that another job has had accepted."""
+    return f"the same pair as {twin}: write another one"
+
+
 @dataclass
 class Log:
     """The rounds of a folder by job. Jobs run in threads: `add` is safe from any. `mends`: the file that is ours."""
@@ -97,17 +103,28 @@ class Log:
             raise FolderError(f"{self.folder}: a line of rounds.jsonl or feedback.jsonl without {error}") from None
 
     def accepted_pairs(self) -> list[Round]:
-        return [row for rounds in self.jobs.values() for row in rounds if row.get("proposed")]
+        with self._lock:
+            return self._accepted_pairs()
+
+    def _accepted_pairs(self) -> list[Round]:
+        return [row for rounds in list(self.jobs.values()) for row in rounds if row.get("proposed")]
 
     def to_review(self) -> list[dict[str, Any]]:
         """The lines of proposed.jsonl that end their job and that nobody has decided on."""
-        last = [rounds[-1] for rounds in self.jobs.values() if rounds and rounds[-1].get("proposed")]
+        with self._lock:
+            last = [rounds[-1] for rounds in list(self.jobs.values()) if rounds and rounds[-1].get("proposed")]
         return [row["proposed"] for row in last if row["round"] not in self.decisions]
 
     def add(self, row: Round) -> None:
-        """Log a round whose verdict is known. Halves of surrogate pairs, which no file takes, become question marks."""
+        """Log a round whose verdict is known. Halves of surrogate pairs, which no file takes, become question marks.
+
+        A record that another job had accepted while this one was being proven is rejected here: see `twin`.
+        """
         row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
         with self._lock:
+            if row.get("proposed") and (twin := self._twin(row["proposed"]["evidence"]["id"], row["job"])):
+                del row["proposed"]
+                row |= {"verdict": "validate", "problems": [repeats(twin)]}
             append_jsonl(self.folder / "rounds.jsonl", row)
             self.jobs[row["job"]].append(row)
             if row.get("proposed"):
@@ -116,8 +133,11 @@ class Log:
     def twin(self, record_id: str, job: str) -> str | None:
         """Another job that has had the same record accepted, if one has."""
         with self._lock:
-            same = (row["job"] for row in self.accepted_pairs() if row["proposed"]["evidence"]["id"] == record_id)
-            return next((other for other in same if other != job), None)
+            return self._twin(record_id, job)
+
+    def _twin(self, record_id: str, job: str) -> str | None:
+        same = (row["job"] for row in self._accepted_pairs() if row["proposed"]["evidence"]["id"] == record_id)
+        return next((other for other in same if other != job), None)
 
     def next_step(self, job: str, rounds: int) -> tuple[str, str] | None:
         """(why the model is asked again, what to tell it), or None where the job has ended.
@@ -125,10 +145,12 @@ class Log:
         The reasons: start; error, with what the checks found; review, with a reviewer's words, which open the job for
         another `rounds` rounds.
         """
-        history = self.jobs[job]
+        history = self.jobs.get(job, [])  # no new key: other threads iterate
         if not history:
             return "start", ""
         last = history[-1]
+        if last["verdict"] == REFUSED:
+            return None
         if last["verdict"] in FINAL:
             decision = self.decisions.get(last["round"], {})
             words = decision.get("feedback", "").strip() if decision.get("decision") == "reject" else ""

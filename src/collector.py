@@ -14,8 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from collect_log import Log
-from endpoint import Endpoint
+from collect_log import REFUSED, Log, repeats
+from endpoint import Completion, Endpoint, EndpointError
 from prompt_files import messages
 from proposals import (
     ACCEPTED,
@@ -32,6 +32,7 @@ from proposals import (
 )
 from release_notes import Paragraph
 
+PROMPT_REFUSED = {400, 413, 422}  # statuses that end one job; others (a wrong key, no such model) end the run
 Message = dict[str, str]
 Judge = Callable[
     [str, str], tuple[Verdict, dict[str, Any]]
@@ -77,7 +78,7 @@ class Collector:
         """Rounds of one job until it ends; its last round."""
         while not self.stop.is_set() and (step := self.log.next_step(job, self.args.rounds)):
             cause, objections = step
-            history = self.log.jobs[job]
+            history = self.log.jobs.get(job, [])
             said = list(first)
             if cause != "start":
                 said += [{"role": "assistant", "content": history[-1]["answer"]}]
@@ -85,8 +86,17 @@ class Collector:
             text = json.dumps(said, ensure_ascii=False)
             name = f"{job}#{len(history) + 1}"
             seed = derived_seed(self.args.seed, name)
-            done = self.server.complete(said, sampling(self.args), seed)
-            verdict, found = judge(done.text, name)
+            try:
+                done, refusal = self.server.complete(said, sampling(self.args), seed), None
+            except EndpointError as error:
+                if error.status not in PROMPT_REFUSED:
+                    raise
+                done, refusal = Completion("", None, None, REFUSED), str(error)
+            answer = done.text.encode("utf-8", "replace").decode()  # a lone surrogate has no UTF-8, so no hash
+            if refusal:
+                verdict, found = Verdict(REFUSED, (f"the server refused the prompt: {refusal}",)), {}
+            else:
+                verdict, found = judge(answer, name)
             problems = list(verdict.problems)
             if verdict.stage == "format" and done.finish_reason == "length":
                 problems.append(f"the answer was cut at {self.args.max_new_tokens} tokens")
@@ -97,7 +107,7 @@ class Collector:
                 "cause": cause,
                 "prompt_sha256": hashlib.sha256(text.encode()).hexdigest(),
                 "seed": seed,
-                "answer": done.text,
+                "answer": answer,
                 "prompt_tokens": done.prompt_tokens,
                 "completion_tokens": done.completion_tokens,
                 "finish_reason": done.finish_reason,
@@ -106,7 +116,7 @@ class Collector:
                 **found,
             }
             self.log.add(row)
-        history = self.log.jobs[job]
+        history = self.log.jobs.get(job)
         return history[-1] if history else None
 
     def judge_update(self, paragraph: Paragraph, answer: str, _: str) -> tuple[Verdict, dict[str, Any]]:
@@ -118,7 +128,7 @@ class Collector:
             return Verdict("format", tuple(found)), {}
         record, evidence = build(answer, update, self.migration)
         if twin := self.log.twin(record.id, job):
-            return Verdict("validate", (f"the same pair as {twin}: write another one",)), {}
+            return Verdict("validate", (repeats(twin),)), {}
         with self.proving:
             args = self.args
             verdict = examine(record, evidence, update.name, args.envs, args.seconds, unsafe=args.unsafe)

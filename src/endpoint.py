@@ -2,7 +2,8 @@
 
 Repeated, with growing pauses or after the server's Retry-After: connection errors, timeouts, 408, 409, 425, 429, 5xx,
 and a body that is cut short or no chat completion. Anything else (a wrong key, an unknown model, a prompt that is too
-long) ends the run in one line. The key comes from the environment, never from a flag, and is never written anywhere.
+long) raises EndpointError in one line, with its status. The key comes from the environment, never from a flag, and is
+never written anywhere.
 
 Three dialects, since the prompt's last message is an assistant turn that is already begun, and servers differ:
 
@@ -30,7 +31,14 @@ Key = TypeVar("Key")
 
 
 class EndpointError(RuntimeError):
-    """The server refused a request for a reason that repeating does not change, or kept failing."""
+    """The server refused a request for a reason that repeating does not change, or kept failing.
+
+    `status`: the HTTP status of a refusal, else None.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,8 @@ class Endpoint:
             after = answer.headers.get("retry-after", "")
             raise _Again(f"status {answer.status_code}", min(float(after), 600.0) if after.isdigit() else None)
         if answer.status_code != 200:
-            raise EndpointError(f"{self.url}: status {answer.status_code}: {' '.join(answer.text[:300].split())}")
+            said = " ".join(answer.text[:300].split())
+            raise EndpointError(f"{self.url}: status {answer.status_code}: {said}", answer.status_code)
         try:
             found = answer.json()
             choice = found["choices"][0]

@@ -1,8 +1,7 @@
 """What runs in the sandbox for one migration, and how its verdict becomes a status.
 
 The program is src/proof.py's: the code, then the record's check, on the environment of the new version; a deprecation
-warning is a failure. A record's proof trusts its code; here it is a model's, so what it does to silence warnings is
-undone: a filter, catch_warnings, a function of the module replaced.
+warning is a failure, also one that the code tries to silence.
 """
 
 from __future__ import annotations
@@ -21,57 +20,6 @@ import sandbox_mounts
 from migration import Evidence
 from rewards import parses
 
-# Runs before the program of src/proof.py. `mine`: the caller's caller is the sample's code (its module is __main__).
-GUARD = """\
-import functools, sys, types, warnings
-
-def guard():
-    kinds = DeprecationWarning, PendingDeprecationWarning, FutureWarning
-    add, frame = warnings.simplefilter, sys._getframe
-
-    def mine():
-        return frame(2).f_globals is vars(sys.modules["__main__"])
-
-    def always():
-        for kind in kinds:
-            add("always", kind)
-
-    def kept(function):
-        @functools.wraps(function)
-        def wrapped(*args, **settings):
-            function(*args, **settings)
-            if mine():
-                always()
-        return wrapped
-
-    class catch_warnings(warnings.catch_warnings):
-        def __init__(self, *args, **settings):
-            super().__init__(*args, **settings)
-            self._is_sample = mine()
-
-        def __enter__(self):
-            self._seen = super().__enter__()
-            if self._is_sample:
-                always()
-            return self._seen
-
-        def __exit__(self, *error):
-            super().__exit__(*error)
-            for seen in (self._is_sample and self._seen) or ():
-                warnings.warn_explicit(seen.message, seen.category, seen.filename, seen.lineno)
-
-    class Module(types.ModuleType):
-        def __setattr__(self, name, value):
-            if not mine():
-                super().__setattr__(name, value)
-
-    for name in ("simplefilter", "filterwarnings", "resetwarnings"):
-        setattr(warnings, name, kept(getattr(warnings, name)))
-    warnings.catch_warnings, warnings.__class__ = catch_warnings, Module
-
-guard()
-del functools, guard
-"""
 # Runs in an environment, outside of the sandbox: it imports what the references import.
 LOOK = """\
 import importlib, importlib.metadata, json, os, sys, warnings
@@ -94,7 +42,7 @@ def status(verdict: sandbox.Verdict) -> tuple[str, str]:
     """(status, what was said) of one run."""
     said = proof.outcome(verdict)
     kind, text = said["outcome"], said["text"]
-    if kind == "error":  # seen by the program itself, or by the sandbox
+    if kind in ("error", "limit"):  # seen by the program itself, or by the sandbox
         kind = verdict.status if text == verdict.detail else NAMED.get(text.partition(":")[0], "error")
     return {"ok": "pass", "warning": "deprecated"}.get(kind, kind), text
 
@@ -157,7 +105,7 @@ def judge(
             by_env.setdefault(evidence[identity].new_env, []).append((identity, code))
     with tqdm(total=sum(map(len, by_env.values())), desc="programs") as bar:
         for pins, jobs in by_env.items():
-            programs = [GUARD + proof.program(code, evidence[identity].check) for identity, code in jobs]
+            programs = [proof.program(code, evidence[identity].check) for identity, code in jobs]
             place = environments[pins]
             verdicts = sandbox.run_all(programs, python=place.python, preload=place.preload, progress=False, **options)
             found |= {job: status(verdict) for job, verdict in zip(jobs, verdicts, strict=True)}

@@ -3,13 +3,15 @@
 Evidence names two environments (lists of exact pins) and a `check`: assertions appended to the code. Three runs:
 
     new_on_new   the new code, then the check, on the new environment    must be ok
-    old_on_new   the old code, then the check, on the new environment    must not be ok
+    old_on_new   the old code, then the check, on the new environment    must fail or warn, not hit a limit
     old_on_old   the old code, then the check, on the old environment    must be ok, or warn
 
 Outcomes: `ok`; `warning`, it ran to its end but emitted a deprecation warning (DeprecationWarning,
-PendingDeprecationWarning, FutureWarning); `check`, the check failed; `error`, everything else: another exception, a
-syntax error, a limit, an early exit. Programs run in src/sandbox.py's sandbox, forked from an interpreter that has
-imported nothing but the standard library, so each sees the warnings that importing the library gives.
+PendingDeprecationWarning, FutureWarning); `check`, the check failed; `limit`, it ran out of time, memory or
+processes, or crashed, which proves nothing about an API in any of the three; `error`, everything else: another
+exception, a syntax error, an early exit. Programs run in src/sandbox.py's sandbox, forked from an interpreter that has
+imported nothing but the standard library, so each sees the warnings that importing the library gives. Whatever a
+program does to silence warnings is undone: a filter, catch_warnings, a function of the module replaced.
 """
 
 from __future__ import annotations
@@ -28,8 +30,60 @@ from typing import Any
 import sandbox
 from records import Record
 
+# Comes first: what the code does to silence warnings is undone. `mine`: the caller's caller is the code under test (its
+# module is __main__).
+GUARD = """\
+import functools, sys, types, warnings
+
+def guard():
+    kinds = DeprecationWarning, PendingDeprecationWarning, FutureWarning
+    add, frame = warnings.simplefilter, sys._getframe
+
+    def mine():
+        return frame(2).f_globals is vars(sys.modules["__main__"])
+
+    def always():
+        for kind in kinds:
+            add("always", kind)
+
+    def kept(function):
+        @functools.wraps(function)
+        def wrapped(*args, **settings):
+            function(*args, **settings)
+            if mine():
+                always()
+        return wrapped
+
+    class catch_warnings(warnings.catch_warnings):
+        def __init__(self, *args, **settings):
+            super().__init__(*args, **settings)
+            self._is_sample = mine()
+
+        def __enter__(self):
+            self._seen = super().__enter__()
+            if self._is_sample:
+                always()
+            return self._seen
+
+        def __exit__(self, *error):
+            super().__exit__(*error)
+            for seen in (self._is_sample and self._seen) or ():
+                warnings.warn_explicit(seen.message, seen.category, seen.filename, seen.lineno)
+
+    class Module(types.ModuleType):
+        def __setattr__(self, name, value):
+            if not mine():
+                super().__setattr__(name, value)
+
+    for name in ("simplefilter", "filterwarnings", "resetwarnings"):
+        setattr(warnings, name, kept(getattr(warnings, name)))
+    warnings.catch_warnings, warnings.__class__ = catch_warnings, Module
+
+guard()
+del functools, guard
+"""
 # Follows a line `job = {"code": …, "check": …}`. An outcome other than ok leaves by SystemExit, whose argument the
-# sandbox hands back; so `ok` is what the sandbox itself calls a pass.
+# sandbox hands back; so `ok` is what the sandbox itself calls a pass. Torch's lack of memory is a RuntimeError.
 RUNNER = """\
 import sys, traceback, types, warnings
 
@@ -45,6 +99,8 @@ with warnings.catch_warnings(record=True) as seen:
         outcome = "ok"
     except BaseException as error:
         text = traceback.format_exception_only(type(error), error)[-1].strip()
+        if isinstance(error, MemoryError) or "can't allocate memory" in text or "can't start new thread" in text:
+            outcome = "limit"
 kinds = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
 old = [w for w in seen if issubclass(w.category, kinds)]
 if old and outcome == "ok":
@@ -52,6 +108,9 @@ if old and outcome == "ok":
 if outcome != "ok":  # an ImportError names the file it looked in: evidence reads the same on every machine
     raise SystemExit((outcome, text.replace(sys.prefix, "ENV")[:300]))
 """
+
+
+LIMITS = {"timeout", "memory", "processes", "crash"}  # of the sandbox's verdicts
 
 
 class EnvironmentFailed(RuntimeError):
@@ -82,18 +141,18 @@ def environment(pins: Sequence[str], root: Path) -> Path:
 
 
 def program(code: str, check: str | None) -> str:
-    """The source of one run: the code, then its check."""
-    return f"job = { ({'code': code, 'check': check})!r}\n{RUNNER}"
+    """The source of one run: the guard of warnings, the code, then its check."""
+    return f"{GUARD}job = { ({'code': code, 'check': check})!r}\n{RUNNER}"
 
 
 def outcome(verdict: sandbox.Verdict) -> dict[str, str]:
-    """{"outcome": ok|warning|check|error, "text": why} of a run's verdict."""
+    """{"outcome": ok|warning|check|limit|error, "text": why} of a run's verdict."""
     if verdict.passed:
         return {"outcome": "ok", "text": ""}
     try:
         kind, text = ast.literal_eval(verdict.detail.removeprefix("SystemExit: "))
     except (ValueError, SyntaxError, TypeError):  # it did not get to the end of RUNNER: a limit, a crash, an early exit
-        kind, text = "error", verdict.detail
+        kind, text = "limit" if verdict.status in LIMITS else "error", verdict.detail
     return {"outcome": kind, "text": re.sub(r"\b0x[0-9a-f]{8,}|\b\d{15}\b", "ADDRESS", text)}  # SQLAlchemy prints both
 
 
@@ -127,7 +186,7 @@ def prove_all(
 
 
 def prove(record: Record, evidence: dict, envs: Path, seconds: float, **options: Any) -> dict[str, dict[str, str]]:
-    """The three runs of one record by name, each {"outcome": ok|warning|check|error, "text": why}.
+    """The three runs of one record by name, each {"outcome": ok|warning|check|limit|error, "text": why}.
 
     `evidence` has `old_env`, `new_env` (lists of pins) and maybe `check`; `envs` is the folder of environments;
     `seconds` limits each run, the sandbox's defaults limit the rest; `options` go to sandbox.run_all (`unsafe=True`).
@@ -139,8 +198,10 @@ def prove(record: Record, evidence: dict, envs: Path, seconds: float, **options:
 
 def problems(runs: dict[str, dict[str, str]]) -> list[str]:
     """What the three runs fail to prove; empty when the record holds."""
-    found = []
-    if runs["new_on_new"]["outcome"] != "ok":
+    stopped = {name: run["text"] for name, run in runs.items() if run["outcome"] == "limit"}
+    limits = [(name.replace("_on_", " code on the "), text) for name, text in stopped.items()]
+    found = [f"the {name} version hit a limit, which proves nothing: {text}" for name, text in limits]
+    if runs["new_on_new"]["outcome"] not in ("ok", "limit"):
         found.append(f"the new code is not clean on the new version: {runs['new_on_new']['text']}")
     if runs["old_on_new"]["outcome"] == "ok":
         found.append("the old code still runs clean on the new version, and no check tells the two apart")

@@ -1,7 +1,7 @@
 """The verdicts that src/audit.py writes about the rows of a file, and the levels that select rows by them.
 
 The first line tells of which file (sha256) they are, then comes one line for each row that was run: `new` and `old`
-say how its snippets ended (`ok`, `warning NAME`, `error NAME`).
+say how its snippets ended (`ok`, `warning NAME`, `error NAME`, `limit`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ UNREADABLE = {"json", "missing", "null", "type", "blank", "parse"}
 
 def level(verdict: dict[str, Any]) -> str:
     """`gold`, `runs`, or `real-change` where the new code does not run."""
-    if verdict["new"].startswith("error"):
+    if verdict["new"].startswith(("error", "limit")):
         return "real-change"
-    return "gold" if verdict["new"] == "ok" and verdict["old"] != "ok" else "runs"
+    proven = verdict["old"].startswith(("error", "warning"))  # running into a limit proves nothing
+    return "gold" if verdict["new"] == "ok" and proven else "runs"
 
 
 def read_verdicts(path: Path, data: Path) -> dict[int, dict[str, Any]]:

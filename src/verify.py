@@ -9,7 +9,7 @@ old from new. A record is proven when
 src/proof.py runs them, in src/sandbox.py's sandbox: no network, no display, limits on time and memory.
 
     python src/verify.py                         # every record in data/: makes its environments first (slow once)
-    python src/verify.py out/proposed.jsonl      # another file of records, or a folder, with evidence.jsonl beside it
+    python src/verify.py out/records.jsonl       # another file of records, or a folder, with evidence.jsonl beside it
     python src/verify.py --log run.jsonl         # killed and started again, it goes on
     python src/verify.py --sample 20 --environments 5 --seed "$(git rev-parse HEAD)"    # as in CI
     python src/verify.py --record 3f2a9c01b7de   # one record, with what each run said

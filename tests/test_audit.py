@@ -53,7 +53,7 @@ def test_endings_quote_no_text_of_a_row():
         ({"outcome": "error", "text": "NameError: name 'secret' is not defined"}, "error NameError"),
         ({"outcome": "error", "text": "urllib.error.URLError: <urlopen error>"}, "error URLError"),
         ({"outcome": "error", "text": "KeyboardInterrupt"}, "error KeyboardInterrupt"),
-        ({"outcome": "error", "text": "still running after 20 s"}, "error"),
+        ({"outcome": "limit", "text": "still running after 20 s"}, "limit"),
     ]
     assert [ending(run) for run, _ in seen] == [text for _, text in seen]
 
@@ -66,6 +66,8 @@ def test_endings_quote_no_text_of_a_row():
         ("ok", "ok", "runs"),
         ("warning FutureWarning", "error NameError", "runs"),  # gold runs clean
         ("error NameError", "error NameError", "real-change"),
+        ("ok", "limit", "runs"),  # a timeout of the old code tells nothing of the API
+        ("limit MemoryError", "error NameError", "real-change"),
     ],
 )
 def test_levels(new, old, found):

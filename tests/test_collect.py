@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -16,8 +17,12 @@ from conftest import ROOT, run_script
 from test_endpoint import Server, serve  # noqa: F401 (a fixture)
 from tidemark import ANSWERS, NOTES, PINS, behave
 
-from collect_log import FolderError, Log, claim, read_log
+from collect import run
+from collect_log import FolderError, Log, claim, rates, read_log
+from collector import Collector
+from endpoint import Endpoint
 from prompt_files import PromptError, messages, read
+from proposals import Verdict
 
 
 @pytest.fixture
@@ -196,6 +201,23 @@ def test_a_server_that_refuses_ends_in_one_line_and_keeps_what_is_there(serve, n
     assert len(rows(tmp_path / "out" / "rounds.jsonl")) == 3
 
 
+def test_any_error_ends_the_run(tmp_path):
+    """Three paragraphs, one at a time, the first of which breaks: what is left is told to stop."""
+
+    class Broken(Collector):
+        def collect(self, paragraph, ended):
+            if paragraph == 0:
+                raise RuntimeError("unforeseen")
+            self.stop.wait(30)
+            return 0
+
+    args = argparse.Namespace(jobs=1, pairs=1, concurrency=1)
+    collector = Broken(args, None, Log(tmp_path, mends="rounds.jsonl"), None)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        run(collector, [0, 1, 2])
+    assert collector.stop.is_set()
+
+
 def test_another_model_may_not_go_on(copied, notes, offline, envs):
     server, out = copied
     flags = [*command(notes, server.url, out, envs), "--model", "small", "--temperature", 0.1]
@@ -215,6 +237,7 @@ BAD = {
     "rounds": (["--rounds", "0"], "--rounds 0: starts above 0"),
     "limit": (["--limit", "-1"], "--limit -1: starts above 0"),
     "top-p": (["--top-p", "1.5"], "--top-p lies in (0, 1]"),
+    "url": (["--url", "localhost:8000/v1"], "--url localhost:8000/v1: expected http:// or https://"),
     "typo": (["--round", "2"], "unrecognized arguments: --round 2"),
     "an unknown version": (["--new", "tidemark==9.9"], "pip could not install tidemark==9.9: ERROR: "),
 }
@@ -264,6 +287,68 @@ def test_text_that_no_file_takes_is_logged(tmp_path):
     assert log.next_step("a", 2) == ("error", "- ?")
     assert log.next_step("a", 1) is None
     assert Log(tmp_path, mends="rounds.jsonl").jobs == log.jobs
+
+
+def accepted(job: str, record_id: str) -> dict:
+    row = {"round": f"{job}#1", "job": job, "role": "pair", "cause": "start", "verdict": "accepted", "problems": []}
+    return {**row, "proposed": {"proposal": f"{job}#1", "evidence": {"id": record_id}}}
+
+
+def test_two_threads_that_proved_the_same_record_have_it_accepted_once(tmp_path):
+    log = Log(tmp_path, mends="rounds.jsonl")
+    both = threading.Barrier(2)
+
+    def prove(job: str) -> None:
+        assert log.twin("r", job) is None  # neither is logged yet, so neither is warned off
+        both.wait(10)
+        log.add(accepted(job, "r"))
+
+    threads = [threading.Thread(target=prove, args=(job,)) for job in ("a/1", "b/1")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [kept] = log.accepted_pairs()
+    [other] = {"a/1", "b/1"} - {kept["job"]}
+    assert [row["proposal"] for row in rows(tmp_path / "proposed.jsonl")] == [kept["round"]]
+    assert log.next_step(other, 2) == ("error", f"- the same pair as {kept['job']}: write another one")
+
+
+def test_a_question_about_a_job_makes_none(tmp_path):
+    """A key that `next_step` puts in while another thread iterates would end the run with a RuntimeError."""
+    log = Log(tmp_path, mends="rounds.jsonl")
+    assert log.next_step("a", 1) == ("start", "")
+    assert dict(log.jobs) == {}
+
+
+def test_an_answer_with_half_a_surrogate_pair_is_judged_and_logged(serve, tmp_path):  # noqa: F811
+    """JSON may hold one, UTF-8 may not; a question mark stands for it."""
+    reply = {"choices": [{"message": {"content": "high \ud800"}, "finish_reason": "stop"}]}
+    server = serve(lambda number, body: (200, {}, json.dumps(reply).encode(), 0))
+    args = argparse.Namespace(jobs=1, rounds=1, seed=1, temperature=0.0, top_p=1.0, max_new_tokens=9)
+    log = Log(tmp_path, mends="rounds.jsonl")
+    judged = []
+
+    def judge(answer: str, _: str) -> tuple[Verdict, dict]:
+        judged.append(answer)
+        return Verdict("format", ("wrong",)), {}
+
+    asked = [{"role": "user", "content": "hi"}]
+    last = Collector(args, None, log, Endpoint(server.url, "big", tries=1)).converse("a", "update", asked, judge)
+    assert (judged, last["answer"]) == (["high ?"], "high ?")
+
+
+def test_a_prompt_that_is_too_long_ends_its_job_alone(serve, tmp_path):  # noqa: F811
+    server = serve(lambda number, body: (400, {}, b"maximum context length", 0))
+    args = argparse.Namespace(jobs=1, rounds=3, seed=1, temperature=0.0, top_p=1.0, max_new_tokens=9)
+    log = Log(tmp_path, mends="rounds.jsonl")
+    collector = Collector(args, None, log, Endpoint(server.url, "big", tries=1))
+    last = collector.converse("a", "update", [{"role": "user", "content": "hi"}], None)
+    assert (last["verdict"], last["answer"], len(server.bodies)) == ("refused", "", 1)
+    assert last["problems"][0].startswith("the server refused the prompt: ")
+    assert "status 400: maximum context length" in last["problems"][0]
+    assert Log(tmp_path, mends="rounds.jsonl").next_step("a", 9) is None
+    assert rates(log)["update"]["rejected"] == 1
 
 
 def test_only_the_owner_of_a_log_mends_it(tmp_path):

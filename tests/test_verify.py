@@ -36,7 +36,9 @@ RUNS = [
     ("import sys; raise ImportError(sys.prefix + '/lib')", None, "error", "ImportError: ENV/lib"),
     ("raise ValueError(object(), 139894367466064)", None, "error", "ValueError: (<object object at ADDRESS>, ADDRESS)"),
     ("raise ValueError('x' * 400)", None, "error", "ValueError: " + "x" * 288),  # 300 characters
-    ("while True: pass", None, "error", "still running after 8 s"),
+    ("while True: pass", None, "limit", "still running after 8 s"),
+    ("x = bytearray(1 << 60)", None, "limit", "MemoryError"),
+    ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", None, "limit", "killed by SIGSEGV"),
     # as in a script: what is defined here is found by pickle, and output is nobody's outcome
     ("import pickle\nclass A: pass\nb = pickle.dumps(A())\nprint('{}')", "assert b", "ok", ""),
     ("import socket; socket.create_connection(('192.0.2.1', 80), 1)", None, "error", "OSError: [Errno 101]"),
@@ -64,6 +66,9 @@ def runs(new_on_new: str, old_on_new: str, old_on_old: str) -> dict[str, dict[st
         (("check", "error", "ok"), ["the new code is not clean on the new version: why"]),
         (("ok", "ok", "ok"), ["the old code still runs clean on the new version, and no check tells the two apart"]),
         (("ok", "error", "error"), ["the old code does not run on the old version: why"]),
+        (("limit", "error", "ok"), ["the new code on the new version hit a limit, which proves nothing: why"]),
+        (("ok", "limit", "ok"), ["the old code on the new version hit a limit, which proves nothing: why"]),
+        (("ok", "error", "limit"), ["the old code on the old version hit a limit, which proves nothing: why"]),
         (("ok", "error", "check"), ["the old code does not run on the old version: why"]),
     ],
 )
@@ -154,6 +159,15 @@ def test_records_of_another_folder_are_proven_stored_and_not_run_twice(tmp_path,
         (("a = toylib.gone(2)", "a = toylib.gone(3)", None), "the new code is not clean on the new version: Attr"),
         (("a = toylib.gone(2)", "a = toylib.old(3)", None), "the new code is not clean on the new version: Depr"),
         (("a = toylib.gone(2)", "a = toylib.new(2)", "assert a == 6"), "the new code is not clean on the new version"),
+        # the old code, unchanged but for silencing what it warns of
+        (
+            (
+                "a = toylib.old(2)",
+                "import warnings\nwarnings.filterwarnings('ignore')\na = toylib.old(2)",
+                "assert a == 4",
+            ),
+            "the new code is not clean on the new version: DeprecationWarning: use new",
+        ),
         # an old code that never was: no such function in 1.0 either; or its result was another
         (("a = toylib.never(2)", "a = toylib.new(2)", None), "the old code does not run on the old version: Attr"),
         (("a = toylib.gone(2)", "a = toylib.new(2)", "assert a == 4"), "the old code does not run on the old version"),
