@@ -406,6 +406,19 @@ def test_an_answer_that_ends_evalplus_ends_the_run(boxed, data, tmp_path):
 
 
 @evalplus
+@pytest.mark.slow
+def test_an_answer_that_ends_a_worker_ends_the_run(boxed, data, tmp_path):
+    """evalplus raises then, and the thread of its that waits for the last sample does not hold the run up."""
+    kills = "import posix\nposix.kill(posix.getppid(), 9)"
+    samples = write_samples(tmp_path / "samples.jsonl", {row["task_id"]: [kills] for row in PROBLEMS}, data)
+    command = ["humaneval.py", "--python", PYTHON, "--data", data, "--judge", samples, "--out", tmp_path / "out"]
+    done = run_script(*command, check=False)
+    assert done.returncode == 2
+    assert "BrokenProcessPool" in done.stderr
+    assert "evalplus ended without results, exit status 1" in done.stderr.splitlines()[-1]
+
+
+@evalplus
 def test_a_reference_that_is_too_slow_is_named(boxed, tmp_path):
     """It waits longer the second time, as if the machine had become busy: the sample passes, its reference does not."""
     known = "glob.glob('/tmp/.cache/evalplus/*.pkl')"  # there as soon as evalplus has the expected outputs
