@@ -147,7 +147,7 @@ def refused(tmp_path: Path, data: Path, rows: list[dict], *flags: object) -> str
             [],
             "samples.jsonl:1: code: miss",
         ),
-        (lambda rows: rows, [], "Pass@5 needs 5 samples a problem"),  # 4 samples, and --k is 1,5 by default
+        (lambda rows: rows, ["--k", "1,5"], "Pass@5 needs 5 samples a problem"),  # there are 4
         (lambda rows: rows, ["--k", "one"], "--k 'one': expected numbers"),
         (lambda rows: rows, ["--k", "1", "--write-errata", "x"], "--write-errata needs the samples of"),
         (lambda rows: rows, ["--k", "0"], "--k 0: starts at 1"),
@@ -172,8 +172,10 @@ def test_references_through_both_scripts_and_the_errata_they_write(tmp_path, sco
     broken = {**RENAME, "unit_tests": "def test_far():\n    assert far((3, 4)) == 6, 'five'\n"}
     data = write_data(tmp_path / "data.jsonl", [TRIM, broken])
     run_script("generate.py", "--data", data, "--reference", "--out", tmp_path / "samples.jsonl")
-    command = ["--samples", tmp_path / "samples.jsonl", "--out", tmp_path / "out", "--k", 1]
+    command = ["--samples", tmp_path / "samples.jsonl", "--out", tmp_path / "out"]
     run_script("score.py", *command, "--write-errata", tmp_path / "errata.jsonl")
+    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert result["scores"].keys() == {"pass@1", "upass@1"}  # one sample: without --k there is no Pass@5
     [row] = [json.loads(line) for line in (tmp_path / "errata.jsonl").read_text().splitlines()]
     assert row == {"task_id": RENAME["prog_syn_id"], "reason": "test_far: assertion: AssertionError: five"}
     done = run_script("score.py", *command, "--errata", tmp_path / "errata.jsonl")
