@@ -225,6 +225,22 @@ def test_comparing_two_runs(tmp_path):
         compare(before, tmp_path / "absent")
 
 
+def test_comparing_says_what_speaks_against_it(tmp_path):
+    before, after = result_of(tmp_path, "a", [2, 1, 4, 0, 0]), result_of(tmp_path, "b", [4, 1, 3, 0, 4])
+    told = {"config": {"seconds": "30.0"}, "evalplus": {"min_time_limit": 1.0}, "references_that_fail": {}}
+    for folder, new in (
+        (before, told),
+        (after, {**told, "config": {"seconds": "120.0"}, "references_that_fail": {"H/1": {"base": "timeout"}}}),
+    ):
+        path = folder / "results.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **new}))
+    lines = compare(before, after).splitlines()
+    assert lines[1] == "The two were judged with other limits: seconds 30.0 and 120.0."
+    assert lines[2] == f"Do not believe the difference: 1 reference solutions did not pass in {after}: H/1."
+    lines = compare(before, before).splitlines()
+    assert lines[1] == ""
+
+
 def test_all_answers_are_used():
     assert list(ANSWERS) == IDS
 
