@@ -429,6 +429,9 @@ def test_a_reference_that_is_too_slow_is_named(boxed, tmp_path):
     assert "| Pass@1 | 100.0 (" in text
     assert "**Do not believe these scores**: 1 reference solutions did not pass" in text
     assert "HumanEval/900 (fail, fail)" in text
+    text = evaluate("--data", path, "--reference", "--out", tmp_path / "references").stdout
+    assert "| Pass@1 | 0.0 (" in text
+    assert "**Do not believe these scores**: 1 reference solutions did not pass" in text
 
 
 @evalplus
@@ -503,6 +506,11 @@ def test_results_are_matched_with_their_samples():
         (False, False, False),  # plus counts only with base
         (True, False, False),
     ]
+    own = {"HumanEval/1": [judged[2]], "HumanEval/2": [judged[0]], "HumanEval/32": [judged[1]]}
+    samples_of_references = [{**samples[0], "task_id": task} for task in own]
+    rows, controls = verdict_rows(samples_of_references, own, has_controls=False)
+    assert [row["passed"] for row in rows] == [False, True, False]
+    assert controls == {"HumanEval/1": {"base": "timeout", "plus": "pass"}}  # nobody passes HumanEval/32
     with pytest.raises(RecordError, match="did not judge every sample"):
         verdict_rows(samples, {"a": [*judged[:2], good], "b": judged[2:]})
     assert pass_at_k(4, 2, 2) == pytest.approx(5 / 6)
