@@ -61,7 +61,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--python", help="arena, multi: interpreter that runs the samples (default: this one)")
     parser.add_argument("--evidence", type=Path, help="migration: the records' proofs (default: beside the data)")
     parser.add_argument("--envs", type=Path, help="migration: where environments are kept (default: .venvs)")
-    sandbox.add_flags(parser)
+    sandbox.add_flags(parser, f"{sandbox.DEFAULT.seconds:g}; migration: {migration_score.SECONDS:g}")
     return parse_flags(parser, argv)
 
 
@@ -97,6 +97,8 @@ def score(args: argparse.Namespace) -> int:
     for flag in ONLY["arena" if is_migration else "migration"]:
         if getattr(args, flag):
             fail(f"--{flag.replace('_', '-')}: not for {args.benchmark}")
+    if args.seconds is None:
+        args.seconds = migration_score.SECONDS if is_migration else sandbox.DEFAULT.seconds
     limit = args.limit if args.limit is not None else made.get("limit")
     path = resolve(data)
     if made and (made["benchmark"], made["data_sha256"]) != (args.benchmark, sha256(path)):

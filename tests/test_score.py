@@ -82,6 +82,7 @@ def test_rates_breakdowns_and_what_identifies_the_run(scored, data):
     assert result["executed_with"]["python"].count(".") == 2
     assert result["data"][str(data)]["bytes"] == data.stat().st_size
     assert {"commit", "versions", "wall_seconds", "command"} <= result.keys()
+    assert result["config"]["seconds"] == "30.0"
     verdicts = [json.loads(line) for line in (scored / "verdicts.jsonl").read_text().splitlines()]
     assert [(row["task_id"], row["sample_id"]) for row in verdicts] == [(i, n) for i in IDS for n in range(4)]
     assert (verdicts[3]["status"], verdicts[3]["test"]) == ("error", "test_four")  # trim=2 leaves none of four marks
