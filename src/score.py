@@ -35,7 +35,7 @@ from arguments import fail, parse_flags
 from proof import EnvironmentFailed
 from record_files import RecordError, resolve
 from run_context import append_jsonl, describe, sha256, write_json
-from sample_files import read_samples
+from sample_files import holds_others, read_samples
 from tasks import BENCHMARKS, load_tasks, subset
 
 ONLY = {"migration": ("evidence", "envs"), "arena": ("errata", "write_errata", "python")}  # flags of one protocol
@@ -111,7 +111,7 @@ def score(args: argparse.Namespace) -> int:
     if ks[-1] > n:
         fail(f"Pass@{ks[-1]} needs {ks[-1]} samples a problem, {args.samples} has {n}: choose --k")
     done = args.out / "results.json"
-    if done.exists() and json.loads(done.read_text("utf-8"))["samples"]["sha256"] != sha256(args.samples):
+    if holds_others(done, args.samples, made):
         fail(f"{args.out} holds the results of other samples: choose another --out")
     if args.label and args.label not in score_report.paper_labels():
         fail(f"--label {args.label}: results/paper.json has {', '.join(score_report.paper_labels())}")

@@ -14,6 +14,7 @@ import paper_table
 import sandbox
 from execution import LIBRARIES, judge
 from record_files import RecordError
+from run_context import sha256
 from score_report import compare, markdown, summarise
 from tasks import load_tasks
 
@@ -121,6 +122,23 @@ def test_scoring_again(scored, data, tmp_path):
     )
     other = write_samples(tmp_path / "other.jsonl", [*sample_rows()[:-1], {**sample_rows()[-1], "code": None}])
     done = run_script("score.py", *flags, "--samples", other, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "holds the results of other samples" in done.stderr
+
+
+def test_more_samples_of_the_same_identity_are_scored_in_the_same_folder(scored, data, tmp_path):
+    """One of each problem, then four; those of another model are refused."""
+    samples, note = tmp_path / "samples.jsonl", tmp_path / "samples.json"
+    flags = ["--samples", samples, "--out", tmp_path / "out"]
+    made = {"benchmark": "arena", "data": str(data), "data_sha256": sha256(data), "model": "one"}
+    note.write_text(json.dumps({"identity": made}))
+    for n in (1, 4):
+        write_samples(samples, [row for row in sample_rows() if row["sample_id"] < n])
+        run_script("score.py", *flags)
+        assert json.loads((tmp_path / "out" / "results.json").read_text())["samples_per_problem"] == n
+    note.write_text(json.dumps({"identity": {**made, "model": "another"}}))
+    write_samples(samples, [row for row in sample_rows() if row["sample_id"] < 1])
+    done = run_script("score.py", *flags, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "holds the results of other samples" in done.stderr
 
