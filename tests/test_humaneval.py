@@ -248,7 +248,8 @@ def test_a_stop_string_ends_each_completion_of_a_batch(random_model):
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, flags, message):
-    assert message in failure("generate.py", "--model", "m", "--out", tmp_path / "s.jsonl", *flags)
+    nowhere = {"HUMANEVAL_OVERRIDE_PATH": "", "MBPP_OVERRIDE_PATH": ""}  # which stand in for --data
+    assert message in failure("generate.py", "--model", "m", "--out", tmp_path / "s.jsonl", *flags, env=nowhere)
 
 
 @pytest.mark.parametrize(
