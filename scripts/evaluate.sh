@@ -9,7 +9,8 @@
 # and win over the YAML. Killed half-way, the same command goes on. Environment: SCORE="--k 1 --label MODEL/METHOD" has
 # flags for src/score.py, MULTI=0 leaves the multi-update questions out, HUMANEVAL=0 HumanEval+, which needs evalplus's
 # data (HUMANEVAL_OVERRIDE_PATH=FILE, else downloaded), HUMANEVAL_PROMPT=evalplus asks it evalplus's way, DRY_RUN=1 prints
-# the commands.
+# the commands. --prompt one-shot is for CodeUpdateArena alone: the multi-update questions and HumanEval+ have no such
+# form and are asked zero-shot.
 source "$(dirname "$0")/common.sh"
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
 out=runs/eval/run config=configs/eval.yaml flags=() data=()
@@ -44,7 +45,7 @@ if [[ "${MULTI:-1}" != 0 ]]; then
     run "$PYTHON" src/multi_update.py --samples "$out/arena.jsonl" --out "$multi"
   fi
   say "4/5 multi-update questions: samples and scores"
-  generate "${flags[@]}" --benchmark multi --data "$multi" --out "$out/multi.jsonl"
+  generate "${flags[@]}" --prompt zero-shot --benchmark multi --data "$multi" --out "$out/multi.jsonl"
   run "$PYTHON" src/score.py --samples "$out/multi.jsonl" --out "$out/multi" "${score[@]}"
 fi
 # Without the update (--no-docs) HumanEval+ would be what it is with it.

@@ -59,7 +59,12 @@ def cluster_interval(
     return float(low), float(high)
 
 
-def mean_and_interval(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> dict[str, float]:
-    """Mean over problems with its bootstrap interval: {"mean", "low", "high"}; by cluster where they are given."""
+def mean_and_interval(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> dict[str, float | None]:
+    """Mean over problems with its bootstrap interval: {"mean", "low", "high"}; by cluster where they are given.
+
+    low and high are None where there is a single cluster: every draw would be the same.
+    """
+    if clusters is not None and len(set(clusters)) < 2:
+        return {"mean": sum(values) / len(values), "low": None, "high": None}
     low, high = bootstrap_interval(values) if clusters is None else cluster_interval(values, clusters)
     return {"mean": sum(values) / len(values), "low": low, "high": high}

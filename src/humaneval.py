@@ -46,7 +46,7 @@ from humaneval_report import markdown, summarise, verdict_rows
 from humaneval_tasks import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions, read_lines
 from record_files import RecordError
 from run_context import append_jsonl, describe, sha256, write_json
-from sample_files import read_samples
+from sample_files import holds_others, read_samples
 from sandbox_mounts import InfrastructureError
 from score_report import compare, paper_labels
 from tasks import subset
@@ -184,7 +184,7 @@ def evaluate(args: argparse.Namespace, samples: Path, data: Path) -> int:
     if not 1 <= ks[0] <= ks[-1] <= n:
         fail(f"--k {args.k}: expected 1 to {n}, the number of samples a problem in {samples}")
     done = args.out / "results.json"
-    if done.exists() and json.loads(done.read_text("utf-8"))["samples"]["sha256"] != sha256(samples):
+    if holds_others(done, samples, made):
         fail(f"{args.out} holds the results of other samples: choose another --out")
 
     is_reference = made.get("backend") == "reference"

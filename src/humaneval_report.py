@@ -21,7 +21,7 @@ def verdict_rows(
     """(one row a sample, task -> statuses of its reference where that does not pass and could).
 
     `found`: evalplus's `eval`, whose lists are in the order in which the samples were handed over, the reference last
-    where the run `has_controls`.
+    where the run `has_controls`; without, the samples are the references.
     Raises RecordError where evalplus did not answer for everything.
     """
     counts = Counter(row["task_id"] for row in samples)
@@ -46,9 +46,13 @@ def verdict_rows(
                 "truncated": row["finish_reason"] == "length",
             }
         )
-    controls = {task: next(mine) for task, mine in rest.items() if has_controls and task not in UNPASSABLE}
-    statuses = {task: {"base": seen["base_status"], "plus": seen["plus_status"]} for task, seen in controls.items()}
-    return rows, {task: seen for task, seen in statuses.items() if set(seen.values()) != {PASS}}
+    if has_controls:
+        controls = {task: next(mine) for task, mine in rest.items()}
+        statuses = {task: {"base": seen["base_status"], "plus": seen["plus_status"]} for task, seen in controls.items()}
+    else:
+        statuses = {row["task_id"]: {"base": row["base"], "plus": row["plus"]} for row in rows}
+    failing = {task: seen for task, seen in statuses.items() if set(seen.values()) != {PASS}}
+    return rows, {task: seen for task, seen in failing.items() if task not in UNPASSABLE}
 
 
 def per_task(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
@@ -122,7 +126,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     if failing := result["references_that_fail"]:
         told = ", ".join(f"{task} ({seen['base']}, {seen['plus']})" for task, seen in sorted(failing.items()))
         lines.append(
-            f"\n**Do not believe these scores**: {len(failing)} reference solutions did not pass beside the samples: "
+            f"\n**Do not believe these scores**: {len(failing)} reference solutions did not pass here: "
             f"{told}. A busy machine? --workers 1, a longer --min-time-limit."
         )
     if unsanitized := result["evalplus"]["unsanitized"]:

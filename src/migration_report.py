@@ -30,13 +30,6 @@ RATES = {
 }
 
 
-def estimate(values: Sequence[float], updates: Sequence[str]) -> dict[str, float | None]:
-    """Mean and interval; no interval from a single update."""
-    if len(set(updates)) < 2:
-        return {"mean": sum(values) / len(values), "low": None, "high": None}
-    return mean_and_interval(values, updates)
-
-
 def per_record(
     records: Mapping[str, Record], evidence: Mapping[str, Evidence], verdicts: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
@@ -64,7 +57,8 @@ def summarise(
 
     def scores(part: Sequence[Mapping[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
         updates = [task["update"] for task in part]
-        return {f"pass@{k}": estimate([pass_at_k(task["n"], task["passed"], k) for task in part], updates) for k in ks}
+        passed = {k: [pass_at_k(task["n"], task["passed"], k) for task in part] for k in ks}
+        return {f"pass@{k}": mean_and_interval(values, updates) for k, values in passed.items()}
 
     def by(key: str) -> dict[str, Any]:
         parts: dict[str, list] = {}
@@ -79,7 +73,7 @@ def summarise(
     for name in MEASURES:
         part = [task for task in tasks.values() if task[name] is not None]
         values, updates = [task[name] for task in part], [task["update"] for task in part]
-        measures[name] = {"problems": len(part), **estimate(values, updates)} if part else None
+        measures[name] = {"problems": len(part), **mean_and_interval(values, updates)} if part else None
     flags = {"syntax": lambda row: row["status"] == "syntax", "no_code": lambda row: row["status"] == "no code"}
     flags |= {name: (lambda row, name=name: row[name]) for name in ("format", "truncated")}
     return {

@@ -25,6 +25,8 @@ from migration_report import summarise
 from old_api import uses_old_api
 from rewards import clean, is_well_formed, similarity
 
+SECONDS = 120.0  # a program: a reference takes 11 to 13 s on a busy machine, and once took more than 30
+
 
 def measures(code: str | None, old: str, target: str, is_deprecated: bool) -> dict[str, Any]:
     """What is measured of one answer without running it.

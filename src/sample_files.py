@@ -24,7 +24,7 @@ from arguments import fail
 from prompts import EVALPLUS_STOPS
 from record_files import RecordError
 from rewards import dedent, extract, last_python_fence
-from run_context import append_jsonl, read_jsonl, write_json
+from run_context import append_jsonl, read_jsonl, sha256, write_json
 
 REQUIRED = ("task_id", "sample_id", "completion", "code", "finish_reason")
 NOT_COMPARED = ("data",)  # a file may move: its hash is compared
@@ -67,6 +67,20 @@ def claim(path: Path, identity: Mapping[str, Any], description: Mapping[str, Any
     elif path.is_file():
         fail(f"{path} is there, and nothing beside it says of what: choose another --out")
     write_json(note, {"identity": identity, "starts": [*starts, description]})
+
+
+def holds_others(results: Path, samples: Path, made: Mapping[str, Any]) -> bool:
+    """Whether a results.json is of other samples: of other bytes, unless made the same way (more were drawn since).
+
+    `made`: the identity of `samples`; where it is empty, nothing says that more were drawn.
+    """
+    if not results.exists():
+        return False
+    old = json.loads(results.read_text("utf-8"))["samples"]
+    if old["sha256"] == sha256(samples):
+        return False
+    keys = (old["made"].keys() | made.keys()) - set(NOT_COMPARED)
+    return not made or any(old["made"].get(key) != made.get(key) for key in keys)
 
 
 def keep_whole(

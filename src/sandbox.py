@@ -309,8 +309,11 @@ def _positive(kind: type) -> Callable[[str], float]:
     return number
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The limits as flags, for every script that runs programs; `settings` reads them."""
+def add_flags(parser: argparse.ArgumentParser, seconds: str | None = None) -> None:
+    """The limits as flags, for every script that runs programs; `settings` reads them.
+
+    `seconds`: the default of --seconds in words, where the script chooses it itself; the flag is None where not given.
+    """
     group = parser.add_argument_group("sandbox")
     helps = {
         "seconds": "time limit of a program",
@@ -321,8 +324,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     }
     for field in dataclasses.fields(Limits):
         flag = "--" + field.name.replace("_", "-")
-        text = f"{helps[field.name]} (default: %(default)s)"
-        group.add_argument(flag, type=_positive(type(field.default)), default=field.default, help=text)
+        words = seconds if field.name == "seconds" else None
+        default = None if words else field.default
+        text = f"{helps[field.name]} (default: {words or field.default})"
+        group.add_argument(flag, type=_positive(type(field.default)), default=default, help=text)
     group.add_argument("--workers", type=_positive(int), help="sandboxes at a time (default: one per core)")
     group.add_argument("--read-only", nargs="+", default=[], metavar="PATH", help="more paths that programs may read")
     group.add_argument("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")

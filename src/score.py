@@ -5,9 +5,10 @@
     python src/score.py --benchmark migration --data data/heldout.jsonl --samples samples.jsonl --out results/run
     python src/score.py --compare results/base results/grpo            # paired difference, and the tasks that changed
 
-Pass@k is the unbiased estimate over the n samples of a problem (n < k is an error). What is executed is the samples'
-`code`, in src/sandbox.py's sandbox. Refused: incomplete files, doubled samples, other data than the samples were made
-for. Writes OUT/results.json, OUT/table.md and OUT/verdicts.jsonl (one line a sample, with the end of its traceback).
+Pass@k is the unbiased estimate over the n samples of a problem (a --k above n is an error). What is executed is the
+samples' `code`, in src/sandbox.py's sandbox. Refused: incomplete files, doubled samples, other data than the samples
+were made for. Writes OUT/results.json, OUT/table.md and OUT/verdicts.jsonl (one line a sample, with the end of its
+traceback).
 
 arena, multi   (src/arena_score.py) UPass counts samples that pass with the update in force and fail without it.
                Intervals: bootstrap over problems (those of one update are alike, so it is somewhat narrow). Needs
@@ -34,7 +35,7 @@ from arguments import fail, parse_flags
 from proof import EnvironmentFailed
 from record_files import RecordError, resolve
 from run_context import append_jsonl, describe, sha256, write_json
-from sample_files import read_samples
+from sample_files import holds_others, read_samples
 from tasks import BENCHMARKS, load_tasks, subset
 
 ONLY = {"migration": ("evidence", "envs"), "arena": ("errata", "write_errata", "python")}  # flags of one protocol
@@ -48,7 +49,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--samples", type=Path, help="what src/generate.py wrote")
     parser.add_argument("--out", type=Path, help="folder for results.json, table.md and verdicts.jsonl")
-    parser.add_argument("--k", default="1,5", help="Pass@k for these k (default: %(default)s)")
+    parser.add_argument("--k", help="Pass@k for these k, as 1,5 (default: 1, and 5 where there are 5 samples)")
     parser.add_argument("--limit", type=int, help="score the fixed subset of this size; default: the samples'")
     parser.add_argument("--skip-bad-tasks", action="store_true", help="leave out rows of the data that cannot be used")
     parser.add_argument(
@@ -60,7 +61,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--python", help="arena, multi: interpreter that runs the samples (default: this one)")
     parser.add_argument("--evidence", type=Path, help="migration: the records' proofs (default: beside the data)")
     parser.add_argument("--envs", type=Path, help="migration: where environments are kept (default: .venvs)")
-    sandbox.add_flags(parser)
+    sandbox.add_flags(parser, f"{sandbox.DEFAULT.seconds:g}; migration: {migration_score.SECONDS:g}")
     return parse_flags(parser, argv)
 
 
@@ -82,10 +83,10 @@ def main() -> int:
 def score(args: argparse.Namespace) -> int:
     started = time.time()
     try:
-        ks = sorted({int(k) for k in args.k.split(",")})
+        asked = sorted({int(k) for k in args.k.split(",")}) if args.k else None
     except ValueError:
         fail(f"--k {args.k!r}: expected numbers such as 1,5")
-    if ks[0] < 1:
+    if asked and asked[0] < 1:
         fail(f"--k {args.k}: starts at 1")
     note = args.samples.with_suffix(".json")
     made = json.loads(note.read_text("utf-8")).get("identity", {}) if note.is_file() else {}
@@ -96,6 +97,8 @@ def score(args: argparse.Namespace) -> int:
     for flag in ONLY["arena" if is_migration else "migration"]:
         if getattr(args, flag):
             fail(f"--{flag.replace('_', '-')}: not for {args.benchmark}")
+    if args.seconds is None:
+        args.seconds = migration_score.SECONDS if is_migration else sandbox.DEFAULT.seconds
     limit = args.limit if args.limit is not None else made.get("limit")
     path = resolve(data)
     if made and (made["benchmark"], made["data_sha256"]) != (args.benchmark, sha256(path)):
@@ -104,10 +107,11 @@ def score(args: argparse.Namespace) -> int:
     tasks = subset(load_tasks(path, args.benchmark, skip_bad=skip_bad), limit)
     rows = read_samples(args.samples, [task.id for task in tasks], is_subset=limit is not None)
     n = len(rows) // len(tasks)
+    ks = asked or [k for k in (1, 5) if k <= n]
     if ks[-1] > n:
         fail(f"Pass@{ks[-1]} needs {ks[-1]} samples a problem, {args.samples} has {n}: choose --k")
     done = args.out / "results.json"
-    if done.exists() and json.loads(done.read_text("utf-8"))["samples"]["sha256"] != sha256(args.samples):
+    if holds_others(done, args.samples, made):
         fail(f"{args.out} holds the results of other samples: choose another --out")
     if args.label and args.label not in score_report.paper_labels():
         fail(f"--label {args.label}: results/paper.json has {', '.join(score_report.paper_labels())}")

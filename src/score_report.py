@@ -14,6 +14,7 @@ from tasks import Task
 
 PAPER = Path(__file__).parent.parent / "results" / "paper.json"
 DRAWN = ("prompt", "docs", "sampling", "backend", "dtype")  # what two runs should share to be compared
+LIMITS = ("min_time_limit", "gt_time_limit_factor", "sample_seconds")  # evalplus's, in its part of the results
 RATES = {
     "syntax": "code does not parse",
     "no_code": "no code",
@@ -156,6 +157,13 @@ def read_result(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8"))
 
 
+def limits(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """The time limits that a run was judged with, in seconds or as a factor; None where it does not tell."""
+    seconds = result.get("config", {}).get("seconds")
+    evalplus = result.get("evalplus", {})
+    return {"seconds": None if seconds is None else float(seconds), **{key: evalplus.get(key) for key in LIMITS}}
+
+
 def compare(before: Path, after: Path, shown: int = 30) -> str:
     """after - before on the same problems, with the difference's bootstrap interval, and the tasks that changed.
 
@@ -168,6 +176,9 @@ def compare(before: Path, after: Path, shown: int = 30) -> str:
     other_libraries = a.get("executed_with") != b.get("executed_with")
     made = [result.get("samples", {}).get("made", {}) for result in (a, b)]
     drawn = [key for key in DRAWN if made[0].get(key) != made[1].get(key)]
+    judged = [limits(result) for result in (a, b)]
+    other = [f"{key} {old} and {judged[1][key]}" for key, old in judged[0].items() if old != judged[1][key]]
+    failing = [(path, result.get("references_that_fail")) for path, result in ((before, a), (after, b))]
     clusters = [task["update"] for task in a["tasks"].values()] if a["benchmark"] == "migration" else None
     rows = []
     for name in a["scores"].keys() & b["scores"].keys():
@@ -196,6 +207,13 @@ def compare(before: Path, after: Path, shown: int = 30) -> str:
         f"{len(share)} problems: {up} better, {len(changed) - up} worse, {len(share) - len(changed)} equal",
         *(["The two ran with other versions of the libraries."] if other_libraries else []),
         *([f"The two were drawn with another {', '.join(drawn)}."] if drawn else []),
+        *([f"The two were judged with other limits: {', '.join(other)}."] if other else []),
+        *(
+            f"Do not believe the difference: {len(tasks)} reference solutions did not pass in {path}: "
+            f"{', '.join(tasks)}."
+            for path, tasks in failing
+            if tasks
+        ),
         "",
         table(["metric", str(before), str(after), "difference"], sorted(rows)),
         "",

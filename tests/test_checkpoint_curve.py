@@ -374,6 +374,14 @@ def grpo(learned: Path, tiny_data: Path, tmp_path_factory) -> Path:
     return out
 
 
+def is_generate(pid: str) -> bool:
+    """Whether this process is src/generate.py, and not a fork that has yet to become it."""
+    try:
+        return b"generate.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return False
+
+
 @pytest.fixture(scope="module")
 def killed(grpo: Path, data: Path) -> Path:
     """The curve's folder, after its call has got SIGKILL in the middle and was started again."""
@@ -384,7 +392,9 @@ def killed(grpo: Path, data: Path) -> Path:
         start_new_session=True,
     )
     deadline = time.time() + 300
-    while not (grpo / "curve" / "step-1" / "log.txt").exists():
+    children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+    log = grpo / "curve" / "step-1" / "log.txt"  # there a moment before the program that writes to it
+    while not (log.exists() and any(map(is_generate, children.read_text().split()))):
         assert started.poll() is None, "it ended before it could be killed"
         assert time.time() < deadline
         time.sleep(0.02)

@@ -48,3 +48,5 @@ def test_the_bootstrap():
     assert (low, high) == (pytest.approx(0.402, abs=0.012), pytest.approx(0.598, abs=0.012))
     assert bootstrap_interval(values) == (low, high)  # the same values, the same interval
     assert mean_and_interval(values) == {"mean": 0.5, "low": low, "high": high}
+    assert mean_and_interval([0.0, 1.0], ["a", "a"]) == {"mean": 0.5, "low": None, "high": None}  # one cluster
+    assert mean_and_interval([0.0, 1.0], ["a", "b"]) == {"mean": 0.5, "low": 0.0, "high": 1.0}

@@ -249,7 +249,8 @@ def test_a_stop_string_ends_each_completion_of_a_batch(random_model):
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, flags, message):
-    assert message in failure("generate.py", "--model", "m", "--out", tmp_path / "s.jsonl", *flags)
+    nowhere = {"HUMANEVAL_OVERRIDE_PATH": "", "MBPP_OVERRIDE_PATH": ""}  # which stand in for --data
+    assert message in failure("generate.py", "--model", "m", "--out", tmp_path / "s.jsonl", *flags, env=nowhere)
 
 
 @pytest.mark.parametrize(
@@ -407,6 +408,19 @@ def test_an_answer_that_ends_evalplus_ends_the_run(boxed, data, tmp_path):
 
 
 @evalplus
+@pytest.mark.slow
+def test_an_answer_that_ends_a_worker_ends_the_run(boxed, data, tmp_path):
+    """evalplus raises then, and the thread of its that waits for the last sample does not hold the run up."""
+    kills = "import posix\nposix.kill(posix.getppid(), 9)"
+    samples = write_samples(tmp_path / "samples.jsonl", {row["task_id"]: [kills] for row in PROBLEMS}, data)
+    command = ["humaneval.py", "--python", PYTHON, "--data", data, "--judge", samples, "--out", tmp_path / "out"]
+    done = run_script(*command, check=False)
+    assert done.returncode == 2
+    assert "BrokenProcessPool" in done.stderr
+    assert "evalplus ended without results, exit status 1" in done.stderr.splitlines()[-1]
+
+
+@evalplus
 def test_a_reference_that_is_too_slow_is_named(boxed, tmp_path):
     """It waits longer the second time, as if the machine had become busy: the sample passes, its reference does not."""
     known = "glob.glob('/tmp/.cache/evalplus/*.pkl')"  # there as soon as evalplus has the expected outputs
@@ -417,6 +431,9 @@ def test_a_reference_that_is_too_slow_is_named(boxed, tmp_path):
     assert "| Pass@1 | 100.0 (" in text
     assert "**Do not believe these scores**: 1 reference solutions did not pass" in text
     assert "HumanEval/900 (fail, fail)" in text
+    text = evaluate("--data", path, "--reference", "--out", tmp_path / "references").stdout
+    assert "| Pass@1 | 0.0 (" in text
+    assert "**Do not believe these scores**: 1 reference solutions did not pass" in text
 
 
 @evalplus
@@ -492,6 +509,11 @@ def test_results_are_matched_with_their_samples():
         (False, False, False),  # plus counts only with base
         (True, False, False),
     ]
+    own = {"HumanEval/1": [judged[2]], "HumanEval/2": [judged[0]], "HumanEval/32": [judged[1]]}
+    samples_of_references = [{**samples[0], "task_id": task} for task in own]
+    rows, controls = verdict_rows(samples_of_references, own, has_controls=False)
+    assert [row["passed"] for row in rows] == [False, True, False]
+    assert controls == {"HumanEval/1": {"base": "timeout", "plus": "pass"}}  # nobody passes HumanEval/32
     with pytest.raises(RecordError, match="did not judge every sample"):
         verdict_rows(samples, {"a": [*judged[:2], good], "b": judged[2:]})
     assert pass_at_k(4, 2, 2) == pytest.approx(5 / 6)

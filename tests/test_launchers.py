@@ -148,6 +148,8 @@ def test_the_evaluation_launcher(monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda *_: '{"identity": {"data": "my data.jsonl"}}')
     built = multi_update.parse_arguments(commands[2][2:])
     assert (str(built.out), built.data) == (multi.data, "my data.jsonl")
+    commands = dry_run("evaluate.sh", "--model", "x", "--prompt", "one-shot", HUMANEVAL="0")
+    assert [generate.parse_arguments(commands[i][2:]).prompt for i in (0, 3)] == ["one-shot", "zero-shot"]
     assert len(dry_run("evaluate.sh", "--model", "x", MULTI="0", HUMANEVAL="0")) == 2
     assert len(dry_run("evaluate.sh", "--model", "x", MULTI="0")) == 4
     assert len(dry_run("evaluate.sh", "--model", "x", "--no-docs", MULTI="0")) == 2

@@ -14,6 +14,7 @@ import paper_table
 import sandbox
 from execution import LIBRARIES, judge
 from record_files import RecordError
+from run_context import sha256
 from score_report import compare, markdown, summarise
 from tasks import load_tasks
 
@@ -82,6 +83,7 @@ def test_rates_breakdowns_and_what_identifies_the_run(scored, data):
     assert result["executed_with"]["python"].count(".") == 2
     assert result["data"][str(data)]["bytes"] == data.stat().st_size
     assert {"commit", "versions", "wall_seconds", "command"} <= result.keys()
+    assert result["config"]["seconds"] == "30.0"
     verdicts = [json.loads(line) for line in (scored / "verdicts.jsonl").read_text().splitlines()]
     assert [(row["task_id"], row["sample_id"]) for row in verdicts] == [(i, n) for i in IDS for n in range(4)]
     assert (verdicts[3]["status"], verdicts[3]["test"]) == ("error", "test_four")  # trim=2 leaves none of four marks
@@ -124,6 +126,23 @@ def test_scoring_again(scored, data, tmp_path):
     assert "holds the results of other samples" in done.stderr
 
 
+def test_more_samples_of_the_same_identity_are_scored_in_the_same_folder(scored, data, tmp_path):
+    """One of each problem, then four; those of another model are refused."""
+    samples, note = tmp_path / "samples.jsonl", tmp_path / "samples.json"
+    flags = ["--samples", samples, "--out", tmp_path / "out"]
+    made = {"benchmark": "arena", "data": str(data), "data_sha256": sha256(data), "model": "one"}
+    note.write_text(json.dumps({"identity": made}))
+    for n in (1, 4):
+        write_samples(samples, [row for row in sample_rows() if row["sample_id"] < n])
+        run_script("score.py", *flags)
+        assert json.loads((tmp_path / "out" / "results.json").read_text())["samples_per_problem"] == n
+    note.write_text(json.dumps({"identity": {**made, "model": "another"}}))
+    write_samples(samples, [row for row in sample_rows() if row["sample_id"] < 1])
+    done = run_script("score.py", *flags, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "holds the results of other samples" in done.stderr
+
+
 def refused(tmp_path: Path, data: Path, rows: list[dict], *flags: object) -> str:
     samples = write_samples(tmp_path / "samples.jsonl", rows)
     command = ["--benchmark", "arena", "--data", data, "--samples", samples, "--out", tmp_path / "out"]
@@ -147,7 +166,7 @@ def refused(tmp_path: Path, data: Path, rows: list[dict], *flags: object) -> str
             [],
             "samples.jsonl:1: code: miss",
         ),
-        (lambda rows: rows, [], "Pass@5 needs 5 samples a problem"),  # 4 samples, and --k is 1,5 by default
+        (lambda rows: rows, ["--k", "1,5"], "Pass@5 needs 5 samples a problem"),  # there are 4
         (lambda rows: rows, ["--k", "one"], "--k 'one': expected numbers"),
         (lambda rows: rows, ["--k", "1", "--write-errata", "x"], "--write-errata needs the samples of"),
         (lambda rows: rows, ["--k", "0"], "--k 0: starts at 1"),
@@ -172,8 +191,10 @@ def test_references_through_both_scripts_and_the_errata_they_write(tmp_path, sco
     broken = {**RENAME, "unit_tests": "def test_far():\n    assert far((3, 4)) == 6, 'five'\n"}
     data = write_data(tmp_path / "data.jsonl", [TRIM, broken])
     run_script("generate.py", "--data", data, "--reference", "--out", tmp_path / "samples.jsonl")
-    command = ["--samples", tmp_path / "samples.jsonl", "--out", tmp_path / "out", "--k", 1]
+    command = ["--samples", tmp_path / "samples.jsonl", "--out", tmp_path / "out"]
     run_script("score.py", *command, "--write-errata", tmp_path / "errata.jsonl")
+    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert result["scores"].keys() == {"pass@1", "upass@1"}  # one sample: without --k there is no Pass@5
     [row] = [json.loads(line) for line in (tmp_path / "errata.jsonl").read_text().splitlines()]
     assert row == {"task_id": RENAME["prog_syn_id"], "reason": "test_far: assertion: AssertionError: five"}
     done = run_script("score.py", *command, "--errata", tmp_path / "errata.jsonl")
@@ -221,6 +242,22 @@ def test_comparing_two_runs(tmp_path):
         compare(before, result_of(tmp_path, "c", [4, 1], IDS[:2]))
     with pytest.raises(RecordError, match=r"results\.json: not there"):
         compare(before, tmp_path / "absent")
+
+
+def test_comparing_says_what_speaks_against_it(tmp_path):
+    before, after = result_of(tmp_path, "a", [2, 1, 4, 0, 0]), result_of(tmp_path, "b", [4, 1, 3, 0, 4])
+    told = {"config": {"seconds": "30.0"}, "evalplus": {"min_time_limit": 1.0}, "references_that_fail": {}}
+    for folder, new in (
+        (before, told),
+        (after, {**told, "config": {"seconds": "120.0"}, "references_that_fail": {"H/1": {"base": "timeout"}}}),
+    ):
+        path = folder / "results.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **new}))
+    lines = compare(before, after).splitlines()
+    assert lines[1] == "The two were judged with other limits: seconds 30.0 and 120.0."
+    assert lines[2] == f"Do not believe the difference: 1 reference solutions did not pass in {after}: H/1."
+    lines = compare(before, before).splitlines()
+    assert lines[1] == ""
 
 
 def test_all_answers_are_used():
