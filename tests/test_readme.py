@@ -23,6 +23,7 @@ DOCUMENTS = [
     "results/humaneval.md",
     "results/records.md",
     "results/migration.md",
+    "results/models.md",
 ]
 
 
