@@ -145,11 +145,11 @@ def test_the_evaluation_launcher(monkeypatch):
     drawn = generate.parse_arguments([*rest, "--benchmark", "humaneval", "--data", "FILE", "--out", "s.jsonl"])
     assert (drawn.model, drawn.limit, drawn.prompt, drawn.samples) == ("a model", 7, "zero-shot", 10)
     assert humaneval.parse_arguments(commands[5][2:])[0].check
+    one_shot = dry_run("evaluate.sh", *flags, "--data", "x", "--prompt", "one-shot", HUMANEVAL="0")
+    assert [generate.parse_arguments(one_shot[i][2:]).prompt for i in (0, 3)] == ["one-shot", "zero-shot"]
     monkeypatch.setattr(Path, "read_text", lambda *_: '{"identity": {"data": "my data.jsonl"}}')
     built = multi_update.parse_arguments(commands[2][2:])
     assert (str(built.out), built.data) == (multi.data, "my data.jsonl")
-    commands = dry_run("evaluate.sh", "--model", "x", "--prompt", "one-shot", HUMANEVAL="0")
-    assert [generate.parse_arguments(commands[i][2:]).prompt for i in (0, 3)] == ["one-shot", "zero-shot"]
     assert len(dry_run("evaluate.sh", "--model", "x", MULTI="0", HUMANEVAL="0")) == 2
     assert len(dry_run("evaluate.sh", "--model", "x", MULTI="0")) == 4
     assert len(dry_run("evaluate.sh", "--model", "x", "--no-docs", MULTI="0")) == 2
