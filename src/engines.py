@@ -7,8 +7,8 @@ that was killed and goes on draws what it would have drawn.
 
     transformers   in batches that are fixed beforehand (one sample id, prompts of similar length), each with its own
                    seed: the numbers depend on the batch size, not on where a run was interrupted
-    vllm           one seed per request. Written against vLLM 0.27.1's signatures (LLM, SamplingParams, TokensPrompt,
-                   CompletionOutput): not run here. vLLM loads no DoRA, so an adapter is merged into a temporary copy
+    vllm           one seed per request. Run with vLLM 0.27.1's build for processors, not on a GPU. vLLM loads no DoRA,
+                   so an adapter is merged into a temporary copy
     endpoint       src/endpoint.py
 """
 
@@ -97,7 +97,7 @@ def with_transformers(
 
 
 def with_vllm(requests: Sequence[Request], tokenizer: Any, model: str, args: Any, sampling: dict[str, Any]) -> Drawn:
-    """Chunks of requests with their completions. Not run here (module docstring)."""
+    """Chunks of requests with their completions. Not run on a GPU (module docstring)."""
     from vllm import LLM, SamplingParams, TokensPrompt
 
     # The ids of the text as transformers sees them: one BOS, whatever the engine would add.
