@@ -129,12 +129,13 @@ def examine(training: list[Item], source: str, limit: int) -> bool:
     leaks = []
     about = [(one, [other for other in training if same_update(one, other)]) for one in items]
     leaks += [f"update: {one.where} and {', '.join(other.where for other in found)}" for one, found in about if found]
-    if any(one.update for one in items) or not items[0].clone:
+    named = any(one.update for one in items) and any(other.update for other in training)
+    if named or not items[0].clone:
         found = {other.where for _, others in about for other in others}
         hit = sum(bool(others) for _, others in about)
         print(f"  update      {hit} test items share theirs with {len(found)} training records")
     else:
-        print("  update      no evidence.jsonl names them")
+        print("  update      not compared: no evidence.jsonl names them on both sides")
     touched = Counter(path for other in training for path in other.changed)
     shared = sum(any(path in touched for path in one.changed) for one in items)
     print(f"              {shared} change the uses of a name that a training record changes, too")
@@ -172,7 +173,7 @@ def main() -> int:
     try:
         training = [item for source in args.training for item in read_records(source)]
         leaked = [source for source in args.test if examine(training, source, args.limit)]
-    except (RecordError, OSError) as error:
+    except (RecordError, OSError, ValueError, KeyError) as error:  # the last two: an evidence.jsonl that is none
         fail(error)
     print(f"leakage: in {', '.join(leaked)}" if leaked else "no leakage")
     return int(bool(leaked))
