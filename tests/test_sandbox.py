@@ -454,7 +454,9 @@ def script(tmp_path: Path, name: str) -> subprocess.Popen:
     program = f"import subprocess\nsubprocess.Popen(['sleep', '{name}'])\nwhile True: pass"
     path = tmp_path / "caller.py"
     path.write_text(
-        f"from sandbox import Limits, run_all\nrun_all([{program!r}] * 4, limits=Limits(seconds=100), workers=2)\n"
+        "import signal\nfrom sandbox import Limits, run_all\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what nohup and shells' & take away
+        f"run_all([{program!r}] * 4, limits=Limits(seconds=100), workers=2)\n"
     )
     return subprocess.Popen(
         [sys.executable, path], env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, stderr=subprocess.PIPE, text=True
