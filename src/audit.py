@@ -45,7 +45,7 @@ ENVIRONMENTS = (
     "numpy==1.25.0 scipy==1.11.1 pandas==2.1.0 matplotlib==3.8.0 scikit-learn==1.3.0 seaborn==0.13.0 pyparsing==3.1.4",
     "numpy==2.0.0 scipy==1.13.0 pandas==2.2.3 matplotlib==3.9.4 scikit-learn==1.5.2 seaborn==0.13.2 pyparsing==3.1.4",
     "numpy==2.2.0 scipy==1.15.0 pandas==2.2.3 matplotlib==3.10.0 scikit-learn==1.6.0 seaborn==0.13.2 pyparsing==3.1.4",
-    "Scrapy==2.12.0 Twisted==24.10.0 pyOpenSSL==24.2.1 cryptography==43.0.3 lxml==5.3.0",
+    "Scrapy==2.12.0 w3lib==2.3.1 Twisted==24.10.0 pyOpenSSL==24.2.1 cryptography==43.0.3 lxml==5.3.0",
     "jax==0.6.0 jaxlib==0.6.0 numpy==2.2.0 scipy==1.15.0",
     "torch==2.13.0 numpy==2.2.0",
 )
