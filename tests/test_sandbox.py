@@ -168,7 +168,7 @@ HOSTILE = {
     "fills the result pipe": (BLOCKED_REPORT, "exit"),
     "10 GB of numpy": ("import numpy\nx = numpy.ones(10 << 27)", "memory"),
     "fork bomb": ("import os\nwhile True:\n  try: os.fork()\n  except OSError: pass", "processes"),
-    "fork bomb of a shell": ("import os\nos.system('f() { f | f & }; f; sleep 60')\nassert False", "processes"),
+    "fork bomb of a shell": ("import os, time\nos.system('f() { f | f & }; f')\ntime.sleep(60)", "processes"),
     "thread bomb": (
         "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=[60]).start()",
         "error",
