@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sandbox
+from api_uses import imports as imported_paths
 from rewards import parses
 from tasks import ApiUpdate, Task
 
@@ -90,7 +91,7 @@ def preload(tasks: Iterable[Task]) -> tuple[str, ...]:
     not meet.
     """
     texts = [text for task in tasks for text in (task.imports, *(update.imports for update in task.updates))]
-    roots = {path.partition(".")[0] for text in texts for path in _names(ast.parse(text)).values()}
+    roots = {path.partition(".")[0] for text in texts for path in imported_paths(ast.parse(text)).values()}
     if not roots & {name.partition(".")[0] for name in LIBRARIES}:
         return ()
     return tuple(name for name in LIBRARIES if name != "pandas" or name in roots)
@@ -172,26 +173,13 @@ def broken_updates(tasks: Sequence[Task], **options: Any) -> Mapping[str, str]:
     }
 
 
-def _names(tree: ast.AST) -> dict[str, str]:
-    """What each imported name stands for, as a dotted path."""
-    found: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for name in node.names:
-                top = name.name.partition(".")[0]
-                found[name.asname or top] = name.name if name.asname else top
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
-    return found
-
-
 def called_functions(code: str, imports: str = "") -> set[str]:
     """The dotted paths of the functions that `code`, which parses, calls: aliases and imported names are resolved.
 
     A method of an unknown object comes as `.name`, a bare name that nothing imports as itself.
     """
     tree = ast.parse(code)
-    names = _names(ast.parse(imports)) | _names(tree)
+    names = imported_paths(ast.parse(imports)) | imported_paths(tree)
 
     def dotted(node: ast.expr) -> str:
         if isinstance(node, ast.Name):

@@ -13,22 +13,10 @@ import ast
 from collections.abc import Iterator
 from functools import lru_cache
 
+from api_uses import imports
 from rewards import dedent, syntax_tree
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-
-def _imported(tree: ast.AST) -> dict[str, str]:
-    """What each imported name stands for, as a dotted path."""
-    found: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for name in node.names:
-                top = name.name.partition(".")[0]
-                found[name.asname or top] = name.name if name.asname else top
-        elif isinstance(node, ast.ImportFrom):
-            found |= {name.asname or name.name: f"{node.module or ''}.{name.name}" for name in node.names}
-    return found
 
 
 def _path(node: ast.expr, imported: dict[str, str]) -> str | None:
@@ -42,7 +30,7 @@ def _path(node: ast.expr, imported: dict[str, str]) -> str | None:
 
 
 def _names(tree: ast.AST) -> Iterator[str | None]:
-    imported = _imported(tree)
+    imported = imports(tree)
     nodes = list(ast.walk(tree))
     inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute | ast.Expr)}  # of a path; docstrings
     for node in nodes:
