@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from estimates import mean_and_interval, pass_at_k
 from record_files import RecordError
-from score_report import paper_row, percent, table
+from score_report import paper_row, per_task, percent, scores, table
 
 NAMES = {"humaneval+": ("HumanEval", "HumanEval+"), "mbpp+": ("MBPP", "MBPP+")}
 UNPASSABLE = ("HumanEval/32",)  # src/humaneval.py says why
+BASE = "base_"  # passed is plus; base_passed is HumanEval's own tests alone
 PASS = "pass"  # evalplus's word; the others are fail and timeout
 
 
@@ -55,36 +55,16 @@ def verdict_rows(
     return rows, {task: seen for task, seen in failing.items() if task not in UNPASSABLE}
 
 
-def per_task(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Task id -> {"n": samples, "passed": …, "base_passed": …}."""
-    found: dict[str, dict[str, int]] = {}
-    for row in verdicts:
-        mine = found.setdefault(row["task_id"], {"n": 0, "passed": 0, "base_passed": 0})
-        mine["n"] += 1
-        mine["passed"] += row["passed"]
-        mine["base_passed"] += row["base_passed"]
-    return found
-
-
-def scores(counts: Collection[Mapping[str, int]], ks: Sequence[int]) -> dict[str, dict[str, float]]:
-    """pass@k (plus) and base_pass@k over problems, each with its bootstrap interval."""
-    return {
-        f"{prefix}pass@{k}": mean_and_interval([pass_at_k(task["n"], task[f"{prefix}passed"], k) for task in counts])
-        for prefix in ("", "base_")
-        for k in ks
-    }
-
-
 def summarise(verdicts: Sequence[Mapping[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
     """Every number of one run: scores with and without the task that nobody can pass, rates, counts per task."""
-    counts = per_task(verdicts)
+    counts = per_task(verdicts, BASE)
     passable = [count for task, count in counts.items() if task not in UNPASSABLE]
     return {
         "problems": len(counts),
         "samples_per_problem": len(verdicts) // len(counts),
-        "scores": scores(counts.values(), ks),
+        "scores": scores(counts.values(), ks, BASE),
         "unpassable": sorted(counts.keys() & set(UNPASSABLE)),
-        "scores_without_unpassable": scores(passable, ks) if passable else {},
+        "scores_without_unpassable": scores(passable, ks, BASE) if passable else {},
         "rates": {name: sum(row[name] for row in verdicts) / len(verdicts) for name in ("no_code", "truncated")},
         "verdicts": {part: dict(Counter(row[part] for row in verdicts).most_common()) for part in ("base", "plus")},
         "tasks": counts,

@@ -24,22 +24,23 @@ RATES = {
 }
 
 
-def per_task(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Task id -> {"n": samples, "passed": …, "upassed": …}."""
+def per_task(verdicts: Sequence[Mapping[str, Any]], second: str = "u") -> dict[str, dict[str, int]]:
+    """Task id -> {"n": samples, "passed": …, "upassed": …}. `second`: the prefix of the other way to pass."""
+    ways = ("passed", f"{second}passed")
     found: dict[str, dict[str, int]] = {}
     for row in verdicts:
-        mine = found.setdefault(row["task_id"], {"n": 0, "passed": 0, "upassed": 0})
+        mine = found.setdefault(row["task_id"], dict.fromkeys(("n", *ways), 0))
         mine["n"] += 1
-        mine["passed"] += row["passed"]
-        mine["upassed"] += row["upassed"]
+        for way in ways:
+            mine[way] += row[way]
     return found
 
 
-def scores(counts: Collection[Mapping[str, int]], ks: Sequence[int]) -> dict[str, dict[str, float]]:
-    """pass@k and upass@k over problems, each with its bootstrap interval."""
+def scores(counts: Collection[Mapping[str, int]], ks: Sequence[int], second: str = "u") -> dict[str, dict[str, float]]:
+    """pass@k and upass@k over problems, each with its bootstrap interval; `second` as in `per_task`."""
     return {
         f"{prefix}pass@{k}": mean_and_interval([pass_at_k(task["n"], task[f"{prefix}passed"], k) for task in counts])
-        for prefix in ("", "u")
+        for prefix in ("", second)
         for k in ks
     }
 
