@@ -17,10 +17,11 @@ from typing import Any
 
 import sandbox
 from arguments import fail
+from durable_files import read_jsonl, write_jsonl
 from execution import LIBRARIES, Outcome, broken_updates, calls, judge, preload
 from record_files import RecordError
 from rewards import is_well_formed
-from run_context import append_jsonl, read_jsonl, sha256
+from run_context import sha256
 from score_report import summarise
 from tasks import Task
 
@@ -94,14 +95,9 @@ def check_environment(tasks: list[Task], known: dict[str, str], options: dict[st
 
 def write_errata(path: Path, verdicts: list[dict[str, Any]]) -> None:
     """The tasks whose reference does not pass, each with the reason as seen."""
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    for row in verdicts:
-        if not row["passed"]:
-            last = (row["detail"].strip().splitlines() or [""])[-1]
-            append_jsonl(part, {"task_id": row["task_id"], "reason": f"{row['test']}: {row['status']}: {last}"})
-    part.touch()
-    part.replace(path)
+    lasts = [(row, (row["detail"].strip().splitlines() or [""])[-1]) for row in verdicts if not row["passed"]]
+    rows = [{"task_id": row["task_id"], "reason": f"{row['test']}: {row['status']}: {last}"} for row, last in lasts]
+    write_jsonl(path, rows)
 
 
 def score(

@@ -32,10 +32,11 @@ from typing import Any
 from tqdm import tqdm
 
 from arguments import fail
+from durable_files import append_jsonl, read_jsonl, read_log
 from proof import EnvironmentFailed, environment, execute_all
 from record_files import RecordError, resolve
 from records import Record, check_file, normalise_dependency
-from run_context import append_jsonl, git_state, read_jsonl, sha256
+from run_context import git_state, sha256
 from sandbox import InfrastructureError
 from verdicts import level
 
@@ -134,7 +135,7 @@ def main() -> int:
         "commit": git_state()["commit"],
     }
     part = args.out.with_name(args.out.name + ".part")
-    done = read_jsonl(part) if part.exists() else []
+    done = read_log(part)
     if done and {**done[0], "commit": None} != {**header, "commit": None}:
         fail(f"{part}: of another file or other settings: remove it, or choose another --out")
     if not done:

@@ -35,8 +35,9 @@ from arguments import fail, read_yaml
 from checkpoints import Checkpoint, base_of, find_checkpoints, run_start
 from curve_report import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
 from curve_settings import claim, generate_settings, locked
+from durable_files import read_jsonl, replacing, write_json, write_text
 from record_files import RecordError, resolve
-from run_context import read_jsonl, sha256, write_json
+from run_context import sha256
 
 SRC = Path(__file__).resolve().parent
 DEFAULT_LIMIT = 100
@@ -119,12 +120,9 @@ def draw(args: argparse.Namespace, log: Sequence[Mapping[str, Any]]) -> dict[str
         "steps": curve_rows(results, log, args.ema),
     }
     for name, figure in {"curve.png": learning_curve, "lengths.png": lengths}.items():
-        part = args.out / (name + ".part")
-        figure(curve, log).savefig(part, format="png")
-        part.replace(args.out / name)
-    part = args.out / "curve.md.part"
-    part.write_text(markdown(curve) + "\n", encoding="utf-8")
-    part.replace(args.out / "curve.md")
+        with replacing(args.out / name) as part:
+            figure(curve, log).savefig(part, format="png")
+    write_text(args.out / "curve.md", markdown(curve) + "\n")
     write_json(args.out / "curve.json", curve)
     return curve
 

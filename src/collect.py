@@ -32,15 +32,16 @@ from pathlib import Path
 from typing import Any
 
 from arguments import fail, parse_flags
-from collect_log import FolderError, Log, claim, rates, rewrite
+from collect_log import FolderError, Log, claim, rates
 from collector import Collector, sampling
+from durable_files import write_json, write_jsonl
 from endpoint import DIALECTS, Endpoint, EndpointError
 from prompt_files import PromptError, fingerprint
 from proof import EnvironmentFailed, environment
 from proposals import Migration
 from records import normalise_dependency
 from release_notes import Paragraph, sieve
-from run_context import git_state, write_json
+from run_context import git_state
 from sandbox import InfrastructureError, check_ready
 
 ROLES = ("update", "pair")
@@ -198,9 +199,9 @@ def main() -> int:
         identity["prompts_sha256"] = fingerprint(*ROLES, "repair")
         claim(args.out, identity, {"command": shlex.join(["python", *sys.argv]), **git_state(), "config": settings})
         log = Log(args.out, mends="rounds.jsonl")
-        rewrite(args.out / "proposed.jsonl", [row["proposed"] for row in log.accepted_pairs()])
+        write_jsonl(args.out / "proposed.jsonl", [row["proposed"] for row in log.accepted_pairs()])
         rows = [{"id": p.id, "line": p.line, "section": p.section, "text": p.text, "left_out": w} for p, w in found]
-        rewrite(args.out / "candidates.jsonl", rows)
+        write_jsonl(args.out / "candidates.jsonl", rows)
         for pins in (args.old, args.new):
             check_ready(python=environment(pins, args.envs), unsafe=args.unsafe)
     except (PromptError, FolderError, EnvironmentFailed, InfrastructureError, OSError) as error:

@@ -20,8 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from durable_files import append_jsonl, read_jsonl, read_log, write_json
 from proposals import ACCEPTED
-from run_context import append_jsonl, read_jsonl, write_json
+from record_files import RecordError
 
 Round = dict[str, Any]
 FINAL = (ACCEPTED, "none")
@@ -32,29 +33,17 @@ class FolderError(ValueError):
     """The folder holds something else; the message is one line."""
 
 
-def read_log(path: Path, *, mend: bool) -> list[dict[str, Any]]:
-    """The rows of a log, [] where there is none yet.
+def rows_of(path: Path, *, mend: bool) -> list[dict[str, Any]]:
+    """The rows of a log, [] where there is none yet. `mend`: a line that a kill cut is taken out; only who writes may.
 
-    A last line that a kill cut short is left out, with `mend` taken out of the file: only who writes it may do that.
+    Raises FolderError.
     """
-    if not path.is_file():
+    if not mend and not path.is_file():
         return []
     try:
-        rows = read_jsonl(path)
-    except (ValueError, UnicodeDecodeError) as error:
+        return read_log(path) if mend else read_jsonl(path)
+    except RecordError as error:
         raise FolderError(str(error)) from None
-    if mend and not path.read_bytes().endswith(b"\n"):
-        rewrite(path, rows)
-    return rows
-
-
-def rewrite(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Replace a log: to a temporary file, then renamed."""
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    append_jsonl(part, *rows)
-    part.touch()
-    part.replace(path)
 
 
 def claim(folder: Path, identity: Mapping[str, Any], start: Mapping[str, Any]) -> None:
@@ -93,7 +82,7 @@ class Log:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         rounds, feedback = (
-            read_log(self.folder / name, mend=name == self.mends) for name in ("rounds.jsonl", "feedback.jsonl")
+            rows_of(self.folder / name, mend=name == self.mends) for name in ("rounds.jsonl", "feedback.jsonl")
         )
         try:
             for row in rounds:

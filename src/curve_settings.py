@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from arguments import fail
-from run_context import write_json
+from durable_files import write_json
 
 OWN = ("model", "adapter", "revision", "out", "reference", "benchmark")  # flags of src/generate.py that are set for it
 NO_MATTER = ("data", "tensor_parallel_size", "gpu_memory_utilization")  # may change between calls; data: by its hash

@@ -23,8 +23,8 @@ from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from dapo_buffer import DapoReplayBuffer
+from durable_files import append_jsonl, drop_after
 from rewards import score
-from run_context import append_jsonl, drop_after
 from samples import Sample, frame, write_samples
 
 AGREEMENT = 0.99  # bf16 alone: 0.998 and more (results/dapo.md); a rollout with stale weights: 0.98

@@ -23,11 +23,12 @@ from tqdm import tqdm
 import dapo_checks
 import verl_config
 import verl_data
+from durable_files import replacing, write_json
 from prompts import PREFILL, migration_messages, open_chat_template, reference_completion
 from record_files import RecordError
 from records import Record, load_records
 from rewards import compute_score, reward_names
-from run_context import sha256, write_json
+from run_context import sha256
 
 MAXIMUM = {"format": 1.0}  # every other reward ends at 2
 PERCENTILES = (0, 50, 90, 99, 100)
@@ -96,9 +97,9 @@ def write(records: Sequence[Record], path: Path, split: str) -> dict[str, Any]:
     from datasets import Dataset
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    Dataset.from_list([verl_data.row(record, i, split) for i, record in enumerate(records)]).to_parquet(str(part))
-    part.replace(path)
+    rows = Dataset.from_list([verl_data.row(record, i, split) for i, record in enumerate(records)])
+    with replacing(path) as part:
+        rows.to_parquet(str(part))
     return {"file": str(path), "rows": len(records), "sha256": sha256(path)}
 
 

@@ -27,13 +27,14 @@ from typing import Any
 
 from adapters import find_adapter
 from arguments import fail, parse_flags, require
+from durable_files import append_jsonl
 from endpoint import DIALECTS, Completion, Endpoint, EndpointError
 from engines import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
 from humaneval_tasks import FUNCTION_BENCHMARKS, FUNCTION_PROMPTS, OVERRIDES, FunctionTask, data_path, load_functions
 from migration import Migration
 from prompts import EVALPLUS_STOPS, open_chat_template, reference_completion, render
 from record_files import RecordError, resolve
-from run_context import append_jsonl, describe, sha256
+from run_context import describe, sha256
 from sample_files import claim, code_of, keep_whole, prompt_hash
 from tasks import BENCHMARKS, PROMPTS, Task, fingerprint, load_tasks, subset
 

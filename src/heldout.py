@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from arguments import fail
+from durable_files import write_json, write_jsonl
 from estimates import mean_and_error
 from prompts import migration_messages, open_chat_template, reference_completion, render
 from record_files import resolve
 from records import Record, RecordError, load_records
 from rewards import Score, score
-from run_context import append_jsonl, describe, sha256, write_json
+from run_context import describe, sha256
 
 PARTS = ("format_rate", "es_star", "em", "reward", "is_old_code")
 
@@ -141,10 +142,7 @@ def main() -> int:
             rows.append({"record_id": record.id, "completion": text, "tokens": tokens, **values})
         table.append({name: sum(values[name] for values in scored) / len(scored) for name in PARTS})
         copies.append(parts(score(reference_completion(record.old_code), record.new_code), record))
-    part = args.out / "samples.jsonl.part"
-    part.unlink(missing_ok=True)
-    append_jsonl(part, *rows)
-    part.replace(args.out / "samples.jsonl")
+    write_jsonl(args.out / "samples.jsonl", rows)
     result = {
         "model": {name: mean_and_error([row[name] for row in table]) for name in PARTS},
         "copy_baseline": {name: mean_and_error([row[name] for row in copies]) for name in PARTS},

@@ -37,6 +37,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ from arguments import fail
 from humaneval_report import markdown, summarise, verdict_rows
 from humaneval_tasks import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions, read_lines
 from record_files import RecordError
-from run_context import append_jsonl, describe, sha256, write_json
-from sample_files import holds_others, read_samples
+from result_files import check_owner, fit_ks, made_how, parse_ks, write_results
+from run_context import describe, sha256
+from sample_files import read_samples
 from sandbox_mounts import InfrastructureError
 from score_report import compare, paper_labels
 from tasks import subset
@@ -170,23 +172,13 @@ def judge(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
 def evaluate(args: argparse.Namespace, samples: Path, data: Path) -> int:
     """Judge the samples, write the results, print the table."""
     started = time.time()
-    note = samples.with_suffix(".json")
-    made = json.loads(note.read_text("utf-8"))["identity"] if note.is_file() else {}
+    asked, made = parse_ks(args.k), made_how(samples)
     if made and (made["benchmark"], made["data_sha256"]) != (args.benchmark, sha256(data)):
         fail(f"{samples} was made for {made['benchmark']} and other data than {data}")
     tasks: list[FunctionTask] = subset(load_functions(data), made.get("limit"))
     rows = read_samples(samples, [task.id for task in tasks])
-    n = len(rows) // len(tasks)
-    try:
-        ks = sorted({int(k) for k in args.k.split(",")}) if args.k else [k for k in (1, 5) if k <= n]
-    except ValueError:
-        fail(f"--k {args.k!r}: expected numbers such as 1,5")
-    if not 1 <= ks[0] <= ks[-1] <= n:
-        fail(f"--k {args.k}: expected 1 to {n}, the number of samples a problem in {samples}")
-    done = args.out / "results.json"
-    if holds_others(done, samples, made):
-        fail(f"{args.out} holds the results of other samples: choose another --out")
-
+    ks = fit_ks(asked, len(rows) // len(tasks), samples)
+    check_owner(args.out, samples, made)
     is_reference = made.get("backend") == "reference"
     wanted = {task.id for task in tasks}
     lines = [line for line in read_lines(data) if json.loads(line)["task_id"] in wanted]
@@ -201,11 +193,6 @@ def evaluate(args: argparse.Namespace, samples: Path, data: Path) -> int:
     }
     found = judge(job, args)
     verdicts, controls = verdict_rows(rows, found["eval"], has_controls=not is_reference)
-    args.out.mkdir(parents=True, exist_ok=True)
-    part = args.out / "verdicts.jsonl.part"
-    part.unlink(missing_ok=True)
-    append_jsonl(part, *verdicts)
-    part.replace(args.out / "verdicts.jsonl")
     mine = {key: str(value) for key, value in vars(args).items() if value is not None}
     result = {
         "benchmark": f"{args.benchmark}+",
@@ -218,15 +205,12 @@ def evaluate(args: argparse.Namespace, samples: Path, data: Path) -> int:
         "wall_seconds": round(time.time() - started, 1),
         **describe(mine, {str(data): data}, None),
     }
-    write_json(done, result)
-    table = markdown(result)
-    if args.baseline:
-        table += f"\n\nagainst {args.baseline}:\n\n" + compare(args.baseline, args.out)
-    part = args.out / "table.md.part"
-    part.write_text(table + "\n", encoding="utf-8")
-    part.replace(args.out / "table.md")
-    print(table)
-    print("\n" + "\n".join(f"{args.out / name}" for name in ("results.json", "table.md", "verdicts.jsonl")))
+
+    def table(result: Mapping[str, Any]) -> str:
+        against = f"\n\nagainst {args.baseline}:\n\n{compare(args.baseline, args.out)}" if args.baseline else ""
+        return markdown(result) + against
+
+    write_results(args.out, result, verdicts, table)
     return 0
 
 

@@ -30,9 +30,9 @@ from statistics import quantiles
 
 from api_uses import imports, uses
 from arguments import fail
+from durable_files import read_jsonl
 from record_files import RecordError, read_rows, resolve
 from records import check_file, parse_code
-from run_context import read_jsonl
 from similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest
 from tasks import load_tasks
 

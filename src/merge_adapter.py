@@ -21,7 +21,7 @@ from typing import Any
 
 import verl_checkpoint
 from adapters import is_adapter, load_merged
-from run_context import write_json
+from durable_files import write_json
 
 
 def write(model: Any, base: str, revision: str, out: Path, source: Path, dtype: str) -> None:

@@ -14,6 +14,7 @@ import difflib
 import sys
 from pathlib import Path
 
+from durable_files import write_text
 from prompts import migration_messages
 from records import Record, normalise_dependency, normalise_version
 from rewards import dedent, extract, parses
@@ -84,9 +85,7 @@ def main() -> int:
     diff = difflib.unified_diff(old.splitlines(True), new.splitlines(True), str(args.old), f"{args.old} (migrated)")
     print("".join(diff) or "no change")
     if args.write:
-        part = args.old.with_name(args.old.name + ".part")
-        part.write_text(new, "utf-8")
-        part.replace(args.old)
+        write_text(args.old, new)
         print(f"wrote {args.old}")
     return 0
 

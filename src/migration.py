@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from durable_files import read_jsonl
 from prompts import Message, migration_messages
 from record_files import RecordError
 from records import Record, load_records
-from run_context import read_jsonl
 
 
 @dataclass(frozen=True)

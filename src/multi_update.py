@@ -31,10 +31,11 @@ from typing import Any
 
 import sandbox
 from arguments import fail, parse_flags
+from durable_files import write_json, write_jsonl
 from execution import called_functions, judge
 from record_files import RecordError, resolve
 from rewards import parses
-from run_context import append_jsonl, describe, write_json
+from run_context import describe
 from tasks import ApiUpdate, Task, add_update, by_hash, join_tasks, load_problems
 
 Problems = Sequence[tuple[Task, dict[str, Any]]]
@@ -202,10 +203,7 @@ def main() -> int:
     if not out:
         fail(f"{args.data}: no question of this kind holds")
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    part = args.out.with_name(args.out.name + ".part")
-    part.unlink(missing_ok=True)
-    append_jsonl(part, *out)
-    part.replace(args.out)
+    write_jsonl(args.out, out)
     settings = {key: str(value) for key, value in vars(args).items() if value is not None}
     write_json(args.out.with_suffix(".json"), {"tally": told, **describe(settings, {args.data: path}, None)})
     print(", ".join(f"{name}: {count}" for name, count in told.items()))

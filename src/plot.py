@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from run_context import read_jsonl
+from durable_files import read_jsonl, replacing
 from training_log import ema, points
 
 # title, y label, {key in metrics.jsonl: legend}; GRPO's keys (trl), then DAPO's (src/dapo_trainer.py, verl)
@@ -82,9 +82,8 @@ def draw(runs: list[Path], weight: float, out: Path) -> None:
     axes.flat[3].set_ylim(-0.03, 1.03)
     figure.suptitle(f"{', '.join(str(run) for run in runs)}   (EMA {weight})", fontsize=10)
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    figure.savefig(part, format=out.suffix.removeprefix(".") or "png", dpi=130)
-    part.replace(out)
+    with replacing(out) as part:
+        figure.savefig(part, format=out.suffix.removeprefix(".") or "png", dpi=130)
 
 
 def main() -> int:

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from durable_files import read_jsonl
 from records import Record
-from run_context import read_jsonl
 
 SPLITS = ("train", "heldout")
 

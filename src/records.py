@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+from durable_files import write_jsonl
 from record_files import RecordError, read_rows, resolve
 
 FIELDS = ("dependency", "new_version", "description", "update_info", "old_code", "new_code")
@@ -251,7 +252,4 @@ def load_records(source: str | Path, *, drop_bad: bool = False) -> list[Record]:
 
 def write_rows(records: list[Record], path: Path) -> None:
     """Write records as JSONL in the published schema: to a temporary file, then renamed."""
-    part = path.with_name(path.name + ".part")
-    lines = (json.dumps(record.to_row(), ensure_ascii=False) + "\n" for record in records)
-    part.write_text("".join(lines), encoding="utf-8")
-    part.replace(path)
+    write_jsonl(path, [record.to_row() for record in records])

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from durable_files import write_text
 from estimates import mean_and_error
 
 STAGES = {"base": "as it is", "sft": "+ SFT", "grpo": "+ SFT + GRPO"}
@@ -85,9 +86,7 @@ def main() -> int:
             "The weights are SmolLM2's 4-bit GGUF, dequantised. reward = format (±1) + ES*.",
         ]
     )
-    part = folder / "summary.md.part"
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(folder / "summary.md")
+    write_text(folder / "summary.md", text + "\n")
     print(text)
     print("\nwhere things are:")
     for name, meaning in {

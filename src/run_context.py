@@ -22,6 +22,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from durable_files import write_json
+
 PACKAGES = (
     "torch",
     "transformers",
@@ -104,47 +106,9 @@ def describe(config: Mapping[str, Any], data: Mapping[str, Path], seed: int | No
     }
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON to a temporary file, then rename it: a crash leaves the old file or the new one, never half of it."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-    part.replace(path)
-
-
 def record_start(folder: Path, description: Mapping[str, Any], resumed_from: str | None = None) -> None:
     """Add one start to folder/run.json; a resumed run has several, in order."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.json"
     starts = json.loads(path.read_text("utf-8"))["starts"] if path.exists() else []
     write_json(path, {"starts": [*starts, {**description, "resumed_from": resumed_from}]})
-
-
-def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
-    """Append rows to a JSONL file in one write."""
-    text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(text)
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file; a last line that a crash cut short is left out."""
-    rows = []
-    lines = path.read_text("utf-8").split("\n")
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                if number < len(lines):  # the last line ends without a newline: only that one may be cut
-                    raise ValueError(f"{path}:{number}: not JSON") from None
-    return rows
-
-
-def drop_after(path: Path, step: int) -> None:
-    """Remove the rows of a JSONL log beyond `step`: a resumed run writes them again."""
-    if path.exists():
-        kept = [row for row in read_jsonl(path) if row.get("step", 0) <= step]
-        part = path.with_name(path.name + ".part")
-        part.unlink(missing_ok=True)
-        append_jsonl(part, *kept)
-        part.replace(path)

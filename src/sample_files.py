@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from arguments import fail
+from durable_files import read_jsonl, write_json, write_jsonl
 from prompts import EVALPLUS_STOPS
 from record_files import RecordError
 from rewards import dedent, extract, last_python_fence
-from run_context import append_jsonl, read_jsonl, sha256, write_json
 
 REQUIRED = ("task_id", "sample_id", "completion", "code", "finish_reason")
 NOT_COMPARED = ("data",)  # a file may move: its hash is compared
@@ -69,20 +69,6 @@ def claim(path: Path, identity: Mapping[str, Any], description: Mapping[str, Any
     write_json(note, {"identity": identity, "starts": [*starts, description]})
 
 
-def holds_others(results: Path, samples: Path, made: Mapping[str, Any]) -> bool:
-    """Whether a results.json is of other samples: of other bytes, unless made the same way (more were drawn since).
-
-    `made`: the identity of `samples`; where it is empty, nothing says that more were drawn.
-    """
-    if not results.exists():
-        return False
-    old = json.loads(results.read_text("utf-8"))["samples"]
-    if old["sha256"] == sha256(samples):
-        return False
-    keys = (old["made"].keys() | made.keys()) - set(NOT_COMPARED)
-    return not made or any(old["made"].get(key) != made.get(key) for key in keys)
-
-
 def keep_whole(
     path: Path, prompts: Mapping[str, str], batches: Sequence[Sequence[tuple[str, int]]]
 ) -> set[tuple[str, int]]:
@@ -95,7 +81,7 @@ def keep_whole(
         return set()
     try:
         rows = read_jsonl(path)
-    except ValueError as error:
+    except RecordError as error:
         fail(error)
     for row in rows:
         if row["prompt_sha256"] != prompts.get(row["task_id"]):
@@ -104,10 +90,7 @@ def keep_whole(
     for batch in batches:
         if not there.issuperset(batch):
             there.difference_update(batch)
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    append_jsonl(part, *(row for row in rows if (row["task_id"], row["sample_id"]) in there))
-    part.replace(path)
+    write_jsonl(path, [row for row in rows if (row["task_id"], row["sample_id"]) in there])
     return there
 
 
@@ -120,11 +103,7 @@ def read_samples(path: Path, task_ids: Sequence[str], *, is_subset: bool = False
     if not path.is_file():
         raise RecordError(f"{path}: no such file")
     wanted: dict[str, dict[int, dict[str, Any]]] = {identity: {} for identity in task_ids}
-    try:
-        rows = read_jsonl(path)
-    except ValueError as error:
-        raise RecordError(str(error)) from None
-    for line, row in enumerate(rows, start=1):
+    for line, row in enumerate(read_jsonl(path), start=1):
         missing = [key for key in REQUIRED if key not in row]
         if missing:
             raise RecordError(f"{path}:{line}: {missing[0]}: missing")

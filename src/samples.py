@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from run_context import append_jsonl
+from durable_files import append_jsonl
 
 WIDTH = 100
 

@@ -21,7 +21,6 @@ migration      (src/migration_score.py) A sample passes when it and the record's
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -34,8 +33,9 @@ import score_report
 from arguments import fail, parse_flags
 from proof import EnvironmentFailed
 from record_files import RecordError, resolve
-from run_context import append_jsonl, describe, sha256, write_json
-from sample_files import holds_others, read_samples
+from result_files import check_owner, fit_ks, made_how, parse_ks, write_results
+from run_context import describe, sha256
+from sample_files import read_samples
 from tasks import BENCHMARKS, load_tasks, subset
 
 ONLY = {"migration": ("evidence", "envs"), "arena": ("errata", "write_errata", "python")}  # flags of one protocol
@@ -82,17 +82,11 @@ def main() -> int:
 
 def score(args: argparse.Namespace) -> int:
     started = time.time()
-    try:
-        asked = sorted({int(k) for k in args.k.split(",")}) if args.k else None
-    except ValueError:
-        fail(f"--k {args.k!r}: expected numbers such as 1,5")
-    if asked and asked[0] < 1:
-        fail(f"--k {args.k}: starts at 1")
-    note = args.samples.with_suffix(".json")
-    made = json.loads(note.read_text("utf-8")).get("identity", {}) if note.is_file() else {}
+    asked = parse_ks(args.k)
+    made = made_how(args.samples)
     args.benchmark, data = args.benchmark or made.get("benchmark"), args.data or made.get("data")
     if not (args.benchmark and data):
-        fail(f"{note}: not there, so --benchmark and --data are needed")
+        fail(f"{args.samples.with_suffix('.json')}: not there, so --benchmark and --data are needed")
     is_migration = args.benchmark == "migration"
     for flag in ONLY["arena" if is_migration else "migration"]:
         if getattr(args, flag):
@@ -106,13 +100,8 @@ def score(args: argparse.Namespace) -> int:
     skip_bad = args.skip_bad_tasks or made.get("skip_bad_tasks", False)
     tasks = subset(load_tasks(path, args.benchmark, skip_bad=skip_bad), limit)
     rows = read_samples(args.samples, [task.id for task in tasks], is_subset=limit is not None)
-    n = len(rows) // len(tasks)
-    ks = asked or [k for k in (1, 5) if k <= n]
-    if ks[-1] > n:
-        fail(f"Pass@{ks[-1]} needs {ks[-1]} samples a problem, {args.samples} has {n}: choose --k")
-    done = args.out / "results.json"
-    if holds_others(done, args.samples, made):
-        fail(f"{args.out} holds the results of other samples: choose another --out")
+    ks = fit_ks(asked, len(rows) // len(tasks), args.samples)
+    check_owner(args.out, args.samples, made)
     if args.label and args.label not in score_report.paper_labels():
         fail(f"--label {args.label}: results/paper.json has {', '.join(score_report.paper_labels())}")
     if is_migration:
@@ -120,12 +109,6 @@ def score(args: argparse.Namespace) -> int:
         args.envs = args.envs or Path(".venvs")  # src/verify.py's
     protocol = migration_score if is_migration else arena_score
     verdicts, numbers, used = protocol.score(tasks, rows, ks, args, made)
-
-    args.out.mkdir(parents=True, exist_ok=True)
-    part = args.out / "verdicts.jsonl.part"
-    part.unlink(missing_ok=True)
-    append_jsonl(part, *verdicts)
-    part.replace(args.out / "verdicts.jsonl")
     mine = {key: str(value) for key, value in vars(args).items() if value is not None}
     result = {
         "benchmark": args.benchmark,
@@ -135,13 +118,7 @@ def score(args: argparse.Namespace) -> int:
         "wall_seconds": round(time.time() - started, 1),
         **describe(mine, {data: path, **used}, None),
     }
-    write_json(done, result)
-    table = (migration_report if is_migration else score_report).markdown(result)
-    part = args.out / "table.md.part"
-    part.write_text(table + "\n", encoding="utf-8")
-    part.replace(args.out / "table.md")
-    print(table)
-    print("\n" + "\n".join(f"{args.out / name}" for name in ("results.json", "table.md", "verdicts.jsonl")))
+    write_results(args.out, result, verdicts, (migration_report if is_migration else score_report).markdown)
     return 0
 
 

@@ -19,10 +19,11 @@ from transformers.trainer_callback import ProgressCallback
 
 from adapters import adapter_config
 from arguments import DataArguments, fail
+from durable_files import append_jsonl, drop_after
 from prompts import migration_messages, open_chat_template, render
 from record_files import resolve
 from records import Record, RecordError, load_records
-from run_context import append_jsonl, describe, drop_after, record_start
+from run_context import describe, record_start
 
 SHOWN = {  # logged key -> the short name in the progress line
     "loss": "loss",

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from durable_files import read_jsonl
 from record_files import RecordError, resolve
 from records import ERRORS, Record, check_file
-from run_context import read_jsonl, sha256
+from run_context import sha256
 
 # Each level holds the ones after it. The training scripts accept the rows from `real-change` on.
 LEVELS = {

@@ -29,9 +29,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from arguments import fail
+from durable_files import append_jsonl, read_jsonl, read_log, write_jsonl
 from proof import EnvironmentFailed, environment, problems, prove_all
 from records import Record, RecordError, load_records
-from run_context import append_jsonl, read_jsonl
 from sandbox import InfrastructureError
 
 SPLITS = ("train", "heldout")
@@ -106,10 +106,8 @@ def draw(pairs: list[tuple[Record, dict]], size: int, environments: int | None, 
 
 def write_evidence(table: Path, seen: dict[str, dict]) -> None:
     """Store what the runs said beside the evidence; rows of other records stay as they are."""
-    part = table.with_name("evidence.jsonl.part")
-    part.unlink(missing_ok=True)
-    append_jsonl(part, *({**row, "seen": seen[i]} if i in seen else row for i, row in check_evidence(table).items()))
-    part.replace(table)
+    rows = check_evidence(table).items()
+    write_jsonl(table, [{**row, "seen": seen[i]} if i in seen else row for i, row in rows])
 
 
 def table(runs: dict[str, dict[str, dict[str, str]]]) -> str:
@@ -126,7 +124,7 @@ def verify(
 ) -> dict[str, dict[str, dict[str, str]]]:
     """The runs of every record by id, as they come also in the file `log`; what that holds already is not run."""
     facts = {record.id: {key: row.get(key) for key in ("old_env", "new_env", "check")} for record, row in chosen}
-    logged = read_jsonl(log) if log and log.exists() else []
+    logged = read_log(log) if log else []
     seen = {row["id"]: row["runs"] for row in logged if row["facts"] == facts.get(row["id"])}
     left = [pair for pair in chosen if pair[0].id not in seen]
     pins = {tuple(evidence[key]) for _, evidence in left for key in ("old_env", "new_env")}

@@ -19,6 +19,7 @@ from checkpoint_curve import choose
 from checkpoints import Checkpoint, base_of, find_checkpoints, run_start
 from curve_report import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
 from curve_settings import claim, generate_settings
+from run_context import sha256
 from training_log import at_step, ema, series
 
 IDS = [row["prog_syn_id"] for row in ROWS]
@@ -429,6 +430,7 @@ def test_the_curve_of_a_grpo_run(killed, grpo, learned):
         assert row["scores"]["pass@1"]["mean"] == sum(passed) / 5
         if row["step"]:
             assert row["adapter"] == str(grpo / f"checkpoint-{row['step']}")
+            assert row["adapter_sha256"] == sha256(Path(row["adapter"]) / "adapter_model.safetensors")
             assert row["reward"]["logged"] == metrics[row["step"]]["reward"]
     first, second = (metrics[step]["reward"] for step in (1, 2))
     assert found["steps"][0]["scores"]["pass@1"]["mean"] == 0.4
@@ -466,7 +468,8 @@ def test_a_second_call_evaluates_nothing_and_another_subset_is_refused(killed, g
 def test_a_misspelt_flag_is_generate_s_to_refuse_and_claims_nothing(grpo, data, tmp_path):
     done = call(grpo, data, "--out", tmp_path / "out", "--temprature", 1, check=False)
     assert done.returncode == 2
-    assert "generate: unrecognized arguments: --temprature 1" in done.stderr.splitlines()
+    told = [line for line in done.stderr.splitlines() if line and not line.startswith("checkpoints:")]  # but the bar
+    assert told == ["generate: unrecognized arguments: --temprature 1"]
     assert not (tmp_path / "out" / "settings.json").exists()
 
 

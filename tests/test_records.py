@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_files import read_jsonl
 from records import (
     FIELDS,
     Record,
@@ -24,7 +25,7 @@ from records import (
     normalise_version,
     write_rows,
 )
-from run_context import read_jsonl, sha256
+from run_context import sha256
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT.parent / "shared" / "data" / "train" / "recode-train-data.jsonl"

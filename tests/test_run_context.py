@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from durable_files import append_jsonl, read_jsonl
 from estimates import mean_and_error
 from plot import draw
 from report import paired, verdict
-from run_context import append_jsonl, describe, drop_after, git_state, read_jsonl, record_start, sha256, write_json
+from run_context import describe, git_state, record_start, sha256
 from samples import Sample, frame, write_samples
 from training_log import ema
 
@@ -37,26 +38,6 @@ def test_every_start_is_kept(tmp_path):
     assert starts[0]["config"] == {"learning_rate": 1e-4}
     assert starts[0]["data"]["hf://x"]["bytes"] == 3
     assert {"commit", "dirty", "seed", "versions", "hardware", "command"} <= starts[0].keys()
-
-
-def test_logs_are_cut_to_the_resumed_step_and_survive_a_torn_line(tmp_path):
-    log = tmp_path / "metrics.jsonl"
-    append_jsonl(log, *({"step": step} for step in (1, 2, 3)))
-    with open(log, "a") as file:
-        file.write('{"step": 4, "rew')  # killed while writing
-    assert [row["step"] for row in read_jsonl(log)] == [1, 2, 3]
-    drop_after(log, 2)
-    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
-    log.write_text('{"broken\n{"step": 1}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl:1: not JSON"):
-        read_jsonl(log)
-
-
-def test_json_is_replaced_whole(tmp_path):
-    write_json(tmp_path / "a.json", {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(tmp_path / "a.json", {("no", "key"): 1})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
 
 
 def test_samples_show_every_share(tmp_path):

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_script
 
+from durable_files import read_jsonl
 from proof import execute_all, problems
 from records import Record
-from run_context import git_state, read_jsonl
+from run_context import git_state
 from verify import draw, load
 
 PYTHON = Path(sys.executable)

@@ -1,0 +1,94 @@
+"""Files that a crash cannot spoil: written whole or not at all, and logs whose torn last line is mended.
+
+A log is a JSONL file that one program appends to. A kill can cut its last line; who goes on from the log mends it first
+(`read_log`), who only looks reads past the tear (`read_jsonl`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from record_files import RecordError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed over it where the block ends without an exception."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    yield part
+    part.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file with this text, as it stands."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a file with one JSON value, indented; what JSON cannot hold is written as text."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a file with these rows."""
+    write_text(path, _lines(rows))
+
+
+def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
+    """Append rows to a JSONL file in one write."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(_lines(rows))
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file; a last line that a crash cut short is left out.
+
+    Raises RecordError, which names the file and the line, where another line is no JSON object.
+    """
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                if number < len(lines):  # the last line ends without a newline: only that one may be cut
+                    raise RecordError(f"{path}:{number}: not JSON") from None
+                continue
+            if not isinstance(row, dict):
+                raise RecordError(f"{path}:{number}: not a JSON object")
+            rows.append(row)
+    return rows
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log that this program goes on writing, [] where there is none yet.
+
+    A last line that a kill cut short is taken out of the file: the next row would be glued to it. Raises RecordError
+    as `read_jsonl` does.
+    """
+    if not path.is_file():
+        return []
+    rows = read_jsonl(path)
+    if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+        write_jsonl(path, rows)
+    return rows
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Remove the rows of a log beyond `step`: a resumed run writes them again."""
+    if path.exists():
+        write_jsonl(path, [row for row in read_jsonl(path) if row.get("step", 0) <= step])

@@ -1,0 +1,68 @@
+"""What a crash leaves of a file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from durable_files import append_jsonl, drop_after, read_jsonl, read_log, replacing, write_json, write_jsonl
+from record_files import RecordError
+
+
+def test_logs_are_cut_to_the_resumed_step_and_survive_a_torn_line(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    append_jsonl(log, *({"step": step} for step in (1, 2, 3)))
+    with open(log, "a") as file:
+        file.write('{"step": 4, "rew')  # killed while writing
+    assert [row["step"] for row in read_jsonl(log)] == [1, 2, 3]
+    drop_after(log, 2)
+    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+    log.write_text('{"broken\n{"step": 1}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl:1: not JSON"):
+        read_jsonl(log)
+
+
+def test_json_is_replaced_whole(tmp_path):
+    write_json(tmp_path / "a.json", {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {("no", "key"): 1})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+
+
+def test_who_goes_on_from_a_log_mends_its_torn_line(tmp_path):
+    """Else the next row would be glued to the torn one, and both be lost."""
+    log = tmp_path / "log.jsonl"
+    assert read_log(log) == []
+    for torn in ('{"id": "b", "ru', '{"id": "b"}'):  # the second: cut between the row and its newline
+        log.write_text('{"id": "a"}\n' + torn)
+        rows = read_log(log)
+        append_jsonl(log, {"id": "c"})
+        assert read_jsonl(log) == [*rows, {"id": "c"}]
+        assert [row["id"] for row in rows] == (["a"] if torn.endswith("ru") else ["a", "b"])
+    log.write_text('{"id"')
+    assert (read_log(log), log.read_text()) == ([], "")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"a": 1}\n[1]\n', r"log.jsonl:2: not a JSON object$"),
+        (b'{"a": 1}\n\xff\n', r"log.jsonl: not UTF-8: invalid start byte at byte 9$"),
+    ],
+)
+def test_what_is_no_log(tmp_path, content, said):
+    (tmp_path / "log.jsonl").write_bytes(content)
+    with pytest.raises(RecordError, match=said):
+        read_log(tmp_path / "log.jsonl")
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, [{"a": 1}])
+    with pytest.raises(KeyboardInterrupt), replacing(path) as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == '{"a": 1}\n'
+    write_jsonl(path, [])  # what an interruption left beside it is no hindrance
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("", [path])
