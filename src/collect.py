@@ -43,6 +43,7 @@ from records import normalise_dependency
 from release_notes import Paragraph, sieve
 from run_context import git_state
 from sandbox import InfrastructureError, check_ready
+from terminal import printable
 
 ROLES = ("update", "pair")
 
@@ -119,7 +120,8 @@ def show_candidates(found: list[tuple[Paragraph, str | None]], *, whole: bool) -
     if whole:
         for one, why in found:
             first = one.text.splitlines()[0][:80]
-            print(f"{'kept' if why is None else 'left'}  line {one.line}: {first}{f'  ({why})' if why else ''}")
+            state = "kept" if why is None else "left"
+            print(printable(f"{state}  line {one.line}: {first}{f'  ({why})' if why else ''}"))
     reasons = Counter(why for _, why in found if why)
     kept = len(found) - reasons.total()
     left = ", ".join(f"{count} {why}" for why, count in reasons.most_common())
@@ -141,7 +143,7 @@ def show_rates(found: dict[str, Any]) -> None:
         verdicts = ", ".join(f"{count} {name}" for name, count in one["answers_by_verdict"].items())
         print(f"  {one['answers']} answers: {verdicts or 'none'}")
         for problem, count in one["problems"].items():
-            print(f"  {count:>5} x {problem}")
+            print(printable(f"  {count:>5} x {problem}"))
 
 
 def run(collector: Collector, kept: list[Paragraph]) -> int:

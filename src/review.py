@@ -37,6 +37,7 @@ from proposals import ACCEPTED, CODE, KINDS, PAIR_PARTS, Verdict, as_row, examin
 from record_folder import add, alike, read_evidence, split_of
 from records import Record
 from sandbox import InfrastructureError
+from terminal import printable
 
 MENU = "[a]ccept  [e]dit  [r]eject  [s]kip  [q]uit > "
 EDITED = ("kind", "update_info", *PAIR_PARTS)
@@ -50,11 +51,6 @@ def colourful() -> bool:
 
 def paint(line: str, mark: str) -> str:
     return f"\x1b[{COLOURS[mark]}m{line}\x1b[0m" if mark in COLOURS and colourful() else line
-
-
-def printable(text: str) -> str:
-    """Text of a model for the terminal: control characters, which could hide code, are shown as escapes."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def diff(record: Record) -> list[str]:

@@ -36,6 +36,7 @@ from sandbox import InfrastructureError
 
 SPLITS = ("train", "heldout")
 
+from terminal import printable
 
 def check_evidence(path: Path) -> dict[str, dict]:
     """The rows of a side table by record id; RecordError names line and field of what is wrong."""
@@ -136,7 +137,7 @@ def verify(
         if log:
             append_jsonl(log, {"id": record.id, "facts": facts[record.id], "runs": run})
         for problem in problems(run):
-            tqdm.write(f"{record.id} {evidence.get('update', '')}: {problem}", file=sys.stderr)
+            tqdm.write(printable(f"{record.id} {evidence.get('update', '')}: {problem}"), file=sys.stderr)
     return seen
 
 
