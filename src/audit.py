@@ -33,7 +33,8 @@ from tqdm import tqdm
 
 from arguments import fail
 from durable_files import append_jsonl, read_jsonl, read_log
-from proof import EnvironmentFailed, environment, execute_all
+from environments import EnvironmentFailed, environment
+from proof import execute_all
 from record_files import RecordError, resolve
 from records import Record, check_file, normalise_dependency
 from run_context import git_state, sha256

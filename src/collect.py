@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import re
 import shlex
 import sys
 from collections import Counter
@@ -36,8 +35,8 @@ from collect_log import FolderError, Log, claim, rates
 from collector import Collector, sampling
 from durable_files import write_json, write_jsonl
 from endpoint import DIALECTS, Endpoint, EndpointError
+from environments import PIN, EnvironmentFailed, environment
 from prompt_files import PromptError, fingerprint
-from proof import EnvironmentFailed, environment
 from proposals import Migration
 from records import normalise_dependency
 from release_notes import Paragraph, sieve
@@ -87,7 +86,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         fail(f"--url {args.url}: expected http:// or https://")
     for flag in ("old", "new"):
         for pin in getattr(args, flag):
-            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(\[[\w,.-]+\])?==\d[\w.+!]*", pin):
+            if not PIN.fullmatch(pin):
                 fail(f"--{flag} {pin}: expected an exact pin, as numpy==2.0.0")
     names = {getattr(args, flag)[0].partition("==")[0].lower() for flag in ("old", "new")}
     if len(names) > 1:

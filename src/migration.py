@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from durable_files import read_jsonl
+from environments import is_pins
 from prompts import Message, migration_messages
 from record_files import RecordError
 from records import Record, load_records
@@ -55,23 +56,18 @@ def load_evidence(path: Path, ids: list[str]) -> dict[str, Evidence]:
     """The evidence of these records; RecordError names line and field of what cannot be used, and a record without."""
     if not path.is_file():
         raise RecordError(f"{path}: no such file; --evidence names the side table of the records")
-    try:
-        rows = read_jsonl(path)
-    except ValueError as error:
-        raise RecordError(str(error)) from None
     wanted, found = set(ids), {}
-    for line, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or row.get("id") not in wanted:
+    for line, row in enumerate(read_jsonl(path), start=1):
+        if row.get("id") not in wanted:
             continue
         if row["id"] in found:
             raise RecordError(f"{path}:{line}: id: {row['id']} stands on an earlier line")
         for field in ("update", "kind", "check"):
             if not (isinstance(row.get(field), str) and row[field].strip()):
                 raise RecordError(f"{path}:{line}: {field}: missing, empty or no text")
-        pins = row.get("new_env")
-        if not (isinstance(pins, list) and pins and all(isinstance(pin, str) for pin in pins)):
-            raise RecordError(f"{path}:{line}: new_env: expected a list of what pip installs")
-        found[row["id"]] = Evidence(row["update"], row["kind"], tuple(pins), row["check"])
+        if not is_pins(row.get("new_env")):
+            raise RecordError(f"{path}:{line}: new_env: expected a list of exact pins, as numpy==2.0.0")
+        found[row["id"]] = Evidence(row["update"], row["kind"], tuple(row["new_env"]), row["check"])
     if missing := [identity for identity in ids if identity not in found]:
         raise RecordError(f"{path}: no evidence for {len(missing)} records, first {missing[0]}")
     return found

@@ -19,8 +19,9 @@ from typing import Any
 
 import sandbox
 from diff_match import diff_match
+from environments import environment, installed, read_locks
 from migration import Migration, load_evidence
-from migration_execution import judge, modules, prepare
+from migration_execution import judge
 from migration_report import summarise
 from old_api import uses_old_api
 from rewards import clean, is_well_formed, similarity
@@ -55,11 +56,9 @@ def score(
 
     records = {task.id: task.record for task in tasks}
     evidence = load_evidence(args.evidence, list(records))
-    wanted: dict[tuple[str, ...], set[str]] = {}
-    for identity, record in records.items():
-        wanted.setdefault(evidence[identity].new_env, set()).update(modules(record.new_code))
-    with tqdm(wanted.items(), desc="environments") as bar:
-        places = {pins: prepare(pins, args.envs, names) for pins, names in bar}
+    locks = read_locks(args.evidence.parent)
+    with tqdm(sorted({one.new_env for one in evidence.values()}), desc="environments") as bar:
+        places = {pins: environment(pins, args.envs, locks) for pins in bar}
     seen = judge([(row["task_id"], row["code"]) for row in rows], evidence, places, **sandbox.settings(args))
     verdicts = []
     for row, (name, said) in zip(rows, seen, strict=True):
@@ -76,7 +75,7 @@ def score(
                 "truncated": row["finish_reason"] == "length",
             }
         )
-    used = {" ".join(pins): place.installed for pins, place in sorted(places.items())}
+    used = {" ".join(pins): installed(python) for pins, python in places.items()}
     executed_with = {"python": sys.version.split()[0], "environments": used}
     numbers = summarise(records, evidence, verdicts, ks)
     return verdicts, {**numbers, "executed_with": executed_with}, {str(args.evidence): args.evidence}

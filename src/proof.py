@@ -17,17 +17,14 @@ program does to silence warnings is undone: a filter, catch_warnings, a function
 from __future__ import annotations
 
 import ast
-import fcntl
-import hashlib
 import re
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import sandbox
+from environments import Locks, environment
 from records import Record
 
 # Comes first: what the code does to silence warnings is undone. `mine`: the caller's caller is the code under test (its
@@ -113,33 +110,6 @@ if outcome != "ok":  # an ImportError names the file it looked in: evidence read
 LIMITS = {"timeout", "memory", "processes", "crash"}  # of the sandbox's verdicts
 
 
-class EnvironmentFailed(RuntimeError):
-    """pip could not make an environment; the message names its pins and says why."""
-
-
-def environment(pins: Sequence[str], root: Path) -> Path:
-    """The interpreter of a virtual environment that holds exactly `pins`; made once, reused by content hash.
-
-    Several processes may ask for one at a time. Raises EnvironmentFailed, with pip's reason.
-    """
-    home = root.resolve() / hashlib.sha256("\n".join(sorted(pins)).encode()).hexdigest()[:12]
-    python = home / "bin" / "python"
-    if (home / "ready").exists():
-        return python
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{home}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (home / "ready").exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-            install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--", *pins]
-            done = subprocess.run(install, capture_output=True, text=True, check=False)
-            if done.returncode:
-                said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip said nothing"]
-                raise EnvironmentFailed(f"pip could not install {' '.join(pins)}: {said[0]}")
-            (home / "ready").write_text("\n".join(pins) + "\n")
-    return python
-
-
 def program(code: str, check: str | None) -> str:
     """The source of one run: the guard of warnings, the code, then its check."""
     return f"{GUARD}job = { ({'code': code, 'check': check})!r}\n{RUNNER}"
@@ -167,7 +137,12 @@ def execute_all(
 
 
 def prove_all(
-    pairs: Iterable[tuple[Record, dict]], envs: Path, seconds: float, workers: int = 1, **options: Any
+    pairs: Iterable[tuple[Record, dict]],
+    envs: Path,
+    seconds: float,
+    workers: int = 1,
+    locks: Locks | None = None,
+    **options: Any,
 ) -> Iterator[tuple[Record, dict, dict[str, dict[str, str]]]]:
     """(record, evidence, its runs) of every pair, those with the same two environments together: see `prove`."""
 
@@ -178,8 +153,8 @@ def prove_all(
         same = list(group)
         runs = [(record.new_code, evidence.get("check")) for record, evidence in same]
         olds = [(record.old_code, evidence.get("check")) for record, evidence in same]
-        on_new = execute_all(environment(new, envs), runs + olds, seconds, workers, **options)
-        on_old = execute_all(environment(old, envs), olds, seconds, workers, **options)
+        on_new = execute_all(environment(new, envs, locks), runs + olds, seconds, workers, **options)
+        on_old = execute_all(environment(old, envs, locks), olds, seconds, workers, **options)
         for i, (record, evidence) in enumerate(same):
             found = {"new_on_new": on_new[i], "old_on_new": on_new[len(same) + i], "old_on_old": on_old[i]}
             yield record, evidence, found

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from proof import environment, execute_all, problems, prove
+from environments import environment
+from proof import execute_all, problems, prove
 from records import Record, check_rows, does_nothing, normalise_dependency, parse_code
 from rewards import dedent, last_python_fence
 

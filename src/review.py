@@ -32,7 +32,7 @@ from typing import Any
 from arguments import fail, parse_flags
 from collect_log import FolderError, Log
 from durable_files import append_jsonl
-from proof import EnvironmentFailed
+from environments import EnvironmentFailed
 from proposals import ACCEPTED, CODE, KINDS, PAIR_PARTS, Verdict, as_row, examine, from_row, lacking, part
 from record_folder import add, alike, read_evidence, split_of
 from records import Record

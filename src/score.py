@@ -31,7 +31,7 @@ import migration_score
 import sandbox
 import score_report
 from arguments import fail, parse_flags
-from proof import EnvironmentFailed
+from environments import EnvironmentFailed
 from record_files import RecordError, resolve
 from result_files import check_owner, fit_ks, made_how, parse_ks, write_results
 from run_context import describe, sha256

@@ -13,7 +13,9 @@ src/proof.py runs them, in src/sandbox.py's sandbox: no network, no display, lim
     python src/verify.py --log run.jsonl         # killed and started again, it goes on
     python src/verify.py --sample 20 --environments 5 --seed "$(git rev-parse HEAD)"    # as in CI
     python src/verify.py --record 3f2a9c01b7de   # one record, with what each run said
-    python src/verify.py --write                 # store what was seen in evidence.jsonl
+    python src/verify.py --write                 # store what was seen in evidence.jsonl, what pip installed beside it
+
+Where environments.jsonl beside the records knows a list of pins, pip is held to all that it says (src/environments.py).
 """
 
 from __future__ import annotations
@@ -30,28 +32,25 @@ from tqdm import tqdm
 
 from arguments import fail
 from durable_files import append_jsonl, read_jsonl, read_log, write_jsonl
-from proof import EnvironmentFailed, environment, problems, prove_all
+from environments import EnvironmentFailed, Locks, environment, installed, is_pins, read_locks, write_locks
+from proof import problems, prove_all
 from records import Record, RecordError, load_records
 from sandbox import InfrastructureError
+from terminal import printable
 
 SPLITS = ("train", "heldout")
 
-from terminal import printable
 
 def check_evidence(path: Path) -> dict[str, dict]:
     """The rows of a side table by record id; RecordError names line and field of what is wrong."""
-    try:
-        rows = read_jsonl(path)
-    except ValueError as error:
-        raise RecordError(str(error)) from None
     found: dict[str, dict] = {}
-    for line, row in enumerate(rows, start=1):
+    for line, row in enumerate(read_jsonl(path), start=1):
         for field, kind in (("id", str), ("old_env", list), ("new_env", list)):
             if not isinstance(row.get(field), kind) or not row[field]:
                 raise RecordError(f"{path}:{line}: {field}: missing, empty, or of the wrong type")
         for field in ("old_env", "new_env"):
-            if not all(isinstance(pin, str) and pin and not pin.startswith("-") for pin in row[field]):
-                raise RecordError(f"{path}:{line}: {field}: not a list of pins")
+            if not is_pins(row[field]):
+                raise RecordError(f"{path}:{line}: {field}: not a list of pins, as numpy==2.0.0")
         if not isinstance(row.get("check"), str | None):
             raise RecordError(f"{path}:{line}: check: neither text nor null")
         if row["id"] in found:
@@ -105,10 +104,20 @@ def draw(pairs: list[tuple[Record, dict]], size: int, environments: int | None, 
     raise RecordError(f"no {environments} environments hold {size} records" if environments else f"not {size} records")
 
 
-def write_evidence(table: Path, seen: dict[str, dict]) -> None:
-    """Store what the runs said beside the evidence; rows of other records stay as they are."""
-    rows = check_evidence(table).items()
-    write_jsonl(table, [{**row, "seen": seen[i]} if i in seen else row for i, row in rows])
+def environments_of(pairs: list[tuple[Record, dict]]) -> list[tuple[str, ...]]:
+    """The lists of pins that these records need."""
+    return sorted({tuple(evidence[key]) for _, evidence in pairs for key in ("old_env", "new_env")})
+
+
+def store(folder: Path, chosen: list[tuple[Record, dict]], seen: dict[str, dict], locks: Locks, envs: Path) -> None:
+    """Store what the runs said in evidence.jsonl, and what their environments hold in environments.jsonl.
+
+    Rows of other records and environments stay as they are.
+    """
+    rows = check_evidence(folder / "evidence.jsonl").items()
+    write_jsonl(folder / "evidence.jsonl", [{**row, "seen": seen[i]} if i in seen else row for i, row in rows])
+    found = {tuple(sorted(pins)): installed(environment(pins, envs, locks)) for pins in environments_of(chosen)}
+    write_locks(folder, {**locks, **found})
 
 
 def table(runs: dict[str, dict[str, dict[str, str]]]) -> str:
@@ -121,21 +130,20 @@ def table(runs: dict[str, dict[str, dict[str, str]]]) -> str:
 
 
 def verify(
-    chosen: list[tuple[Record, dict]], log: Path | None, envs: Path, seconds: float, jobs: int, unsafe: bool
+    chosen: list[tuple[Record, dict]], locks: Locks, args: argparse.Namespace
 ) -> dict[str, dict[str, dict[str, str]]]:
-    """The runs of every record by id, as they come also in the file `log`; what that holds already is not run."""
+    """The runs of every record by id, as they come also in the file args.log; what that holds already is not run."""
     facts = {record.id: {key: row.get(key) for key in ("old_env", "new_env", "check")} for record, row in chosen}
-    logged = read_log(log) if log else []
+    logged = read_log(args.log) if args.log else []
     seen = {row["id"]: row["runs"] for row in logged if row["facts"] == facts.get(row["id"])}
     left = [pair for pair in chosen if pair[0].id not in seen]
-    pins = {tuple(evidence[key]) for _, evidence in left for key in ("old_env", "new_env")}
-    for pin in tqdm(sorted(pins), desc="environments"):  # one after the other: pip writes a shared cache
-        environment(pin, envs)
-    runs = prove_all(left, envs, seconds, jobs, unsafe=unsafe)
+    for pins in tqdm(environments_of(left), desc="environments"):  # one after the other: pip writes a shared cache
+        environment(pins, args.envs, locks)
+    runs = prove_all(left, args.envs, args.seconds, args.jobs, locks, unsafe=args.unsafe)
     for record, evidence, run in tqdm(runs, desc="records", total=len(chosen), initial=len(seen)):
         seen[record.id] = run
-        if log:
-            append_jsonl(log, {"id": record.id, "facts": facts[record.id], "runs": run})
+        if args.log:
+            append_jsonl(args.log, {"id": record.id, "facts": facts[record.id], "runs": run})
         for problem in problems(run):
             tqdm.write(printable(f"{record.id} {evidence.get('update', '')}: {problem}"), file=sys.stderr)
     return seen
@@ -159,7 +167,9 @@ def main() -> int:
     parser.add_argument(
         "--log", type=Path, help="write what was seen here, record by record; a next run goes on from it"
     )
-    parser.add_argument("--write", action="store_true", help="store what was seen in evidence.jsonl")
+    parser.add_argument(
+        "--write", action="store_true", help="store what was seen, and what pip installed, beside the records"
+    )
     parser.add_argument("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
     args = parser.parse_args()
     data = args.folder or args.data
@@ -175,17 +185,18 @@ def main() -> int:
             chosen = draw(chosen, min(args.sample, len(chosen)), args.environments, args.seed)
         if not chosen:
             fail("no record of that name")
-        seen = verify(chosen, args.log, args.envs, args.seconds, args.jobs, args.unsafe)
+        folder = data if data.is_dir() else data.parent
+        locks = read_locks(folder)
+        seen = verify(chosen, locks, args)
+        if args.write:
+            store(folder, chosen, seen, locks, args.envs)
     except (RecordError, OSError, EnvironmentFailed, InfrastructureError) as error:
         fail(error)
     if args.record:
         print(json.dumps(seen[args.record], indent=1))
-    if args.write:
-        write_evidence((data if data.is_dir() else data.parent) / "evidence.jsonl", seen)
     proven = sum(not problems(seen[record.id]) for record, _ in chosen)
-    used = {tuple(evidence[key]) for _, evidence in chosen for key in ("old_env", "new_env")}
     shown = table({record.id: seen[record.id] for record, _ in chosen})
-    print(f"{proven} of {len(chosen)} records reproduce, in {len(used)} environments\n{shown}")
+    print(f"{proven} of {len(chosen)} records reproduce, in {len(environments_of(chosen))} environments\n{shown}")
     return int(proven < len(chosen))
 
 

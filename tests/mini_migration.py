@@ -1,11 +1,12 @@
-"""A miniature migration benchmark of our own: a toy library in two versions (wheels that pip installs from their path),
+"""A miniature migration benchmark of our own: a toy library in two versions (wheels that pip finds beside the data),
 four records over three updates, and answers of every kind with known outcomes."""
 
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
+
+from wheels import write_wheel
 
 from records import Record
 
@@ -39,21 +40,7 @@ def scale(value, factor=2):
 }
 
 
-def build_wheel(folder: Path, version: str) -> str:
-    """A wheel of the toy library: a zip archive with its metadata, so nothing is built and no index asked."""
-    path, info = folder / f"gizmo-{version}-py3-none-any.whl", f"gizmo-{version}.dist-info"
-    files = {
-        "gizmo.py": LIBRARY[version],
-        "gizmo_old.py": "import warnings\nwarnings.warn('import gizmo', DeprecationWarning)\n",
-        "gizmo_pool.py": "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: gizmo\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: by hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return str(path)
+WARNS = "import warnings\nwarnings.warn('import gizmo', DeprecationWarning)\n"
 
 
 def _record(update: str, old: str, new: str) -> Record:
@@ -112,10 +99,11 @@ ANSWERS: dict[Record, list[tuple[str | None, str]]] = {
 
 def write(folder: Path) -> Path:
     """The records and, beside them, their evidence with wheels for both versions; the records' file."""
-    old, new = (build_wheel(folder, version) for version in LIBRARY)
+    for version, code in LIBRARY.items():
+        write_wheel(folder, "gizmo", version, {"gizmo.py": code, "gizmo_old.py": WARNS})
     evidence = [
         {"id": record.id, "split": "heldout", "update": update, "kind": kind, "check": check}
-        | {"source": "made up", "address": "none", "old_env": [old], "new_env": [new]}
+        | {"source": "made up", "address": "none", "old_env": ["gizmo==1.0"], "new_env": ["gizmo==2.0"]}
         for record, (update, kind, check) in PROOFS.items()
     ]
     (folder / "evidence.jsonl").write_text("".join(json.dumps(row) + "\n" for row in evidence))

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import run_script
 from mini_migration import ANSWERS, PROOFS, RENAME, ROOM, SCALE, SUM, WALL, sample_rows, write
+from wheels import only
 
 import migration_execution
 import proof
 import sandbox
+from environments import environment
 from estimates import mean_and_interval
 from migration import Evidence, Migration
 from migration_report import markdown
@@ -32,7 +34,7 @@ def envs(tmp_path_factory) -> Path:
 
 def score(data: Path, envs: Path, samples: Path, out: Path, *flags: object, check: bool = True):
     command = ["--data", data, "--samples", samples, "--out", out, "--envs", envs, *flags]
-    return run_script("score.py", "--benchmark", "migration", *command, env={"PIP_NO_INDEX": "1"}, check=check)
+    return run_script("score.py", "--benchmark", "migration", *command, env=only(data.parent), check=check)
 
 
 def write_samples(path: Path, rows: list[dict]) -> Path:
@@ -115,8 +117,7 @@ def test_what_is_measured_without_running(scored):
 def test_what_identifies_the_run_and_its_table(scored, data):
     result = result_of(scored)
     [environment] = result["executed_with"]["environments"].items()
-    assert environment[0].endswith("gizmo-2.0-py3-none-any.whl")
-    assert environment[1]["gizmo"] == "2.0"
+    assert environment == ("gizmo==2.0", ["gizmo==2.0"])
     assert set(result["data"]) == {str(data), str(data.with_name("evidence.jsonl"))}
     assert {"commit", "versions", "wall_seconds", "command"} <= result.keys()
     assert result["config"]["seconds"] == "120.0"  # not the sandbox's 30: a reference may take long to import
@@ -156,20 +157,23 @@ def test_the_reference_scores_everything_and_the_copy_nothing(baselines):
     assert results["copy"]["samples"]["made"]["model"] == "old code"
 
 
-def test_what_may_be_imported_once_for_all_programs(data, envs, scored):
-    """Not where the import fails, warns that something is deprecated, or leaves a thread that a fork would lose."""
-    pins = [json.loads(data.with_name("evidence.jsonl").read_text().splitlines()[0])["new_env"][0]]
-    for wanted, kept in [
-        ({"gizmo"}, ("gizmo",)),
-        ({"gizmo", "json.decoder"}, ("gizmo", "json.decoder")),
-        ({"gizmo", "absent"}, ()),
-        ({"gizmo_old"}, ()),
-        ({"gizmo_pool"}, ()),
-    ]:
-        assert migration_execution.prepare(pins, envs, wanted).preload == kept
-    assert migration_execution.modules("import a.b as c\nfrom d.e import f\nfrom . import g\nimport h") == {
-        *("a.b", "d.e", "h"),
-    }
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (
+            "import sys\nassert 'gizmo' not in sys.modules\nimport gizmo\nroom = gizmo.surface(2, 3)",
+            "pass",
+        ),
+        ("import gizmo, gizmo_old\nroom = gizmo.surface(2, 3)", "deprecated"),  # it warns where it is first imported
+        ("import gizmo_old\nimport gizmo\nroom = gizmo.surface(2, 3)", "deprecated"),
+    ],
+)
+def test_a_program_finds_nothing_imported_by_the_others(data, envs, scored, code, status):
+    evidence = {ROOM.id: Evidence("gizmo-2.0-surface", "rename", ("gizmo==2.0",), "assert room == 6")}
+    python = environment(["gizmo==2.0"], envs)  # made when `scored` was
+    both = [(ROOM.id, ROOM.new_code), (ROOM.id, code)]
+    found = migration_execution.judge(both, evidence, {("gizmo==2.0",): python}, limits=sandbox.Limits(seconds=30))
+    assert [name for name, _ in found] == ["pass", status]
 
 
 def test_comparing_draws_whole_updates(scored, baselines):
@@ -186,8 +190,10 @@ def test_comparing_draws_whole_updates(scored, baselines):
     assert "| is_copy (4 problems) | 0.188 | 0.000 | -0.188 (-0.250 to -0.125) |" in text
 
 
-def test_the_miniature_is_proven_as_our_records_are(data, envs, scored):
+def test_the_miniature_is_proven_as_our_records_are(data, envs, scored, monkeypatch):
     """On both versions, by src/proof.py: new code clean, old code broken or warning, old code fine on the old one."""
+    for name, value in only(data.parent).items():
+        monkeypatch.setenv(name, value)
     evidence = {row["id"]: row for row in map(json.loads, data.with_name("evidence.jsonl").read_text().splitlines())}
     pairs = [(record, evidence[record.id]) for record in PROOFS]
     runs = {record: seen for record, _, seen in proof.prove_all(pairs, envs, 30)}
@@ -222,7 +228,11 @@ def test_what_is_refused(data, envs, tmp_path, change, flags, message):
         (lambda rows: [{**rows[0], "check": " "}, *rows[1:]], "evidence.jsonl:1: check: missing, empty or no text"),
         (lambda rows: [{**rows[0], "new_env": "gizmo"}, *rows[1:]], "evidence.jsonl:1: new_env: expected a list"),
         (lambda rows: [*rows, rows[0]], "evidence.jsonl:5: id: "),
-        (lambda rows: [{**rows[0], "new_env": ["./absent.whl"]}, *rows[1:]], "pip could not install ./absent.whl: "),
+        (
+            lambda rows: [{**rows[0], "new_env": ["./gizmo.whl"]}, *rows[1:]],
+            "evidence.jsonl:1: new_env: expected a list",
+        ),
+        (lambda rows: [{**rows[0], "new_env": ["gizmo==3.0"]}, *rows[1:]], "pip could not install gizmo==3.0: ERROR: "),
     ],
 )
 def test_evidence_that_cannot_be_used(data, envs, tmp_path, change, message):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_script
+from wheels import only, write_wheel
 
 from durable_files import read_jsonl
 from proof import execute_all, problems
@@ -86,19 +86,12 @@ TOY = {
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory) -> dict[str, str]:
-    """Version -> a wheel that pip installs without a network or a build."""
-    made = {}
+def toylib(tmp_path_factory) -> dict[str, str]:
+    """Lets pip find toylib's two wheels, and nothing else."""
+    folder = tmp_path_factory.mktemp("wheels")
     for version, source in TOY.items():
-        path = tmp_path_factory.mktemp("wheels") / f"toylib-{version}-py3-none-any.whl"
-        info = f"toylib-{version}.dist-info"
-        with zipfile.ZipFile(path, "w") as wheel:
-            wheel.writestr("toylib.py", source)
-            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: toylib\nVersion: {version}\n")
-            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-            wheel.writestr(f"{info}/RECORD", "")
-        made[version] = str(path)
-    return made
+        write_wheel(folder, "toylib", version, {"toylib.py": source})
+    return only(folder)
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +103,12 @@ def toy_record(old: str, new: str) -> Record:
     return Record("toylib", "2.0", "A toy.", "Facts.", f"import toylib\n{old}", f"import toylib\n{new}")
 
 
-def write_data(folder: Path, wheels: dict[str, str], *rows: tuple[str, str, str | None], **change: object) -> Path:
+def write_data(folder: Path, *rows: tuple[str, str, str | None], **change: object) -> Path:
     """A data folder of (old, new, check); `change` is laid over every row of evidence."""
     folder.mkdir(exist_ok=True)
     records = [toy_record(old, new) for old, new, _ in rows]
     (folder / "train.jsonl").write_text("".join(json.dumps(record.to_row()) + "\n" for record in records))
-    envs = {"old_env": [wheels["1.0"]], "new_env": [wheels["2.0"]]}
+    envs = {"old_env": ["toylib==1.0"], "new_env": ["toylib==2.0"]}
     table = [
         {"id": record.id, "split": "train", **envs, "check": check, **change}
         for record, (_, _, check) in zip(records, rows, strict=True)
@@ -131,9 +124,9 @@ PROVEN = [
 ]
 
 
-def test_records_of_another_folder_are_proven_stored_and_not_run_twice(tmp_path, wheels, envs):
-    data, log = write_data(tmp_path / "data", wheels, *PROVEN), tmp_path / "log.jsonl"
-    done = run_script("verify.py", data, "--envs", envs, "--jobs", 1, "--write", "--log", log)
+def test_records_of_another_folder_are_proven_stored_and_not_run_twice(tmp_path, toylib, envs):
+    data, log = write_data(tmp_path / "data", *PROVEN), tmp_path / "log.jsonl"
+    done = run_script("verify.py", data, "--envs", envs, "--jobs", 1, "--write", "--log", log, env=toylib)
     assert "3 of 3 records reproduce, in 2 environments" in done.stdout
     assert "old on new  1 warning, 1 error, 1 check" in done.stdout
     seen = [row["seen"]["old_on_new"] for row in read_jsonl(data / "evidence.jsonl")]
@@ -174,8 +167,8 @@ def test_records_of_another_folder_are_proven_stored_and_not_run_twice(tmp_path,
         (("a = toylib.gone(2)", "a = toylib.new(2)", "assert a == 4"), "the old code does not run on the old version"),
     ],
 )
-def test_a_record_that_proves_nothing_is_an_error(tmp_path, wheels, envs, row, problem):
-    done = run_script("verify.py", write_data(tmp_path, wheels, row), "--envs", envs, "--jobs", 1, check=False)
+def test_a_record_that_proves_nothing_is_an_error(tmp_path, toylib, envs, row, problem):
+    done = run_script("verify.py", write_data(tmp_path, row), "--envs", envs, "--jobs", 1, env=toylib, check=False)
     assert (done.returncode, "0 of 1 records reproduce" in done.stdout) == (1, True), done.stderr
     assert problem in done.stderr
 
@@ -189,19 +182,21 @@ def test_a_record_that_proves_nothing_is_an_error(tmp_path, wheels, envs, row, p
         ({"new_env": "toylib==2.0"}, ":1: new_env: missing, empty, or of the wrong type"),
         ({"new_env": ["--index-url=http://192.0.2.1"]}, ":1: new_env: not a list of pins"),
         ({"check": 1}, ":1: check: neither text nor null"),
-        ({"new_env": ["/nowhere/toylib-3.0-py3-none-any.whl"]}, "pip could not install /nowhere/toylib-3.0"),
+        ({"new_env": ["/nowhere/toylib-3.0-py3-none-any.whl"]}, ":1: new_env: not a list of pins"),
+        ({"new_env": ["toylib @ git+https://192.0.2.1/toylib"]}, ":1: new_env: not a list of pins"),
+        ({"new_env": ["toylib==3.0"]}, "pip could not install toylib==3.0: ERROR: "),
     ],
 )
-def test_evidence_that_cannot_be_used_is_named_in_one_line(tmp_path, wheels, envs, change, said):
-    data = write_data(tmp_path, wheels, PROVEN[0], **change)
-    done = run_script("verify.py", data, "--envs", envs, check=False)
+def test_evidence_that_cannot_be_used_is_named_in_one_line(tmp_path, toylib, envs, change, said):
+    data = write_data(tmp_path, PROVEN[0], **change)
+    done = run_script("verify.py", data, "--envs", envs, env=toylib, check=False)
     assert done.returncode == 2
     line = done.stderr.splitlines()[-1]
     assert line.startswith("verify: ") and said in line
 
 
-def test_missing_and_doubled_evidence(tmp_path, wheels):
-    data = write_data(tmp_path / "data", wheels, *PROVEN)
+def test_missing_and_doubled_evidence(tmp_path):
+    data = write_data(tmp_path / "data", *PROVEN)
     rows = (data / "evidence.jsonl").read_text().splitlines(keepends=True)
     for kept, said in ((rows[:2], "do not pair up: "), ([*rows, rows[0]], ":4: id: "), (["{\n"], "evidence.jsonl:1: ")):
         (data / "evidence.jsonl").write_text("".join(kept))

@@ -1,0 +1,93 @@
+"""Environments from pins, with the real pip: made once, held to what a folder has on record, refused in one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import ROOT
+from wheels import only, write_wheel
+
+from environments import EnvironmentFailed, environment, installed, is_pins, read_locks, write_locks
+from record_files import RecordError
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """quay 1.0 needs any buoy; there is buoy 1.0."""
+    write_wheel(tmp_path / "index", "quay", "1.0", {"quay.py": ""}, requires=["buoy"])
+    write_wheel(tmp_path / "index", "buoy", "1.0", {"buoy.py": ""})
+    for name, value in only(tmp_path / "index").items():
+        monkeypatch.setenv(name, value)
+    return tmp_path / "index"
+
+
+def test_what_pip_adds_is_put_on_record_and_held_to(index, tmp_path):
+    python = environment(["quay==1.0"], tmp_path / "a")
+    assert installed(python) == ["buoy==1.0", "quay==1.0"]
+    write_locks(tmp_path, {("quay==1.0",): installed(python)})
+    locks = read_locks(tmp_path)
+    assert locks == {("quay==1.0",): ["buoy==1.0", "quay==1.0"]}
+
+    write_wheel(index, "buoy", "2.0", {"buoy.py": ""})  # a release of the dependency
+    assert installed(environment(["quay==1.0"], tmp_path / "b")) == ["buoy==2.0", "quay==1.0"]
+    # made anew as the record says, in the place where the other one was; then found, not made again
+    python = environment(["quay==1.0"], tmp_path / "b", locks)
+    assert installed(python) == ["buoy==1.0", "quay==1.0"]
+    (python.parent / "mark").touch()
+    assert environment(["quay==1.0"], tmp_path / "b", locks) == python
+    assert environment(["quay==1.0"], tmp_path / "b") == python  # no record: any will do
+    assert (python.parent / "mark").exists()
+
+
+def test_what_pip_cannot_install_is_one_line(index, tmp_path):
+    for pins, locks, said in (
+        (["quay==3.0"], {}, "quay==3.0"),
+        (["quay==1.0"], {("quay==1.0",): ["buoy==9.0", "quay==1.0"]}, "quay==1.0"),  # gone from the index
+    ):
+        with pytest.raises(EnvironmentFailed) as error:
+            environment(pins, tmp_path / "envs", locks)
+        assert str(error.value).startswith(f"pip could not install {said}: ERROR: ")
+        assert "\n" not in str(error.value)
+    assert not list((tmp_path / "envs").glob("*/ready"))
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        (["numpy==2.0.0"], True),
+        (["SQLAlchemy==2.0.0", "jax[cpu]==0.4.30", "torch==2.1.0+cpu"], True),
+        ([], False),
+        ("numpy==2.0.0", False),
+        (["numpy"], False),
+        (["numpy>=2"], False),
+        (["numpy==2.*"], False),
+        (["numpy @ git+https://192.0.2.1/numpy"], False),
+        (["./numpy-2.0.0.whl"], False),
+        (["--index-url=http://192.0.2.1"], False),
+        (["numpy==2.0.0\n--pre"], False),
+        ([2], False),
+    ],
+)
+def test_exact_pins(value, is_one):
+    assert is_pins(value) is is_one
+
+
+def test_a_broken_record_of_environments_is_named(tmp_path):
+    path = tmp_path / "environments.jsonl"
+    path.write_text(json.dumps({"pins": ["quay==1.0"], "installed": ["quay"]}) + "\n")
+    with pytest.raises(RecordError, match=r"environments.jsonl:1: installed: expected exact pins, as numpy==2.0.0$"):
+        read_locks(tmp_path)
+
+
+def test_every_environment_of_our_records_is_on_record():
+    """With the very pins of the evidence among what it holds."""
+    locks = read_locks(ROOT / "data")
+    rows = [json.loads(line) for line in (ROOT / "data" / "evidence.jsonl").read_text().splitlines()]
+    used = {tuple(sorted(row[key])) for row in rows for key in ("old_env", "new_env")}
+    assert used == locks.keys()
+
+    def plain(pins):
+        return {pin.lower().replace("_", "-") for pin in pins}
+
+    assert [pins for pins, found in locks.items() if not plain(pins) <= plain(found)] == []
