@@ -56,6 +56,7 @@ def main() -> None:
     from trl import SFTTrainer
 
     import training
+    from cpu_loss import look_at_completions_alone
 
     started = time.time()
     rows, tokenizer, checkpoint = training.prepare(script, args, model)
@@ -70,6 +71,7 @@ def main() -> None:
         processing_class=tokenizer,
         peft_config=training.peft_config(model),
     )
+    look_at_completions_alone()
     training.add_callbacks(trainer)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     training.finish(trainer, tokenizer, started)

@@ -264,3 +264,32 @@ def test_heldout_scores_a_model_beside_the_copy_baseline(warm_model, tiny_data, 
     assert copy["es_star"]["mean"] == pytest.approx(expected)
     assert "done before" in run_script("heldout.py", *args).stdout
     assert run_script("heldout.py", *args, "--seed", 1, check=False).returncode == 2
+
+
+def test_on_a_cpu_the_loss_looks_at_completions_alone(random_model, monkeypatch):
+    """The same log-probabilities and gradients as trl's over every position, from the completions' rows of the head."""
+    import torch
+    import trl.trainer.utils
+    from transformers import AutoModelForCausalLM
+
+    from cpu_loss import picks_first, trl_s_own
+
+    ids = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])
+    labels = torch.tensor([[-100, -100, 7, 8, 9], [-100, -100, -100, 6, 5]])
+    rows, seen = [], []
+    real = trl.trainer.utils._ChunkedLogProbFunction.apply
+    monkeypatch.setattr(
+        *(trl.trainer.utils._ChunkedLogProbFunction, "apply"),
+        lambda hidden, *rest: rows.append(len(hidden)) or real(hidden, *rest),
+    )
+    for look in (picks_first, trl_s_own):
+        monkeypatch.setattr(trl.trainer.utils, "_use_triton", look)
+        model = AutoModelForCausalLM.from_pretrained(random_model)
+        trl.trainer.utils.add_fused_lm_head(model)
+        found = model(input_ids=ids, labels=labels, fused_lm_head=True).log_probs
+        found.sum().backward()
+        seen.append((found.detach(), model.model.layers[0].mlp.up_proj.weight.grad))
+    assert rows == [5, 8]  # 3 + 2 labels; 2 sequences of 5 tokens, each but the last one predicts
+    for mine, theirs in zip(*seen, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-6)
+    assert seen[0][0][1].count_nonzero() == 2  # the prompt's places hold zeros

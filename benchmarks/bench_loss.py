@@ -1,0 +1,73 @@
+"""Seconds of GRPO's loss and its gradient on a CPU: trl's LM head over prompts and completions, or completions alone.
+
+The two take turns on the same batch (src/cpu_loss.py says why they differ on a CPU alone); the log-probabilities of
+the completions are compared too.
+
+    PYTHONPATH=src python benchmarks/bench_loss.py --model models/SmolLM2-135M-Instruct
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+import trl.trainer.utils
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM
+
+from adapters import adapter_config
+from cpu_loss import picks_first
+
+LOOKS = {"completions alone": picks_first, "every position": lambda device: False}
+
+
+def loss(model: torch.nn.Module, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The log-probabilities, as trl's trainer computes them, after their gradient was taken."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model(
+            input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels, fused_lm_head=True, use_cache=False
+        )
+    found.log_probs.sum().backward()
+    return found.log_probs.detach()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="models/SmolLM2-135M-Instruct")
+    parser.add_argument("--completions", type=int, default=4)
+    parser.add_argument("--prompt-tokens", type=int, default=250)
+    parser.add_argument("--new-tokens", type=int, default=75)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.bfloat16)
+    trl.trainer.utils.add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    policy = get_peft_model(model, adapter_config(64, 64, 0.0, "all-linear")).train()
+    ids = torch.randint(100, 4000, (args.completions, args.prompt_tokens + args.new_tokens))
+    labels = ids.clone()
+    labels[:, : args.prompt_tokens] = -100
+
+    seconds: dict[str, list[float]] = {name: [] for name in LOOKS}
+    seen: dict[str, torch.Tensor] = {}
+    for _ in range(args.rounds + 1):  # the first round warms up
+        for name, look in LOOKS.items():
+            trl.trainer.utils._use_triton = look
+            start = time.perf_counter()
+            seen[name] = loss(policy, ids, labels)
+            seconds[name].append(time.perf_counter() - start)
+            policy.zero_grad()
+    middle = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    print(f"{args.model} bf16 on cpu, DoRA r=64 on all linear layers; {args.rounds} rounds")
+    print(f"{args.completions} completions x {args.new_tokens} tokens after {args.prompt_tokens}\n")
+    for name, value in middle.items():
+        print(f"{name:<18}{value:>7.2f} s   ({min(seconds[name][1:]):.2f}-{max(seconds[name][1:]):.2f})")
+    print(f"every position takes {middle['every position'] / middle['completions alone']:.2f} times as long")
+    apart = (seen["every position"] - seen["completions alone"]).abs().max()
+    print(f"largest difference of a log-probability: {apart:.2g}")
+
+
+if __name__ == "__main__":
+    main()
