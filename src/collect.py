@@ -30,14 +30,15 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import endpoint
 from arguments import fail, parse_flags
 from collect_log import FolderError, Log, claim, rates
 from collector import Collector, sampling
 from durable_files import write_json, write_jsonl
-from endpoint import DIALECTS, Endpoint, EndpointError
+from endpoint import EndpointError
 from environments import PIN, EnvironmentFailed, environment
 from prompt_files import PromptError, fingerprint
-from proposals import Migration
+from proposals import Upgrade
 from records import normalise_dependency
 from release_notes import Paragraph, sieve
 from run_context import git_state
@@ -61,17 +62,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--limit", type=int, help="only the first paragraphs that are kept")
     add("--pairs", type=int, default=3, help="pairs asked for per update (default: %(default)s)")
     add("--rounds", type=int, default=3, help="answers to a question at most (default: %(default)s)")
-    add("--url", help="the server's base address, as http://localhost:8000/v1")
-    add("--model", help="the model's name there")
-    add("--dialect", choices=DIALECTS, default="vllm", help="of the server (default: %(default)s)")
-    add("--key-variable", default="OPENAI_API_KEY", help="environment variable that holds the key")
+    add("--model", help="the model's name at the server")
+    endpoint.add_flags(parser)
     add("--temperature", type=float, default=0.7, help="default: %(default)s")
     add("--top-p", type=float, default=0.95, help="default: %(default)s")
     add("--max-new-tokens", type=int, default=2048, help="of an answer (default: %(default)s)")
     add("--seed", type=int, default=42, help="default: %(default)s")
     add("--concurrency", type=int, default=8, help="paragraphs at a time (default: %(default)s)")
-    add("--request-seconds", type=float, default=600, help="time limit of a request (default: %(default)s)")
-    add("--tries", type=int, default=8, help="tries of a request (default: %(default)s)")
     add("--envs", type=Path, default=Path(".venvs"), help="where environments are kept (default: %(default)s)")
     add("--jobs", type=int, default=os.cpu_count(), help="pairs proven at a time (default: %(default)s)")
     add("--seconds", type=float, default=60, help="time limit of one run of a program (default: %(default)s)")
@@ -189,7 +186,7 @@ def main() -> int:
     name, _, version = args.new[0].partition("==")
     library = normalise_dependency(args.library or name.partition("[")[0])
     source = args.source or f"{library} {version} release notes"
-    migration = Migration(library, tuple(args.old), tuple(args.new), source, args.address)
+    upgrade = Upgrade(library, tuple(args.old), tuple(args.new), source, args.address)
     identity = {
         "notes_sha256": hashlib.sha256(text.encode()).hexdigest(),
         **{"library": library, "old": args.old, "new": args.new, "source": source, "address": args.address},
@@ -207,9 +204,7 @@ def main() -> int:
             check_ready(python=environment(pins, args.envs), unsafe=args.unsafe)
     except (PromptError, FolderError, EnvironmentFailed, InfrastructureError, OSError) as error:
         fail(error)
-    key = os.environ.get(args.key_variable)
-    server = Endpoint(args.url, args.model, key, args.dialect, args.request_seconds, args.tries)
-    status = run(Collector(args, migration, log, server), kept[: args.limit])
+    status = run(Collector(args, upgrade, log, endpoint.connect(args)), kept[: args.limit])
     summary = {"paragraphs": len(found), "kept": len(kept), **rates(log)}
     write_json(args.out / "summary.json", summary)
     show_rates(summary)

@@ -20,8 +20,8 @@ from prompt_files import messages
 from proposals import (
     ACCEPTED,
     PAIR_PARTS,
-    Migration,
     Update,
+    Upgrade,
     Verdict,
     as_row,
     build,
@@ -51,15 +51,15 @@ def derived_seed(seed: int, name: str) -> int:
 class Collector:
     """Asks, checks and logs. One `collect` per paragraph, each in a thread of its own."""
 
-    def __init__(self, args: argparse.Namespace, migration: Migration, log: Log, server: Endpoint) -> None:
-        self.args, self.migration, self.log, self.server = args, migration, log, server
+    def __init__(self, args: argparse.Namespace, upgrade: Upgrade, log: Log, server: Endpoint) -> None:
+        self.args, self.upgrade, self.log, self.server = args, upgrade, log, server
         self.stop = threading.Event()
         self.proving = threading.Semaphore(args.jobs)
 
     def collect(self, paragraph: Paragraph, ended: Callable[[int], object]) -> int:
         """The update of a paragraph, then its pairs. Tells `ended` of each job; returns how many there were."""
-        old, new = (f"{self.migration.library} {version}" for version in self.migration.versions)
-        shared = {"library": self.migration.library, "old": old, "new": new, "paragraph": paragraph.text}
+        old, new = (f"{self.upgrade.library} {version}" for version in self.upgrade.versions)
+        shared = {"library": self.upgrade.library, "old": old, "new": new, "paragraph": paragraph.text}
         first = messages("update", section=" > ".join(paragraph.section) or "(none)", **shared)
         read = partial(self.judge_update, paragraph)
         last = self.converse(paragraph.id, "update", first, read)
@@ -126,7 +126,7 @@ class Collector:
     def judge_pair(self, job: str, update: Update, answer: str, name: str) -> tuple[Verdict, dict[str, Any]]:
         if found := lacking(answer, PAIR_PARTS):
             return Verdict("format", tuple(found)), {}
-        record, evidence = build(answer, update, self.migration)
+        record, evidence = build(answer, update, self.upgrade)
         if twin := self.log.twin(record.id, job):
             return Verdict("validate", (repeats(twin),)), {}
         with self.proving:

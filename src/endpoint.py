@@ -17,7 +17,9 @@ Three dialects, since the prompt's last message is an assistant turn that is alr
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +30,22 @@ from typing import Any, TypeVar
 DIALECTS = ("vllm", "openai", "transformers")
 REPEATED = {408, 409, 425, 429}
 Key = TypeVar("Key")
+
+
+def add_flags(parser: argparse.ArgumentParser, prefix: str = "") -> None:
+    """--url, --dialect, --key-variable, --request-seconds and --tries. `prefix`: what each flag's help begins with."""
+    add = parser.add_argument
+    add("--url", help=f"{prefix}the server's base address, as http://localhost:8000/v1")
+    add("--dialect", choices=DIALECTS, default="vllm", help=f"{prefix}openai for hosted models (no prefill)")
+    add("--key-variable", default="OPENAI_API_KEY", help=f"{prefix}environment variable that holds the key")
+    add("--request-seconds", type=float, default=600, help=f"{prefix}time limit of a request (default: %(default)s)")
+    add("--tries", type=int, default=8, help=f"{prefix}tries of a request (default: %(default)s)")
+
+
+def connect(args: argparse.Namespace) -> Endpoint:
+    """The endpoint that `add_flags` and a flag --model describe."""
+    key = os.environ.get(args.key_variable)
+    return Endpoint(args.url, args.model, key, args.dialect, args.request_seconds, args.tries)
 
 
 class EndpointError(RuntimeError):

@@ -18,27 +18,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters import find_adapter
-from arguments import fail, parse_flags, require
+from arguments import fail, parse_flags
 from durable_files import append_jsonl
-from endpoint import DIALECTS, Completion, Endpoint, EndpointError
+from endpoint import Completion, EndpointError, connect
 from engines import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
-from humaneval_tasks import FUNCTION_BENCHMARKS, FUNCTION_PROMPTS, OVERRIDES, FunctionTask, data_path, load_functions
+from generate_settings import add_flags, check, sampling_of
+from humaneval_tasks import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions
 from migration import Migration
-from prompts import EVALPLUS_STOPS, open_chat_template, reference_completion, render
+from prompts import open_chat_template, reference_completion, render
 from record_files import RecordError, resolve
 from run_context import describe, sha256
 from sample_files import claim, code_of, keep_whole, prompt_hash
-from tasks import BENCHMARKS, PROMPTS, Task, fingerprint, load_tasks, subset
-
-BACKENDS = ("transformers", "vllm", "endpoint")
+from tasks import Task, fingerprint, load_tasks, subset
 
 
 def model_identity(args: argparse.Namespace) -> dict[str, Any]:
@@ -107,11 +104,6 @@ def local(requests: Sequence[Request], batches: Sequence[Sequence[Request]], tok
     yield from with_transformers(batches, tokenizer, model, sampling, args.seed)
 
 
-def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
-    how = {"temperature": args.temperature, "top_p": args.top_p, "max_new_tokens": args.max_new_tokens}
-    return {**how, "stop": list(EVALPLUS_STOPS)} if args.prompt == "evalplus" else how
-
-
 def load_tokenizer(args: argparse.Namespace) -> tuple[Any, int | None]:
     """(tokenizer, the model's context length where its configuration tells it)."""
     from transformers import AutoConfig, AutoTokenizer
@@ -124,83 +116,8 @@ def load_tokenizer(args: argparse.Namespace) -> tuple[Any, int | None]:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    choices = (*BENCHMARKS, *FUNCTION_BENCHMARKS)
-    add("--benchmark", choices=choices, default="arena", help="multi: of src/multi_update.py; migration: records")
-    add("--data", help="JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]; humaneval, mbpp: evalplus's")
-    add("--out", type=Path, help="samples.jsonl to write")
-    add("--reference", action="store_true", help="write the reference solutions as samples; no model")
-    add("--copy", action="store_true", help="migration: write the old code, unchanged, as samples; no model")
-    add("--model", help="folder or hub name of a model, or an adapter folder; the served name of an endpoint")
-    add("--adapter", help="folder of a peft adapter of trl's or verl's, merged before sampling")
-    add("--revision", default="main", help="revision of a hub model (default: %(default)s)")
-    add("--backend", choices=BACKENDS, default="transformers", help="default: %(default)s")
-    prompts = tuple(dict.fromkeys((*PROMPTS, *FUNCTION_PROMPTS)))
-    add("--prompt", choices=prompts, default="zero-shot", help="the paper's form, or the benchmark's own")
-    add("--no-docs", action="store_true", help="withhold the update: what is the text in the prompt worth?")
-    add("--limit", type=int, help="a fixed subset of this many problems (that of 100 is part of that of 200)")
-    add("--skip-bad-tasks", action="store_true", help="leave out rows of the data that cannot be used")
-    add("--samples", type=int, default=10, help="samples per problem (default: %(default)s)")
-    add("--temperature", type=float, default=0.8, help="0 is greedy (default: %(default)s)")
-    add("--top-p", type=float, default=0.7, help="default: %(default)s")
-    add("--max-new-tokens", type=int, default=1024, help="default: %(default)s")
-    add("--seed", type=int, default=42, help="default: %(default)s")
-    add("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
-    add("--batch-size", type=int, default=16, help="transformers: completions at once (default: %(default)s)")
-    add("--tensor-parallel-size", type=int, default=1, help="vllm: GPUs for one model")
-    add("--gpu-memory-utilization", type=float, default=0.9, help="vllm: share of the GPU's memory")
-    add("--url", help="endpoint: the server's base address, as http://localhost:8000/v1")
-    add("--dialect", choices=DIALECTS, default="vllm", help="endpoint: openai for hosted models (no prefill)")
-    add("--key-variable", default="OPENAI_API_KEY", help="endpoint: environment variable that holds the key")
-    add("--concurrency", type=int, default=32, help="endpoint: requests at a time (default: %(default)s)")
-    add("--request-seconds", type=float, default=600, help="endpoint: time limit of a request (default: %(default)s)")
-    add("--tries", type=int, default=8, help="endpoint: tries of a request (default: %(default)s)")
-    args = parse_flags(parser, argv)
-    functions = args.benchmark in FUNCTION_BENCHMARKS
-    if functions and not args.data:
-        args.data = os.environ.get(OVERRIDES[args.benchmark])
-    if not (args.data and args.out):
-        fail("--data and --out are needed")
-    if args.out.suffix != ".jsonl":
-        fail(f"--out {args.out}: expected a name that ends in .jsonl")
-    if args.samples < 1 or args.batch_size < 1 or args.concurrency < 1 or args.max_new_tokens < 1 or args.tries < 1:
-        fail("--samples, --batch-size, --concurrency, --max-new-tokens and --tries start at 1")
-    if functions and args.no_docs:
-        fail(f"--no-docs: {args.benchmark} has no update to withhold")
-    if args.copy and (args.reference or args.benchmark != "migration"):
-        fail("--copy goes with --benchmark migration, and not with --reference")
-    if args.reference or args.copy:
-        args.backend = "reference" if args.reference else "copy"
-        args.model, args.adapter, args.samples, args.prompt = None, None, 1, "zero-shot"
-        return args
-    if not args.model:
-        fail("--model is needed (or --reference)")
-    if args.temperature == 0 and args.samples > 1:
-        fail("--temperature 0 draws the same sample each time: --samples 1")
-    if args.prompt == "one-shot" and args.benchmark != "arena":
-        fail("--prompt one-shot is CodeUpdateArena's own: no other benchmark has a form for it")
-    if args.prompt == "evalplus" and not functions:
-        fail("--prompt evalplus is for --benchmark humaneval and mbpp")
-    if args.prompt == "evalplus" and args.backend == "endpoint" and args.dialect != "vllm":
-        fail("--prompt evalplus begins the answer, which needs --dialect vllm")
-    if args.backend == "endpoint":
-        if not args.url or args.adapter:
-            fail("--backend endpoint needs --url, and takes no --adapter: the server holds the model")
-        return args
-    if args.backend == "vllm":
-        require("vllm", "requirements-gpu.txt")
-    try:
-        if adapter := find_adapter(args.adapter or args.model):
-            if not args.adapter:
-                args.model = json.loads((adapter / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
-            args.adapter = str(adapter)
-        elif args.adapter:
-            fail(f"--adapter {args.adapter}: no adapter_config.json there")
-    except ValueError as error:
-        fail(error)
-    if not args.model:
-        fail(f"{args.adapter} does not name its base model: --model BASE --adapter FOLDER")
-    return args
+    add_flags(parser)
+    return check(parse_flags(parser, argv))
 
 
 def write_down(drawn: Drawn, args: argparse.Namespace, done: int, total: int) -> Iterator[dict[str, Any]]:
@@ -285,9 +202,7 @@ def main() -> int:
     if args.reference or args.copy:
         drawn = without_model(tasks, left, args.copy)
     elif args.backend == "endpoint":
-        key = os.environ.get(args.key_variable)
-        server = Endpoint(args.url, args.model, key, args.dialect, args.request_seconds, args.tries)
-        drawn = with_endpoint(left, server, sampling_of(args), args.seed, args.concurrency)
+        drawn = with_endpoint(left, connect(args), sampling_of(args), args.seed, args.concurrency)
     else:
         drawn = local(left, batches, tokenizer, args)
     started = time.time()

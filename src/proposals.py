@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from api_uses import imports
 from environments import environment
 from proof import execute_all, problems, prove
 from records import Record, check_rows, does_nothing, normalise_dependency, parse_code
@@ -28,10 +29,12 @@ UPDATE_PARTS = ("name", "kind", "update_info")
 PAIR_PARTS = ("description", "old_code", "new_code", "check")
 CODE = ("old_code", "new_code", "check")
 ACCEPTED = "accepted"
+VERSION_NAMES = {"__version__", "__version_info__", "version_info"}
+VERSION_MODULES = {"importlib.metadata", "importlib.metadata.version", "pkg_resources", "packaging.version"}
 
 
 @dataclass(frozen=True)
-class Migration:
+class Upgrade:
     """What all proposals of one run share: the library, the environments before and after, where the notes are."""
 
     library: str
@@ -87,10 +90,10 @@ def last_name(name: str) -> str:
     return re.split(r"\W+", name.partition("(")[0].strip(" `"))[-1]
 
 
-def slug(migration: Migration, update: Update) -> str:
+def slug(upgrade: Upgrade, update: Update) -> str:
     """The update's name in the side table: numpy-2.0-trapz."""
-    release = ".".join(migration.versions[1].split(".")[:2])
-    words = (migration.library, release, last_name(update.name))
+    release = ".".join(upgrade.versions[1].split(".")[:2])
+    words = (upgrade.library, release, last_name(update.name))
     return "-".join(re.sub(r"[^a-z0-9.]+", "-", word.lower()).strip("-") for word in words)
 
 
@@ -136,6 +139,18 @@ def check_problems(record: Record, check: str) -> Iterator[str]:
         code = parse_code(getattr(record, field))
         if code is not None and not read & bound_names(code):
             yield f"<check> reads no variable that <{field}> sets"
+    for field, text in (("old_code", record.old_code), ("new_code", record.new_code), ("check", check)):
+        if looks_at_versions(text):
+            yield f"<{field}> looks at versions"
+
+
+def looks_at_versions(code: str) -> bool:
+    """Whether code names a version attribute, or imports what tells versions."""
+    tree = parse_code(code)
+    nodes = [] if tree is None else list(ast.walk(tree))
+    named = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    named |= {node.id for node in nodes if isinstance(node, ast.Name)}
+    return bool(named & VERSION_NAMES) or bool(VERSION_MODULES & set(imports(tree).values() if tree else ()))
 
 
 def syntax_error(code: str) -> str:
@@ -161,25 +176,25 @@ def record_problems(record: Record, name: str) -> Iterator[str]:
         yield "<new_code>: only imports, pass or empty definitions"
 
 
-def build(answer: str, update: Update, migration: Migration) -> tuple[Record, dict[str, Any]]:
+def build(answer: str, update: Update, upgrade: Upgrade) -> tuple[Record, dict[str, Any]]:
     """The record and its evidence out of an answer that has all parts; a corrected <update_info> counts."""
     fields = {name: part(answer, name) or "" for name in PAIR_PARTS}
     check = fields.pop("check")
     record = Record(
-        dependency=normalise_dependency(migration.library),
-        new_version=migration.versions[1],
+        dependency=normalise_dependency(upgrade.library),
+        new_version=upgrade.versions[1],
         update_info=part(answer, "update_info") or update.update_info,
         **fields,
     )
     evidence = {
         "id": record.id,
         "split": None,  # src/review.py decides it, by update
-        "update": slug(migration, update),
+        "update": slug(upgrade, update),
         "kind": update.kind,
-        "source": migration.source,
-        "address": migration.address,
-        "old_env": list(migration.old_env),
-        "new_env": list(migration.new_env),
+        "source": upgrade.source,
+        "address": upgrade.address,
+        "old_env": list(upgrade.old_env),
+        "new_env": list(upgrade.new_env),
         "check": check,
     }
     return record, evidence

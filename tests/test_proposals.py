@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proposals import (
-    Migration,
     Update,
+    Upgrade,
     Verdict,
     build,
     check_problems,
@@ -18,7 +18,7 @@ from proposals import (
     slug,
 )
 
-MIGRATION = Migration("NumPy", ("numpy==1.26.4",), ("numpy==2.0.0", "scipy==1.13.1"), "notes", "")
+UPGRADE = Upgrade("NumPy", ("numpy==1.26.4",), ("numpy==2.0.0", "scipy==1.13.1"), "notes", "")
 INFO = "`np.trapz` has been renamed to `np.trapezoid`; the arguments are the same."
 UPDATE = Update("numpy.trapz", "rename", INFO)
 
@@ -59,8 +59,8 @@ def test_the_name_that_a_snippet_uses(name, expected):
 
 
 def test_the_slug_reads_like_those_of_our_data():
-    assert slug(MIGRATION, UPDATE) == "numpy-2.0-trapz"
-    sklearn = Migration("scikit-learn", ("scikit-learn==1.1.3",), ("scikit-learn==1.2.2",), "", "")
+    assert slug(UPGRADE, UPDATE) == "numpy-2.0-trapz"
+    sklearn = Upgrade("scikit-learn", ("scikit-learn==1.1.3",), ("scikit-learn==1.2.2",), "", "")
     assert slug(sklearn, Update("sklearn.load_boston", "removal", "")) == "scikit-learn-1.2-load-boston"
 
 
@@ -95,7 +95,7 @@ def answer(old: str, new: str, check: str = "assert area == 1", more: str = "") 
 
 
 def found(old: str, new: str, check: str = "assert area == 1") -> list[str]:
-    record, evidence = build(answer(old, new, check), UPDATE, MIGRATION)
+    record, evidence = build(answer(old, new, check), UPDATE, UPGRADE)
     return [*record_problems(record, UPDATE.name), *check_problems(record, evidence["check"])]
 
 
@@ -119,6 +119,9 @@ OLD, NEW = "import numpy as np\narea = np.trapz([1, 1])", "import numpy as np\na
         (OLD, NEW, "print(area)", ["<check> holds no assert statement"]),
         (OLD, NEW, "assert (", ["<check> does not parse as Python: line 1: '(' was never closed"]),
         (OLD, NEW, "assert np.__version__", ["<check> reads no variable that <old_code> sets"]),  # no result
+        (OLD, NEW, "assert area == (1 if np.__version__ > '2' else 0)", ["<check> looks at versions"]),
+        (f"{OLD}\nfrom importlib.metadata import version", NEW, "assert area", ["<old_code> looks at"]),
+        (OLD, f"import sys\n{NEW} * sys.version_info[0] / 3", "assert area == 1", ["<new_code> looks at versions"]),
     ],
 )
 def test_what_is_wrong_before_anything_is_run(old, new, check, expected):
@@ -128,7 +131,7 @@ def test_what_is_wrong_before_anything_is_run(old, new, check, expected):
 
 
 def test_a_corrected_note_counts_and_the_version_is_the_first_pins():
-    record, evidence = build(answer(OLD, NEW, more="<update_info>Better.</update_info>"), UPDATE, MIGRATION)
+    record, evidence = build(answer(OLD, NEW, more="<update_info>Better.</update_info>"), UPDATE, UPGRADE)
     assert (record.update_info, record.new_version, record.dependency) == ("Better.", "2.0.0", "NumPy")
     assert evidence["id"] == record.id
-    assert build(answer(OLD, NEW), UPDATE, MIGRATION)[0].update_info == INFO
+    assert build(answer(OLD, NEW), UPDATE, UPGRADE)[0].update_info == INFO
