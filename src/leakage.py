@@ -30,8 +30,8 @@ from statistics import quantiles
 
 from api_uses import imports, uses
 from arguments import fail
-from durable_files import read_jsonl
 from record_files import RecordError, read_rows, resolve
+from record_folder import read_evidence
 from records import check_file, parse_code
 from similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest
 from tasks import load_tasks
@@ -53,8 +53,7 @@ class Item:
 def read_records(source: str) -> list[Item]:
     """The records of a file that have no errors, with the names of their updates where evidence stands beside it."""
     checked = check_file(source)
-    table = resolve(source).with_name("evidence.jsonl")
-    updates = {row["id"]: row.get("update") for row in read_jsonl(table)} if table.exists() else {}
+    updates = {row["id"]: row["update"] for row in read_evidence(resolve(source).parent, ("id", "update"))}
     items = []
     for record, line in zip(checked.records, checked.lines, strict=True):
         old, new = ast.parse(record.old_code), ast.parse(record.new_code)
@@ -173,7 +172,7 @@ def main() -> int:
     try:
         training = [item for source in args.training for item in read_records(source)]
         leaked = [source for source in args.test if examine(training, source, args.limit)]
-    except (RecordError, OSError, ValueError, KeyError) as error:  # the last two: an evidence.jsonl that is none
+    except (RecordError, OSError) as error:
         fail(error)
     print(f"leakage: in {', '.join(leaked)}" if leaked else "no leakage")
     return int(bool(leaked))

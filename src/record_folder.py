@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from durable_files import read_jsonl
-from records import Record
+from record_files import RecordError
+from records import Record, check_file
 
 SPLITS = ("train", "heldout")
 
 
-def read_evidence(folder: Path) -> list[dict[str, Any]]:
-    """The side table; [] for a folder that is not there yet. Raises ValueError naming file and line."""
+def read_evidence(folder: Path, needed: Sequence[str] = ("id", "split", "update")) -> list[dict[str, Any]]:
+    """The side table; [] where there is none yet. Raises RecordError where a `needed` text is missing."""
     path = folder / "evidence.jsonl"
     if not path.is_file():
         return []
     rows = read_jsonl(path)
     for line, row in enumerate(rows, start=1):
-        for name in ("id", "split", "update"):
-            if not isinstance(row.get(name) if isinstance(row, dict) else None, str):
-                raise ValueError(f"{path}:{line}: {name}: missing or no text")
+        for name in needed:
+            if not isinstance(row.get(name), str):
+                raise RecordError(f"{path}:{line}: {name}: missing or no text")
     return rows
 
 
@@ -45,6 +47,22 @@ def alike(update: str, evidence: list[dict[str, Any]]) -> list[str]:
     name = rest.rpartition("-")[2]
     found = {f"{row['update']} ({row['split']})" for row in evidence if row["update"] != update}
     return sorted(one for one in found if one.startswith(f"{library}-") and name in one)
+
+
+def twin(folder: Path, record: Record) -> str | None:
+    """FILE:LINE of a record with the same snippets and another id (for another version, say), if the folder has one.
+
+    A set holds each pair of snippets once (src/records.py calls the second a duplicate). Raises RecordError.
+    """
+    for split in SPLITS:
+        path = folder / f"{split}.jsonl"
+        if path.is_file():
+            checked = check_file(path)
+            for line, other in zip(checked.lines, checked.records, strict=True):
+                same = (other.old_code, other.new_code) == (record.old_code, record.new_code)
+                if same and other.id != record.id:
+                    return f"{path}:{line}"
+    return None
 
 
 def add(folder: Path, record: Record, evidence: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ from collect_log import FolderError, Log
 from durable_files import append_jsonl
 from environments import EnvironmentFailed
 from proposals import ACCEPTED, CODE, KINDS, PAIR_PARTS, Verdict, as_row, examine, from_row, lacking, part
-from record_folder import add, alike, read_evidence, split_of
+from record_folder import add, alike, read_evidence, split_of, twin
 from records import Record
 from sandbox import InfrastructureError
 from terminal import printable
@@ -137,6 +137,9 @@ class Review:
         evidence["split"] = split_of(evidence["update"], table, self.args.heldout_share)
         if any(other["id"] == record.id and other != evidence for other in table):
             print(f"{self.args.data} has a record {record.id} already: reject or edit this one")
+            return False
+        if other := twin(self.args.data, record):
+            print(f"{other} has the same snippets for {record.dependency} of another version: reject or edit this one")
             return False
         add(self.args.data, record, evidence)
         self.decide(row, "accept", id=record.id, edited=edited)

@@ -135,6 +135,14 @@ def test_files_that_cannot_be_read(tmp_path):
     for bad, said in ((tmp_path / "absent.jsonl", "no such file"), (write(tmp_path / "empty.jsonl"), "holds no")):
         done = run_script("leakage.py", good, "--test", bad, check=False)
         assert (done.returncode, done.stderr.count("\n"), said in done.stderr) == (2, 1, True), done.stderr
+    evidence = tmp_path / "evidence.jsonl"
+    for text, said in (
+        ('{"update": "u"}', f"{evidence}:1: id: missing or no text"),
+        ("[]", f"{evidence}:1: not a JSON"),
+    ):
+        evidence.write_text(f"{text}\n")
+        done = run_script("leakage.py", good, "--test", good, check=False)
+        assert (done.returncode, done.stderr) == (2, f"leakage: {evidence}:1: {said}\n")
 
 
 def test_nothing_of_the_held_out_split_stands_in_the_training_split():
