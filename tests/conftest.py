@@ -1,4 +1,5 @@
-"""A tiny chat model that the end-to-end tests train: random weights, warmed by src/sft.py until it writes the tags."""
+"""What several tests share: a tiny chat model (random weights, warmed by src/sft.py until it writes the tags), a chat
+server, a collection of src/collect.py."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -111,11 +113,51 @@ def warm_model(random_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
 def offline(tmp_path_factory) -> dict[str, str]:
     """Lets pip find tidemark's two wheels, and nothing else."""
     from tidemark import make_wheels
+    from wheels import only
 
-    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(make_wheels(tmp_path_factory.mktemp("wheels")))}
+    return only(make_wheels(tmp_path_factory.mktemp("wheels")))
 
 
 @pytest.fixture(scope="session")
 def envs(tmp_path_factory) -> Path:
     """Where tidemark's environments are made, once for all tests."""
     return tmp_path_factory.mktemp("envs")
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable]:
+    """Starts servers (tests/chat_server.py) and stops them after the test."""
+    from chat_server import Server
+
+    started: list[Server] = []
+
+    def start(behave: Callable) -> Server:
+        started.append(Server(behave))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def notes(tmp_path) -> Path:
+    """tidemark's release notes."""
+    from tidemark import NOTES
+
+    path = tmp_path / "notes.md"
+    path.write_text(NOTES)
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory, offline, envs):
+    """A finished run: (what was asked, its folder, what was printed)."""
+    from chat_server import Server
+    from tidemark import NOTES, behave, command
+
+    folder, server = tmp_path_factory.mktemp("whole"), Server(behave)
+    (folder / "notes.md").write_text(NOTES)
+    done = run_script("collect.py", *command(folder / "notes.md", server.url, folder / "out", envs), env=offline)
+    server.close()
+    return server.bodies, folder / "out", done.stdout

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_script
-from test_endpoint import Server, serve  # noqa: F401 (a fixture)
-from tidemark import ANSWERS, NOTES, PINS, behave
+from tidemark import ANSWERS, NOTES, behave, command, rows
 
 from collect import run
-from collect_log import FolderError, Log, claim, rates, read_log
+from collect_log import FolderError, Log, claim, rates, rows_of
 from collector import Collector
 from endpoint import Endpoint
 from prompt_files import PromptError, messages, read
@@ -26,33 +25,7 @@ from proposals import Verdict
 
 
 @pytest.fixture
-def notes(tmp_path) -> Path:
-    path = tmp_path / "notes.md"
-    path.write_text(NOTES)
-    return path
-
-
-def command(notes: Path, url: str, out: Path, envs: Path) -> list[object]:
-    flags = ["--notes", notes, *PINS, "--url", url, "--model", "big", "--out", out, "--envs", envs]
-    return [*flags, "--pairs", 1, "--concurrency", 1, "--jobs", 1]
-
-
-def rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory, offline, envs):
-    """A finished run: (what was asked, its folder, what was printed)."""
-    folder, server = tmp_path_factory.mktemp("whole"), Server(behave)
-    (folder / "notes.md").write_text(NOTES)
-    done = run_script("collect.py", *command(folder / "notes.md", server.url, folder / "out", envs), env=offline)
-    server.close()
-    return server.bodies, folder / "out", done.stdout
-
-
-@pytest.fixture
-def copied(whole, tmp_path, serve):  # noqa: F811
+def copied(whole, tmp_path, serve):
     """The same folder to go on with: (a fresh server, the folder)."""
     return serve(behave), Path(shutil.copytree(whole[1], tmp_path / "copied"))
 
@@ -159,7 +132,7 @@ def test_more_rounds_open_what_was_given_up(copied, notes, offline, envs):
     assert "AssertionError" in server.bodies[0]["messages"][3]["content"]
 
 
-def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(whole, serve, notes, tmp_path, offline, envs):  # noqa: F811
+def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(whole, serve, notes, tmp_path, offline, envs):
     _, reference, _ = whole
     out, reached, go_on = tmp_path / "killed", threading.Event(), threading.Event()
 
@@ -188,7 +161,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(whole, serv
     assert len(server.bodies) == 13 + 1  # only the answer under way was asked for again
 
 
-def test_a_server_that_refuses_ends_in_one_line_and_keeps_what_is_there(serve, notes, tmp_path, offline, envs):  # noqa: F811
+def test_a_server_that_refuses_ends_in_one_line_and_keeps_what_is_there(serve, notes, tmp_path, offline, envs):
     def refuse(number: int, body: dict) -> tuple:
         return behave(number, body) if len(server.bodies) < 4 else (401, {}, b"no", 0)
 
@@ -274,7 +247,7 @@ def test_a_log_of_something_else_is_refused(tmp_path):
         Log(tmp_path, mends="rounds.jsonl")
     (tmp_path / "rounds.jsonl").write_text('{"job\n{"job": "a"}\n')
     with pytest.raises(FolderError, match=r"rounds.jsonl:1: not JSON"):
-        read_log(tmp_path / "rounds.jsonl", mend=True)
+        rows_of(tmp_path / "rounds.jsonl", mend=True)
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(FolderError, match=r"not a run.json of src/collect.py"):
         claim(tmp_path, {}, {})
@@ -321,7 +294,7 @@ def test_a_question_about_a_job_makes_none(tmp_path):
     assert dict(log.jobs) == {}
 
 
-def test_an_answer_with_half_a_surrogate_pair_is_judged_and_logged(serve, tmp_path):  # noqa: F811
+def test_an_answer_with_half_a_surrogate_pair_is_judged_and_logged(serve, tmp_path):
     """JSON may hold one, UTF-8 may not; a question mark stands for it."""
     reply = {"choices": [{"message": {"content": "high \ud800"}, "finish_reason": "stop"}]}
     server = serve(lambda number, body: (200, {}, json.dumps(reply).encode(), 0))
@@ -338,7 +311,7 @@ def test_an_answer_with_half_a_surrogate_pair_is_judged_and_logged(serve, tmp_pa
     assert (judged, last["answer"]) == (["high ?"], "high ?")
 
 
-def test_a_prompt_that_is_too_long_ends_its_job_alone(serve, tmp_path):  # noqa: F811
+def test_a_prompt_that_is_too_long_ends_its_job_alone(serve, tmp_path):
     server = serve(lambda number, body: (400, {}, b"maximum context length", 0))
     args = argparse.Namespace(jobs=1, rounds=3, seed=1, temperature=0.0, top_p=1.0, max_new_tokens=9)
     log = Log(tmp_path, mends="rounds.jsonl")
@@ -354,9 +327,9 @@ def test_a_prompt_that_is_too_long_ends_its_job_alone(serve, tmp_path):  # noqa:
 def test_only_the_owner_of_a_log_mends_it(tmp_path):
     path = tmp_path / "rounds.jsonl"
     path.write_text('{"job": "a"}\n{"job": "b')
-    assert read_log(path, mend=False) == [{"job": "a"}]
+    assert rows_of(path, mend=False) == [{"job": "a"}]
     assert path.read_text() == '{"job": "a"}\n{"job": "b'
-    assert read_log(path, mend=True) == [{"job": "a"}]
+    assert rows_of(path, mend=True) == [{"job": "a"}]
     assert path.read_text() == '{"job": "a"}\n'
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from chat_server import Server
 
 from endpoint import Endpoint, EndpointError, in_parallel
 
@@ -29,69 +26,6 @@ def answer(body: dict[str, Any], text: str | None = None, **message: str) -> dic
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": content, **message}}],
         "usage": {"prompt_tokens": 11, "completion_tokens": 7},
     }
-
-
-class Server:
-    """`behave(number of the try, body)` returns (status, headers, body, bytes to leave out) or seconds to be silent."""
-
-    def __init__(self, behave: Callable[[int, dict[str, Any]], Any]) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.most_at_once = 0
-        now, tries, lock = 0, Counter(), threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                nonlocal now
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                key = json.dumps(body, sort_keys=True)
-                with lock:
-                    tries[key] += 1
-                    number, now = tries[key], now + 1
-                    outer.most_at_once = max(outer.most_at_once, now)
-                    outer.bodies.append(body)
-                    outer.headers.append({**dict(self.headers), "path": self.path})
-                try:
-                    done = behave(number, body)
-                    if isinstance(done, float):
-                        time.sleep(done)
-                        return  # closes the connection without a word
-                    status, headers, content, lacking = done
-                    data = content if isinstance(content, bytes) else json.dumps(content).encode()
-                    self.send_response(status)
-                    for name, value in {"Content-Length": str(len(data)), **headers}.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(data[: len(data) - lacking])
-                finally:
-                    with lock:
-                        now -= 1
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    started: list[Server] = []
-
-    def start(behave: Callable[[int, dict[str, Any]], Any]) -> Server:
-        started.append(Server(behave))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
 
 
 def ok(body: dict[str, Any], *args: Any, **kwargs: Any) -> tuple:

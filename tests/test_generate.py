@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import run_script
 from mini_arena import ROWS, write_data
-from test_endpoint import ok, serve  # noqa: F401 (a fixture)
+from test_endpoint import ok
 
 from engines import Request, derived_seed, plan_batches
 from sample_files import code_of
@@ -175,7 +175,7 @@ def test_an_adapter_by_itself_on_its_base_and_in_verl_s_folder(data, random_mode
     assert "set use_dora to true" in failure("--model", tmp_path / "run", "--out", tmp_path / "x.jsonl", *hot)
 
 
-def test_a_chat_server_that_stops_half_way(serve, data, tmp_path):  # noqa: F811
+def test_a_chat_server_that_stops_half_way(serve, data, tmp_path):
     """After twelve answers it refuses; the second run asks for what is missing and for nothing else."""
     count = 0
 

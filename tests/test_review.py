@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_script
-from test_collect import command, notes, rows, whole  # noqa: F401 (fixtures)
-from test_endpoint import serve  # noqa: F401 (a fixture)
-from tidemark import behave
+from tidemark import behave, command, rows
 
 from record_folder import add, alike, read_evidence, split_of
 from records import Record
@@ -21,7 +19,7 @@ from review import printable
 
 
 @pytest.fixture
-def run(whole, tmp_path) -> Path:  # noqa: F811
+def run(whole, tmp_path) -> Path:
     """A copy of the collection: level_at and rounded are proposed, in this order."""
     return Path(shutil.copytree(whole[1], tmp_path / "run"))
 
@@ -59,7 +57,7 @@ def test_what_is_shown(run, tmp_path, envs):
     assert not (tmp_path / "data").exists()
 
 
-def test_reject_accept_and_what_the_model_is_told(run, notes, serve, tmp_path, offline, envs):  # noqa: F811
+def test_reject_accept_and_what_the_model_is_told(run, notes, serve, tmp_path, offline, envs):
     data = tmp_path / "data"
     done = review(run, data, envs, "x\nr\nAnother place, please.\na\n", "false", "--heldout-share", 0)
     assert "'x': expected a, e, r, s or q" in done.stdout
@@ -87,7 +85,7 @@ def test_reject_accept_and_what_the_model_is_told(run, notes, serve, tmp_path, o
     assert review(run, data, envs, "").stdout.startswith("0 accepted, 0 rejected, 0 skipped; 0 of 0 left")
 
 
-def test_a_rejection_without_words_drops_the_pair(run, notes, serve, tmp_path, offline, envs):  # noqa: F811
+def test_a_rejection_without_words_drops_the_pair(run, notes, serve, tmp_path, offline, envs):
     review(run, tmp_path / "data", envs, "r\n\nr\n\n")
     server = serve(behave)
     run_script("collect.py", *command(notes, server.url, run, envs), env=offline)
@@ -177,6 +175,19 @@ def test_an_addition_that_was_cut_is_completed(tmp_path):
     add(tmp_path, RECORD, evidence)
     assert {name: (tmp_path / name).read_text() for name in both} == both
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_same_snippets_for_another_version_are_not_taken_twice(run, tmp_path, envs):
+    """A set holds each pair of snippets once, whichever of its two files has it."""
+    [row] = [row for row in rows(run / "proposed.jsonl") if row["record"]["old_code"].count("level_at")]
+    earlier = Record(**{**row["record"], "new_version": "1.9"})
+    data = tmp_path / "data"
+    add(data, earlier, {"id": earlier.id, "split": "train", "update": "tidemark-1.9-level-at"})
+    before = {path: path.read_text() for path in data.iterdir()}
+    done = review(run, data, envs, "a\nq\n")
+    assert f"{data / 'train.jsonl'}:1 has the same snippets for tidemark of another version: reject" in done.stdout
+    assert "0 accepted, 0 rejected" in done.stdout
+    assert {path: path.read_text() for path in data.iterdir()} == before
 
 
 def test_an_update_stays_in_its_split():

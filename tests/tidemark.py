@@ -5,10 +5,12 @@ tidemark 2.0 removes level_at (now level), deprecates mean_of (now mean), and ch
 
 from __future__ import annotations
 
+import json
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
+
+from wheels import write_wheel
 
 VERSIONS = {
     "1.0": """
@@ -58,19 +60,9 @@ NOTES = """\
 
 
 def make_wheels(folder: Path) -> Path:
-    """tidemark-1.0 and -2.0 as wheels: a zip of the module and its metadata."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """tidemark 1.0 and 2.0 as wheels."""
     for version, code in VERSIONS.items():
-        info = f"tidemark-{version}.dist-info"
-        files = {
-            "tidemark.py": code,
-            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tidemark\nVersion: {version}\n",
-            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        }
-        files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
-        with zipfile.ZipFile(folder / f"tidemark-{version}-py3-none-any.whl", "w") as wheel:
-            for name, text in files.items():
-                wheel.writestr(name, text)
+        write_wheel(folder, "tidemark", version, {"tidemark.py": code})
     return folder
 
 
@@ -139,3 +131,12 @@ def behave(_: int, body: dict[str, Any]) -> tuple:
             text = answers[min(answers.index(messages[2]["content"]) + 1, len(answers) - 1)]
     message = {"content": text}
     return 200, {}, {"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}, 0
+
+
+def command(notes: Path, url: str, out: Path, envs: Path) -> list[object]:
+    flags = ["--notes", notes, *PINS, "--url", url, "--model", "big", "--out", out, "--envs", envs]
+    return [*flags, "--pairs", 1, "--concurrency", 1, "--jobs", 1]
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
