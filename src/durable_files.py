@@ -1,4 +1,4 @@
-"""Files that a crash cannot spoil: written whole or not at all, and logs whose torn last line is mended.
+"""Files that a kill cannot spoil: written whole or not at all, and logs whose torn last line is mended.
 
 A log is a JSONL file that one program appends to. A kill can cut its last line; who goes on from the log mends it first
 (`read_log`), who only looks reads past the tear (`read_jsonl`).
@@ -51,20 +51,17 @@ def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file; a last line that a crash cut short is left out.
+    """The rows of a JSONL file; a last line that a kill cut short, maybe inside a character, is left out.
 
     Raises RecordError, which names the file and the line, where another line is no JSON object.
     """
-    try:
-        lines = path.read_text("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
     rows = []
+    lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
+                row = json.loads(line.decode("utf-8"))
+            except (ValueError, RecursionError):  # of UnicodeDecodeError, JSONDecodeError, and numbers too long
                 if number < len(lines):  # the last line ends without a newline: only that one may be cut
                     raise RecordError(f"{path}:{number}: not JSON") from None
                 continue

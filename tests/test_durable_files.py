@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from durable_files import append_jsonl, drop_after, read_jsonl, read_log, replacing, write_json, write_jsonl
 from record_files import RecordError
@@ -44,11 +48,28 @@ def test_who_goes_on_from_a_log_mends_its_torn_line(tmp_path):
     assert (read_log(log), log.read_text()) == ([], "")
 
 
+@given(st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.none()), max_size=4), st.data())
+def test_a_log_that_was_cut_anywhere_keeps_its_whole_lines(rows, data):
+    """Also inside a character: logs hold text as it is, not escaped."""
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "log.jsonl"
+        append_jsonl(log, *rows)
+        whole = log.read_bytes()
+        cut = data.draw(st.integers(0, len(whole)))
+        log.write_bytes(whole[:cut])
+        kept = rows[: whole[: cut + 1].count(b"\n")]  # a line that lacks its newline alone is whole
+        assert read_jsonl(log) == read_log(log) == kept
+        append_jsonl(log, {"next": "é"})
+        assert read_jsonl(log) == [*kept, {"next": "é"}]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (b'{"a": 1}\n[1]\n', r"log.jsonl:2: not a JSON object$"),
-        (b'{"a": 1}\n\xff\n', r"log.jsonl: not UTF-8: invalid start byte at byte 9$"),
+        (b'{"a": 1}\n\xff\n', r"log.jsonl:2: not JSON$"),
+        (b'{"a": 1%s}\n{"b": 1}\n' % (b"0" * 5000), r"log.jsonl:1: not JSON$"),  # more digits than int takes
+        (b'{"a": %s}\n{"b": 1}\n' % (b"[" * 100_000), r"log.jsonl:1: not JSON$"),
     ],
 )
 def test_what_is_no_log(tmp_path, content, said):
