@@ -1,9 +1,11 @@
 """Virtual environments that a list of exact pins names, made by pip once and reused.
 
 What pip adds to the pins (their dependencies) changes with the index from day to day. So a folder of records holds, in
-environments.jsonl, what each list of pins resolved to when its records were proven, and pip is held to that:
+environments.jsonl, a lock for each list of pins: all that the environment held in which its records were proven.
 
     {"pins": ["pandas==2.0.0", …], "installed": ["numpy==1.26.4", "pandas==2.0.0", "six==1.17.0", …]}
+
+An environment with a lock and one without, or with another lock, are different environments, in folders of their own.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 
 from durable_files import read_jsonl, write_jsonl, write_text
@@ -23,7 +26,7 @@ PIN = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w,.-]+\])?==\d[\w.+!]*")
 LOCKS = "environments.jsonl"
 
 Pins = tuple[str, ...]
-Locks = Mapping[Pins, Sequence[str]]  # sorted pins -> all that pip installs for them
+Locks = Mapping[Pins, Sequence[str]]  # sorted pins -> all that the environment holds
 
 
 class EnvironmentFailed(RuntimeError):
@@ -31,7 +34,7 @@ class EnvironmentFailed(RuntimeError):
 
 
 def is_pins(value: object) -> bool:
-    """Whether a value is a list of exact pins, NAME==VERSION: nothing that pip would build, or fetch elsewhere."""
+    """Whether a value is a list of exact pins, NAME==VERSION: what pip takes from its index, and from nowhere else."""
     return isinstance(value, list) and bool(value) and all(isinstance(p, str) and PIN.fullmatch(p) for p in value)
 
 
@@ -52,43 +55,55 @@ def write_locks(folder: Path, locks: Locks) -> None:
     write_jsonl(folder / LOCKS, rows)
 
 
-def _run(command: list[str], pins: Sequence[str]) -> str:
-    """The output of a command; EnvironmentFailed with the first error that it told."""
+def environment_name(pins: Sequence[str], locks: Locks | None = None) -> str:
+    """Twelve hex digits that name the environment of these pins, with their lock if there is one."""
+    lock = (locks or {}).get(tuple(sorted(pins)))
+    text = "\n".join([*sorted(pins), *(["", *sorted(lock)] if lock else [])])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def installed(python: Path) -> list[str]:
+    """All that the environment of this interpreter holds, pip itself aside, as pins."""
+    return (python.parent.parent / "installed.txt").read_text("utf-8").split()
+
+
+def _look(home: Path) -> list[str]:
+    """As `installed`, from the files of the packages: no program of the environment is run."""
+    [packages] = home.glob("lib/python*/site-packages")
+    found = {f"{one.name}=={one.version}" for one in metadata.distributions(path=[str(packages)])}
+    return sorted((pin for pin in found if not pin.startswith("pip==")), key=str.lower)
+
+
+def _run(command: list[str], pins: Sequence[str]) -> None:
+    """Run a command; EnvironmentFailed with the first error that it told."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         said = next((line for line in lines if line.startswith(("ERROR", "Error"))), lines[-1] if lines else "no word")
         raise EnvironmentFailed(f"pip could not install {' '.join(pins)}: {said}")
-    return done.stdout
-
-
-def installed(python: Path) -> list[str]:
-    """All that the environment of this interpreter holds, as pins."""
-    return (python.parent.parent / "ready").read_text("utf-8").split()
 
 
 def environment(pins: Sequence[str], root: Path, locks: Locks | None = None) -> Path:
-    """The interpreter of a virtual environment that holds `pins`, with the rest as `locks` says, if it does.
+    """The interpreter of a virtual environment that holds `pins`, and the rest as `locks` says, if it does.
 
-    Made once, found again by the hash of the pins, made anew where it was made with another lock. Several processes may
-    ask for one at a time. Raises EnvironmentFailed.
+    Made once, found again by its name. Several processes may ask for one at a time. Raises EnvironmentFailed.
     """
-    wanted = "".join(f"{pin}\n" for pin in (locks or {}).get(tuple(sorted(pins)), ()))
-    home = root.resolve() / hashlib.sha256("\n".join(sorted(pins)).encode()).hexdigest()[:12]
-    python, ready, constraints = home / "bin" / "python", home / "ready", home / "constraints.txt"
-
-    def is_made() -> bool:
-        return ready.exists() and (not wanted or constraints.read_text("utf-8") == wanted)
-
-    if is_made():
+    lock = (locks or {}).get(tuple(sorted(pins)), ())
+    free = root.resolve() / environment_name(pins)
+    if lock and (free / "installed.txt").exists() and sorted(installed(free / "bin" / "python")) == sorted(lock):
+        return free / "bin" / "python"  # made without the lock, and yet as it says
+    home = root.resolve() / environment_name(pins, locks)
+    python, made = home / "bin" / "python", home / "installed.txt"
+    if made.exists():
         return python
     home.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{home}.lock", "w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        if not is_made():
+        if not made.exists():
             _run([sys.executable, "-m", "venv", "--clear", str(home)], pins)
-            constraints.write_text(wanted, encoding="utf-8")
-            pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
-            _run([*pip, "install", "--quiet", "--constraint", str(constraints), "--", *pins], pins)
-            write_text(ready, _run([*pip, "freeze"], pins))
+            constraints = home / "constraints.txt"
+            constraints.write_text("".join(f"{pin}\n" for pin in lock), encoding="utf-8")
+            pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+            _run([*pip, "--constraint", str(constraints), "--", *pins], pins)
+            write_text(made, "\n".join(_look(home)) + "\n")
     return python

@@ -75,7 +75,7 @@ def score(
                 "truncated": row["finish_reason"] == "length",
             }
         )
-    used = {" ".join(pins): installed(python) for pins, python in places.items()}
+    used = {" ".join(pins): dict(pin.split("==") for pin in installed(python)) for pins, python in places.items()}
     executed_with = {"python": sys.version.split()[0], "environments": used}
     numbers = summarise(records, evidence, verdicts, ks)
     return verdicts, {**numbers, "executed_with": executed_with}, {str(args.evidence): args.evidence}

@@ -32,7 +32,17 @@ from tqdm import tqdm
 
 from arguments import fail
 from durable_files import append_jsonl, read_jsonl, read_log, write_jsonl
-from environments import EnvironmentFailed, Locks, environment, installed, is_pins, read_locks, write_locks
+from environments import (
+    EnvironmentFailed,
+    Locks,
+    Pins,
+    environment,
+    environment_name,
+    installed,
+    is_pins,
+    read_locks,
+    write_locks,
+)
 from proof import problems, prove_all
 from records import Record, RecordError, load_records
 from sandbox import InfrastructureError
@@ -109,15 +119,14 @@ def environments_of(pairs: list[tuple[Record, dict]]) -> list[tuple[str, ...]]:
     return sorted({tuple(evidence[key]) for _, evidence in pairs for key in ("old_env", "new_env")})
 
 
-def store(folder: Path, chosen: list[tuple[Record, dict]], seen: dict[str, dict], locks: Locks, envs: Path) -> None:
-    """Store what the runs said in evidence.jsonl, and what their environments hold in environments.jsonl.
+def store(folder: Path, seen: dict[str, dict], locks: Locks) -> None:
+    """Store what the runs said in evidence.jsonl, and what their environments held in environments.jsonl.
 
     Rows of other records and environments stay as they are.
     """
     rows = check_evidence(folder / "evidence.jsonl").items()
     write_jsonl(folder / "evidence.jsonl", [{**row, "seen": seen[i]} if i in seen else row for i, row in rows])
-    found = {tuple(sorted(pins)): installed(environment(pins, envs, locks)) for pins in environments_of(chosen)}
-    write_locks(folder, {**locks, **found})
+    write_locks(folder, {**read_locks(folder), **locks})
 
 
 def table(runs: dict[str, dict[str, dict[str, str]]]) -> str:
@@ -131,14 +140,26 @@ def table(runs: dict[str, dict[str, dict[str, str]]]) -> str:
 
 def verify(
     chosen: list[tuple[Record, dict]], locks: Locks, args: argparse.Namespace
-) -> dict[str, dict[str, dict[str, str]]]:
-    """The runs of every record by id, as they come also in the file args.log; what that holds already is not run."""
-    facts = {record.id: {key: row.get(key) for key in ("old_env", "new_env", "check")} for record, row in chosen}
+) -> tuple[dict[str, dict[str, dict[str, str]]], dict[Pins, list[str]]]:
+    """(the runs of every record by id, what the environments of those that were run hold).
+
+    The runs come also in the file args.log; what that holds already, of the same check and environments, is not run.
+    """
+    facts = {
+        record.id: {
+            "environments": [environment_name(row[key], locks) for key in ("old_env", "new_env")],
+            "check": row["check"],
+        }
+        for record, row in chosen
+    }
     logged = read_log(args.log) if args.log else []
+    if lines := [line for line, row in enumerate(logged, start=1) if not {"id", "facts", "runs"} <= row.keys()]:
+        raise RecordError(f"{args.log}:{lines[0]}: no line of this program's log: choose another --log")
     seen = {row["id"]: row["runs"] for row in logged if row["facts"] == facts.get(row["id"])}
     left = [pair for pair in chosen if pair[0].id not in seen]
+    held = {}
     for pins in tqdm(environments_of(left), desc="environments"):  # one after the other: pip writes a shared cache
-        environment(pins, args.envs, locks)
+        held[tuple(sorted(pins))] = installed(environment(pins, args.envs, locks))
     runs = prove_all(left, args.envs, args.seconds, args.jobs, locks, unsafe=args.unsafe)
     for record, evidence, run in tqdm(runs, desc="records", total=len(chosen), initial=len(seen)):
         seen[record.id] = run
@@ -146,7 +167,7 @@ def verify(
             append_jsonl(args.log, {"id": record.id, "facts": facts[record.id], "runs": run})
         for problem in problems(run):
             tqdm.write(printable(f"{record.id} {evidence.get('update', '')}: {problem}"), file=sys.stderr)
-    return seen
+    return seen, held
 
 
 def main() -> int:
@@ -186,10 +207,9 @@ def main() -> int:
         if not chosen:
             fail("no record of that name")
         folder = data if data.is_dir() else data.parent
-        locks = read_locks(folder)
-        seen = verify(chosen, locks, args)
+        seen, held = verify(chosen, read_locks(folder), args)
         if args.write:
-            store(folder, chosen, seen, locks, args.envs)
+            store(folder, seen, held)
     except (RecordError, OSError, EnvironmentFailed, InfrastructureError) as error:
         fail(error)
     if args.record:

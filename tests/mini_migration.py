@@ -100,7 +100,10 @@ ANSWERS: dict[Record, list[tuple[str | None, str]]] = {
 def write(folder: Path) -> Path:
     """The records and, beside them, their evidence with wheels for both versions; the records' file."""
     for version, code in LIBRARY.items():
-        write_wheel(folder, "gizmo", version, {"gizmo.py": code, "gizmo_old.py": WARNS})
+        write_wheel(folder, "gizmo", version, {"gizmo.py": code, "gizmo_old.py": WARNS}, requires=["cog"])
+        write_wheel(folder, "cog", version, {"cog.py": ""})
+    lock = {"pins": ["gizmo==2.0"], "installed": ["cog==1.0", "gizmo==2.0"]}  # not the newest cog
+    (folder / "environments.jsonl").write_text(json.dumps(lock) + "\n")
     evidence = [
         {"id": record.id, "split": "heldout", "update": update, "kind": kind, "check": check}
         | {"source": "made up", "address": "none", "old_env": ["gizmo==1.0"], "new_env": ["gizmo==2.0"]}

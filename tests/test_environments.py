@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 from conftest import ROOT
@@ -22,22 +23,49 @@ def index(tmp_path, monkeypatch):
     return tmp_path / "index"
 
 
+def holds(python) -> dict[str, str]:
+    """What an environment holds, but for what every new one does."""
+    return {name: version for name, version in (pin.split("==") for pin in installed(python)) if name != "setuptools"}
+
+
 def test_what_pip_adds_is_put_on_record_and_held_to(index, tmp_path):
-    python = environment(["quay==1.0"], tmp_path / "a")
-    assert installed(python) == ["buoy==1.0", "quay==1.0"]
-    write_locks(tmp_path, {("quay==1.0",): installed(python)})
+    first = environment(["quay==1.0"], tmp_path / "a")
+    assert holds(first) == {"buoy": "1.0", "quay": "1.0"}
+    write_locks(tmp_path, {("quay==1.0",): installed(first)})
     locks = read_locks(tmp_path)
-    assert locks == {("quay==1.0",): ["buoy==1.0", "quay==1.0"]}
+    assert locks == {("quay==1.0",): installed(first)}
 
     write_wheel(index, "buoy", "2.0", {"buoy.py": ""})  # a release of the dependency
-    assert installed(environment(["quay==1.0"], tmp_path / "b")) == ["buoy==2.0", "quay==1.0"]
-    # made anew as the record says, in the place where the other one was; then found, not made again
-    python = environment(["quay==1.0"], tmp_path / "b", locks)
-    assert installed(python) == ["buoy==1.0", "quay==1.0"]
-    (python.parent / "mark").touch()
-    assert environment(["quay==1.0"], tmp_path / "b", locks) == python
-    assert environment(["quay==1.0"], tmp_path / "b") == python  # no record: any will do
-    assert (python.parent / "mark").exists()
+    free = environment(["quay==1.0"], tmp_path / "b")
+    assert holds(free) == {"buoy": "2.0", "quay": "1.0"}
+    locked = environment(["quay==1.0"], tmp_path / "b", locks)
+    assert holds(locked) == {"buoy": "1.0", "quay": "1.0"}
+    assert holds(free) == {"buoy": "2.0", "quay": "1.0"}  # it may be in use: it stays as it is
+
+
+def test_an_environment_is_made_once(index, tmp_path, monkeypatch):
+    first = environment(["quay==1.0"], tmp_path / "a")
+    locks = {("quay==1.0",): installed(first)}
+    assert environment(["quay==1.0"], tmp_path / "a", locks) == first  # what it holds is what the record says
+    locked = environment(["quay==1.0"], tmp_path / "b", locks)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))  # so pip would fail
+    assert environment(["quay==1.0"], tmp_path / "a") == first
+    assert environment(["quay==1.0"], tmp_path / "b", locks) == locked
+    (locked.parent.parent / "installed.txt").unlink()  # a kill in the middle leaves it so: made anew, and pip fails
+    with pytest.raises(EnvironmentFailed):
+        environment(["quay==1.0"], tmp_path / "b", locks)
+
+
+def test_no_program_of_the_packages_runs_while_an_environment_is_made(index, tmp_path):
+    """A line of a .pth file runs whenever its interpreter starts: first in the sandbox."""
+    mark = tmp_path / "ran"
+    line = f"import pathlib; pathlib.Path({str(mark)!r}).touch()\n"
+    write_wheel(index, "eager", "1.0", {"eager.py": "", "eager.pth": line})
+    python = environment(["eager==1.0"], tmp_path / "envs")
+    assert holds(python) == {"eager": "1.0"}
+    assert not mark.exists()
+    subprocess.run([python, "-c", ""], check=True)
+    assert mark.exists()
 
 
 def test_what_pip_cannot_install_is_one_line(index, tmp_path):
@@ -49,7 +77,7 @@ def test_what_pip_cannot_install_is_one_line(index, tmp_path):
             environment(pins, tmp_path / "envs", locks)
         assert str(error.value).startswith(f"pip could not install {said}: ERROR: ")
         assert "\n" not in str(error.value)
-    assert not list((tmp_path / "envs").glob("*/ready"))
+    assert not list((tmp_path / "envs").glob("*/installed.txt"))
 
 
 @pytest.mark.parametrize(

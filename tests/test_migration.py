@@ -14,7 +14,7 @@ from wheels import only
 import migration_execution
 import proof
 import sandbox
-from environments import environment
+from environments import environment, read_locks
 from estimates import mean_and_interval
 from migration import Evidence, Migration
 from migration_report import markdown
@@ -117,7 +117,8 @@ def test_what_is_measured_without_running(scored):
 def test_what_identifies_the_run_and_its_table(scored, data):
     result = result_of(scored)
     [environment] = result["executed_with"]["environments"].items()
-    assert environment == ("gizmo==2.0", ["gizmo==2.0"])
+    assert environment[0] == "gizmo==2.0"
+    assert {name: environment[1][name] for name in ("gizmo", "cog")} == {"gizmo": "2.0", "cog": "1.0"}  # as on record
     assert set(result["data"]) == {str(data), str(data.with_name("evidence.jsonl"))}
     assert {"commit", "versions", "wall_seconds", "command"} <= result.keys()
     assert result["config"]["seconds"] == "120.0"  # not the sandbox's 30: a reference may take long to import
@@ -170,7 +171,7 @@ def test_the_reference_scores_everything_and_the_copy_nothing(baselines):
 )
 def test_a_program_finds_nothing_imported_by_the_others(data, envs, scored, code, status):
     evidence = {ROOM.id: Evidence("gizmo-2.0-surface", "rename", ("gizmo==2.0",), "assert room == 6")}
-    python = environment(["gizmo==2.0"], envs)  # made when `scored` was
+    python = environment(["gizmo==2.0"], envs, read_locks(data.parent))  # made when `scored` was
     both = [(ROOM.id, ROOM.new_code), (ROOM.id, code)]
     found = migration_execution.judge(both, evidence, {("gizmo==2.0",): python}, limits=sandbox.Limits(seconds=30))
     assert [name for name, _ in found] == ["pass", status]
@@ -267,9 +268,10 @@ def test_the_prompt_is_the_one_that_training_uses():
 
 def endings(codes: list[str], **options) -> list[str]:
     """The status of each program in this interpreter."""
-    here = migration_execution.Environment(Path(sys.executable), (), {})
     evidence = {"a": Evidence("update", "rename", ("here",), "assert True")}
-    found = migration_execution.judge([("a", code) for code in codes], evidence, {("here",): here}, **options)
+    found = migration_execution.judge(
+        [("a", code) for code in codes], evidence, {("here",): Path(sys.executable)}, **options
+    )
     return [status for status, _ in found]
 
 

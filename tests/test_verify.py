@@ -135,12 +135,39 @@ def test_records_of_another_folder_are_proven_stored_and_not_run_twice(tmp_path,
         {"outcome": "error", "text": "AttributeError: module 'toylib' has no attribute 'gone'"},
         {"outcome": "check", "text": "AssertionError"},
     ]
+    (data / "environments.jsonl").unlink()  # as when the log was written
     # a file instead of the folder; the log holds all three, so no environment is made in the empty folder
     again = run_script("verify.py", data / "train.jsonl", "--envs", tmp_path / "none", "--log", log)
     assert "3 of 3 records reproduce" in again.stdout
     assert not (tmp_path / "none").exists()
     one = run_script("verify.py", data, "--envs", envs, "--record", toy_record(*PROVEN[0][:2]).id)
     assert '"text": "DeprecationWarning: use new"' in one.stdout
+
+
+def test_what_was_installed_is_stored_and_held_to(tmp_path):
+    """Of two libraries that one of ours needs only the first is released when the record is proven."""
+    for version, source in TOY.items():
+        write_wheel(tmp_path / "index", "toylib", version, {"toylib.py": source}, requires=["buoy"])
+    write_wheel(tmp_path / "index", "buoy", "1.0", {"buoy.py": ""})
+    flags = [write_data(tmp_path / "data", PROVEN[0]), "--jobs", 1, "--log", tmp_path / "log.jsonl"]
+    run_script("verify.py", *flags, "--envs", tmp_path / "a", "--write", env=only(tmp_path / "index"))
+    stored = read_jsonl(tmp_path / "data" / "environments.jsonl")
+    assert [row["pins"] for row in stored] == [["toylib==1.0"], ["toylib==2.0"]]
+    assert all("buoy==1.0" in row["installed"] for row in stored)
+
+    write_wheel(tmp_path / "index", "buoy", "2.0", {"buoy.py": ""})
+    # the log is of environments without a record, so the run is made again
+    done = run_script("verify.py", *flags, "--envs", tmp_path / "b", env=only(tmp_path / "index"))
+    assert "1 of 1 records reproduce" in done.stdout
+    made = [path.read_text().split() for path in (tmp_path / "b").glob("*/installed.txt")]
+    assert len(made) == 2 and all("buoy==1.0" in pins for pins in made)
+    again = run_script("verify.py", *flags, "--envs", tmp_path / "none")
+    assert "1 of 1 records reproduce" in again.stdout and not (tmp_path / "none").exists()
+
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
+    other = run_script("verify.py", *flags, check=False)
+    assert (other.returncode, other.stderr.count("\n")) == (2, 1)
+    assert f"{tmp_path / 'log.jsonl'}:1: no line of this program's log" in other.stderr
 
 
 @pytest.mark.parametrize(
