@@ -29,8 +29,11 @@ UPDATE_PARTS = ("name", "kind", "update_info")
 PAIR_PARTS = ("description", "old_code", "new_code", "check")
 CODE = ("old_code", "new_code", "check")
 ACCEPTED = "accepted"
-VERSION_NAMES = {"__version__", "__version_info__", "version_info"}
-VERSION_MODULES = {"importlib.metadata", "importlib.metadata.version", "pkg_resources", "packaging.version"}
+# Paths that tell versions: numpy.__version__, sys.version_info, sys.version, numpy.version.full_version, …
+VERSIONS = re.compile(
+    r"(^|\.)(__version(_info)?__|version_info|hexversion|python_version)$"
+    r"|\.version(\.|$)|^(importlib\.metadata|pkg_resources|packaging)(\.|$)"
+)
 
 
 @dataclass(frozen=True)
@@ -145,12 +148,24 @@ def check_problems(record: Record, check: str) -> Iterator[str]:
 
 
 def looks_at_versions(code: str) -> bool:
-    """Whether code names a version attribute, or imports what tells versions."""
+    """Whether code seems to ask for a version, of the library, of Python or of anything else."""
     tree = parse_code(code)
-    nodes = [] if tree is None else list(ast.walk(tree))
-    named = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    named |= {node.id for node in nodes if isinstance(node, ast.Name)}
-    return bool(named & VERSION_NAMES) or bool(VERSION_MODULES & set(imports(tree).values() if tree else ()))
+    if tree is None:
+        return False
+    modules = imports(tree)
+    paths = set(modules.values())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            paths |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            paths.add(node.attr)
+            if isinstance(node.value, ast.Name) and node.value.id in modules:
+                paths.add(f"{modules[node.value.id]}.{node.attr}")
+        elif isinstance(node, ast.Name):
+            paths.add(node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("__"):
+            paths.add(node.value)  # getattr(np, "__version__")
+    return any(VERSIONS.search(path) for path in paths)
 
 
 def syntax_error(code: str) -> str:

@@ -12,6 +12,7 @@ from proposals import (
     check_problems,
     lacking,
     last_name,
+    looks_at_versions,
     part,
     read_update,
     record_problems,
@@ -128,6 +129,31 @@ def test_what_is_wrong_before_anything_is_run(old, new, check, expected):
     said = found(old, new, check)
     assert [text[: len(start)] for text, start in zip(said, expected, strict=False)] == expected
     assert bool(said) == bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("code", "looks"),
+    [
+        ("import numpy as np\nnew = np.__version__ > '2'", True),
+        ("import numpy as np\nnew = getattr(np, '__version__')", True),
+        ("from numpy import __version__ as v", True),
+        ("import numpy as np\nnew = np.version.full_version", True),
+        ("from numpy.version import version", True),
+        ("import sys\nold = sys.version_info < (3, 12)", True),
+        ("import sys\nold = sys.version", True),
+        ("import importlib.metadata\nv = importlib.metadata.version('numpy')", True),
+        ("from importlib.metadata import distribution", True),
+        ("from importlib import metadata", True),
+        ("from packaging.version import Version", True),
+        ("from packaging import version", True),
+        ("import pkg_resources", True),
+        ("import uuid\nkind = uuid.uuid4().version", False),
+        ("form = {'version': 2}\nversion = form['version']", False),
+        ("from dataclasses import dataclass\n@dataclass\nclass App:\n    version: int\nassert App(1).version", False),
+    ],
+)
+def test_what_looks_at_versions(code, looks):
+    assert looks_at_versions(code) is looks
 
 
 def test_a_corrected_note_counts_and_the_version_is_the_first_pins():
