@@ -79,8 +79,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         fail(f"{', '.join(lacks)}: needed")
     if args.dry_run:
         return args
-    if not args.url.startswith(("http://", "https://")):
-        fail(f"--url {args.url}: expected http:// or https://")
+    endpoint.check_flags(args)
     for flag in ("old", "new"):
         for pin in getattr(args, flag):
             if not PIN.fullmatch(pin):
@@ -90,7 +89,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         fail(f"--old and --new start with different libraries: {', '.join(sorted(names))}")
     if sorted(args.old) == sorted(args.new):
         fail("--old and --new are the same environment")
-    positive = ("rounds", "pairs", "max_new_tokens", "concurrency", "tries", "jobs", "seconds", "request_seconds")
+    positive = ("rounds", "pairs", "max_new_tokens", "concurrency", "jobs", "seconds")
     for name in (*positive, *(["limit"] if args.limit is not None else [])):
         if not getattr(args, name) > 0:
             fail(f"--{name.replace('_', '-')} {getattr(args, name)}: starts above 0")
@@ -166,7 +165,7 @@ def run(collector: Collector, kept: list[Paragraph]) -> int:
                 os._exit(130)  # not waiting for the answers under way: the log is whole after every line
             if not isinstance(error, (EndpointError, EnvironmentFailed, InfrastructureError)):
                 raise
-            print(f"collect: {error}; the same command goes on from here", file=sys.stderr)
+            print(printable(f"collect: {error}; the same command goes on from here"), file=sys.stderr)
             pool.shutdown()  # the answers under way: the summary counts them
             return 2
         pool.shutdown()

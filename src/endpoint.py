@@ -27,6 +27,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from arguments import fail
+
 DIALECTS = ("vllm", "openai", "transformers")
 REPEATED = {408, 409, 425, 429}
 Key = TypeVar("Key")
@@ -36,10 +38,19 @@ def add_flags(parser: argparse.ArgumentParser, prefix: str = "") -> None:
     """--url, --dialect, --key-variable, --request-seconds and --tries. `prefix`: what each flag's help begins with."""
     add = parser.add_argument
     add("--url", help=f"{prefix}the server's base address, as http://localhost:8000/v1")
-    add("--dialect", choices=DIALECTS, default="vllm", help=f"{prefix}openai for hosted models (no prefill)")
+    add("--dialect", choices=DIALECTS, default="vllm", help=f"{prefix}what kind of server it is (default: %(default)s)")
     add("--key-variable", default="OPENAI_API_KEY", help=f"{prefix}environment variable that holds the key")
     add("--request-seconds", type=float, default=600, help=f"{prefix}time limit of a request (default: %(default)s)")
     add("--tries", type=int, default=8, help=f"{prefix}tries of a request (default: %(default)s)")
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Stop in one line where no request could succeed."""
+    if not args.url.startswith(("http://", "https://")):
+        fail(f"--url {args.url}: expected http:// or https://")
+    for flag in ("request_seconds", "tries"):
+        if not getattr(args, flag) > 0:
+            fail(f"--{flag.replace('_', '-')} {getattr(args, flag)}: starts above 0")
 
 
 def connect(args: argparse.Namespace) -> Endpoint:

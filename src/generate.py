@@ -28,7 +28,7 @@ from arguments import fail, parse_flags
 from durable_files import append_jsonl
 from endpoint import Completion, EndpointError, connect
 from engines import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
-from generate_settings import add_flags, check, sampling_of
+from generate_flags import add_flags, check, sampling_of
 from humaneval_tasks import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions
 from migration import Migration
 from prompts import open_chat_template, reference_completion, render

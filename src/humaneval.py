@@ -89,6 +89,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[argparse.Namespace, 
         fail(f"unrecognized arguments: {' '.join(rest)}")
     if args.workers is not None and args.workers < 1:
         fail("--workers starts at 1")
+    parse_ks(args.k)  # a mistake ends here, not after the samples are drawn
     if args.label and args.label not in paper_labels():
         fail(f"--label {args.label}: results/paper.json has {', '.join(paper_labels())}")
     return args, rest

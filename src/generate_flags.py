@@ -81,6 +81,7 @@ def check(args: argparse.Namespace) -> argparse.Namespace:
     if args.backend == "endpoint":
         if not args.url or args.adapter:
             fail("--backend endpoint needs --url, and takes no --adapter: the server holds the model")
+        endpoint.check_flags(args)
         return args
     if args.backend == "vllm":
         require("vllm", "requirements-gpu.txt")
@@ -99,5 +100,6 @@ def check(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
+    """How completions are drawn; evalplus's prompt comes with the texts that end an answer."""
     how = {"temperature": args.temperature, "top_p": args.top_p, "max_new_tokens": args.max_new_tokens}
     return {**how, "stop": list(EVALPLUS_STOPS)} if args.prompt == "evalplus" else how
