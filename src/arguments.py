@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+from terminal import printable
+
 
 @dataclass
 class DataArguments:
@@ -39,7 +41,7 @@ class DataArguments:
 
 def fail(message: object) -> NoReturn:
     """One line on stderr, exit status 2."""
-    print(f"{Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
+    print(printable(f"{Path(sys.argv[0]).stem}: {message}"), file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -136,7 +136,10 @@ def main() -> int:
         "commit": git_state()["commit"],
     }
     part = args.out.with_name(args.out.name + ".part")
-    done = read_log(part)
+    try:
+        done = read_log(part)
+    except (RecordError, OSError) as error:
+        fail(error)
     if done and {**done[0], "commit": None} != {**header, "commit": None}:
         fail(f"{part}: of another file or other settings: remove it, or choose another --out")
     if not done:
@@ -163,7 +166,7 @@ def main() -> int:
                     ends = {"new": ending(runs[2 * i]), "old": ending(runs[2 * i + 1])}
                     append_jsonl(part, {"line": line, "id": record.id, "environment": place, "exact": exact, **ends})
                 bar.update(len(rows))
-    except (EnvironmentFailed, InfrastructureError) as error:
+    except (EnvironmentFailed, InfrastructureError, OSError) as error:
         fail(error)
     part.replace(args.out)
     print(f"{table(records, read_jsonl(args.out)[1:])}\n\n{args.out}: verdicts")

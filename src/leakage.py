@@ -53,7 +53,7 @@ class Item:
 def read_records(source: str) -> list[Item]:
     """The records of a file that have no errors, with the names of their updates where evidence stands beside it."""
     checked = check_file(source)
-    updates = {row["id"]: row["update"] for row in read_evidence(resolve(source).parent, ("id", "update"))}
+    updates = {row["id"]: row.get("update") for row in read_evidence(resolve(source).parent, ("id",))}
     items = []
     for record, line in zip(checked.records, checked.lines, strict=True):
         old, new = ast.parse(record.old_code), ast.parse(record.new_code)

@@ -18,6 +18,7 @@ from durable_files import write_text
 from prompts import migration_messages
 from records import Record, normalise_dependency, normalise_version
 from rewards import dedent, extract, parses
+from terminal import printable
 
 
 def migrate(model_name: str, adapter: Path | None, messages: list[dict[str, str]], args: argparse.Namespace) -> str:
@@ -54,6 +55,11 @@ def read_note(update: str) -> str:
         return update
 
 
+def show(text: str) -> None:
+    """Print what a model wrote; on a terminal nothing in it moves the cursor, into a pipe it goes as it stands."""
+    print(printable(text) if sys.stdout.isatty() else text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old", type=Path, metavar="OLD.py", help="the code to migrate")
@@ -77,13 +83,13 @@ def main() -> int:
     record = Record(library, version, "", read_note(args.update), old, "")
     completion = migrate(args.model, args.adapter, migration_messages(record), args)
     if args.show_thinking:
-        print(f"{completion}\n")
+        show(f"{completion}\n")
     new = new_code(completion)
     if new is None:
         print("migrate: the answer holds no code that parses (--show-thinking prints it)")
         return 1
     diff = difflib.unified_diff(old.splitlines(True), new.splitlines(True), str(args.old), f"{args.old} (migrated)")
-    print("".join(diff) or "no change")
+    show("".join(diff) or "no change")
     if args.write:
         write_text(args.old, new)
         print(f"wrote {args.old}")

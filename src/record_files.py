@@ -15,8 +15,14 @@ class RecordError(ValueError):
 
 
 def read_rows(path: Path) -> list[tuple[int, object]]:
-    """(line number, row) of a JSONL file or of a JSON array; a line that is no JSON comes as its JSONDecodeError."""
-    text = path.read_text(encoding="utf-8")
+    """(line number, row) of a JSONL file or of a JSON array; a line that is no JSON comes as its JSONDecodeError.
+
+    Raises RecordError for a file that is not UTF-8, and for an array that breaks off.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
     if text.lstrip().startswith("["):
         return list(read_array(text, path))
     rows: list[tuple[int, object]] = []

@@ -50,7 +50,7 @@ def alike(update: str, evidence: list[dict[str, Any]]) -> list[str]:
 
 
 def twin(folder: Path, record: Record) -> str | None:
-    """FILE:LINE of a record with the same snippets and another id (for another version, say), if the folder has one.
+    """FILE:LINE of a record with the same snippets for another version (hence another id), if the folder has one.
 
     A set holds each pair of snippets once (src/records.py calls the second a duplicate). Raises RecordError.
     """

@@ -34,6 +34,7 @@ from collect_log import FolderError, Log
 from durable_files import append_jsonl
 from environments import EnvironmentFailed
 from proposals import ACCEPTED, CODE, KINDS, PAIR_PARTS, Verdict, as_row, examine, from_row, lacking, part
+from record_files import RecordError
 from record_folder import add, alike, read_evidence, split_of, twin
 from records import Record
 from sandbox import InfrastructureError
@@ -139,7 +140,7 @@ class Review:
             print(f"{self.args.data} has a record {record.id} already: reject or edit this one")
             return False
         if other := twin(self.args.data, record):
-            print(f"{other} has the same snippets for {record.dependency} of another version: reject or edit this one")
+            print(f"{other} has the same snippets, for another version: reject or edit this one")
             return False
         add(self.args.data, record, evidence)
         self.decide(row, "accept", id=record.id, edited=edited)
@@ -215,14 +216,14 @@ def main() -> int:
     try:
         log = Log(args.run, mends="feedback.jsonl")
         read_evidence(args.data)
-    except (FolderError, ValueError, OSError) as error:
+    except (FolderError, RecordError, OSError) as error:
         fail(error)
     review, rows = Review(args, log), log.to_review()
     try:
         for number, row in enumerate(rows, start=1):
             if not review.one(row, f"{number} of {len(rows)}"):
                 break
-    except (EnvironmentFailed, InfrastructureError) as error:
+    except (RecordError, EnvironmentFailed, InfrastructureError, OSError) as error:
         fail(error)
     except KeyboardInterrupt:
         print()

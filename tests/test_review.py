@@ -185,7 +185,7 @@ def test_the_same_snippets_for_another_version_are_not_taken_twice(run, tmp_path
     add(data, earlier, {"id": earlier.id, "split": "train", "update": "tidemark-1.9-level-at"})
     before = {path: path.read_text() for path in data.iterdir()}
     done = review(run, data, envs, "a\nq\n")
-    assert f"{data / 'train.jsonl'}:1 has the same snippets for tidemark of another version: reject" in done.stdout
+    assert f"{data / 'train.jsonl'}:1 has the same snippets, for another version: reject" in done.stdout
     assert "0 accepted, 0 rejected" in done.stdout
     assert {path: path.read_text() for path in data.iterdir()} == before
 
