@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -93,6 +94,27 @@ def test_commands_exist_and_take_their_flags(command):
         names = [word for word, before in zip(command[3:], command[2:], strict=False) if before == "--config-name"]
         overrides = [word for word in command[2:] if "=" in word]
         dapo_checks.check(verl_config.compose(names[0] if names else "dapo", overrides))
+
+
+def test_the_example_is_one_of_our_records_and_its_reward_is_the_one_it_gets():
+    from records import load_records
+    from rewards import score
+
+    row = json.loads(re.search(r"```json\n(.*?)```", README, flags=re.S)[1])
+    [record] = [record for record in load_records(ROOT / "data" / "train.jsonl") if record.to_row() == row]
+    assert f"--record {record.id}`" in README
+    evidence = next(line for line in (ROOT / "data" / "evidence.jsonl").read_text().splitlines() if record.id in line)
+    evidence = json.loads(evidence)
+    assert f"`{evidence['check']}`" in README
+    assert (evidence["old_env"], evidence["new_env"]) == (["numpy==1.26.4"], ["numpy==2.0.0"])
+    [old] = [words[1] for words in commands() if words[0] == "printf"]
+    assert old.replace("\\n", "\n") == record.old_code + "\n"
+
+    completion = re.search(r"````text\n(.*?)````", README, flags=re.S)[1]
+    found = score(completion, record.new_code)
+    assert found.code == record.old_code
+    told = [float(number) for number in re.findall(r"\*\*\+([\d.]+)\*\*", README.split("## The reward, worked")[1])]
+    assert told == [found.format, round(found.es_star + 1e-9, 2), round(found.format + found.es_star + 1e-9, 2)]
 
 
 def test_no_placeholder_is_left():
