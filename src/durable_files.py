@@ -75,12 +75,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a log that this program goes on writing, [] where there is none yet.
 
     A last line that a kill cut short is taken out of the file: the next row would be glued to it. Raises RecordError
-    as `read_jsonl` does.
+    as `read_jsonl` does, and where the last line is no row that was cut: then the file is none of ours.
     """
     if not path.is_file():
         return []
     rows = read_jsonl(path)
-    if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+    torn = path.read_bytes().rpartition(b"\n")[2]
+    if torn and not torn.startswith(b"{"):
+        raise RecordError(f"{path}: no log: its last line is not JSON")
+    if torn:
         write_jsonl(path, rows)
     return rows
 

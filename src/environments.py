@@ -104,6 +104,8 @@ def environment(pins: Sequence[str], root: Path, locks: Locks | None = None) -> 
             constraints = home / "constraints.txt"
             constraints.write_text("".join(f"{pin}\n" for pin in lock), encoding="utf-8")
             pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-            _run([*pip, "--constraint", str(constraints), "--", *pins], pins)
+            # venv brings a setuptools of its own, another one with each Python
+            given = [pin for pin in lock if pin.startswith("setuptools==")]
+            _run([*pip, "--constraint", str(constraints), "--", *pins, *given], pins)
             write_text(made, "\n".join(_look(home)) + "\n")
     return python

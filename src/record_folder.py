@@ -68,14 +68,18 @@ def twin(folder: Path, record: Record) -> str | None:
 def add(folder: Path, record: Record, evidence: dict[str, Any]) -> None:
     """Append a record and its evidence. Both files are written beside the old ones, then renamed, the record's first.
 
-    Adding again what is there changes nothing, so an addition that was cut between the two renames is completed.
+    Adding again what is there changes nothing, so an addition that was cut between the two renames is completed. Raises
+    RecordError for a file that is not UTF-8.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = {f"{evidence['split']}.jsonl": record.to_row(), "evidence.jsonl": evidence}
     parts = []
     for name, row in lines.items():
         path = folder / name
-        text = path.read_text("utf-8") if path.is_file() else ""
+        try:
+            text = path.read_text("utf-8") if path.is_file() else ""
+        except UnicodeDecodeError as error:
+            raise RecordError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
         line = json.dumps(row, ensure_ascii=False)
         if line in text.split("\n"):
             continue

@@ -141,33 +141,37 @@ def table(runs: dict[str, dict[str, dict[str, str]]]) -> str:
 def verify(
     chosen: list[tuple[Record, dict]], locks: Locks, args: argparse.Namespace
 ) -> tuple[dict[str, dict[str, dict[str, str]]], dict[Pins, list[str]]]:
-    """(the runs of every record by id, what the environments of those that were run hold).
+    """(the runs of every record by id, what the environments of these runs held, by their pins).
 
     The runs come also in the file args.log; what that holds already, of the same check and environments, is not run.
     """
-    facts = {
-        record.id: {
-            "environments": [environment_name(row[key], locks) for key in ("old_env", "new_env")],
-            "check": row["check"],
-        }
-        for record, row in chosen
-    }
-    logged = read_log(args.log) if args.log else []
-    if lines := [line for line, row in enumerate(logged, start=1) if not {"id", "facts", "runs"} <= row.keys()]:
-        raise RecordError(f"{args.log}:{lines[0]}: no line of this program's log: choose another --log")
-    seen = {row["id"]: row["runs"] for row in logged if row["facts"] == facts.get(row["id"])}
+    facts = {}
+    for record, row in chosen:
+        places = [environment_name(row[key], locks) for key in ("old_env", "new_env")]
+        facts[record.id] = {"environments": places, "check": row.get("check")}
+    seen: dict[str, dict[str, dict[str, str]]] = {}
+    held: dict[str, list[str]] = {}
+    for line, row in enumerate(read_log(args.log) if args.log else [], start=1):
+        kinds = {"id": str, "facts": dict, "installed": dict, "runs": dict}
+        if any(not isinstance(row.get(key), kind) for key, kind in kinds.items()):
+            raise RecordError(f"{args.log}:{line}: no line of this program's log: choose another --log")
+        if row["facts"] == facts.get(row["id"]):
+            seen[row["id"]] = row["runs"]
+            held |= row["installed"]
     left = [pair for pair in chosen if pair[0].id not in seen]
-    held = {}
     for pins in tqdm(environments_of(left), desc="environments"):  # one after the other: pip writes a shared cache
-        held[tuple(sorted(pins))] = installed(environment(pins, args.envs, locks))
+        found = installed(environment(pins, args.envs, locks))
+        if held.setdefault(environment_name(pins, locks), found) != found:
+            raise RecordError(f"{args.log}: of runs in other environments than {args.envs} has: choose another --log")
     runs = prove_all(left, args.envs, args.seconds, args.jobs, locks, unsafe=args.unsafe)
     for record, evidence, run in tqdm(runs, desc="records", total=len(chosen), initial=len(seen)):
         seen[record.id] = run
         if args.log:
-            append_jsonl(args.log, {"id": record.id, "facts": facts[record.id], "runs": run})
+            both = {place: held[place] for place in facts[record.id]["environments"]}
+            append_jsonl(args.log, {"id": record.id, "facts": facts[record.id], "installed": both, "runs": run})
         for problem in problems(run):
             tqdm.write(printable(f"{record.id} {evidence.get('update', '')}: {problem}"), file=sys.stderr)
-    return seen, held
+    return seen, {tuple(sorted(pins)): held[environment_name(pins, locks)] for pins in environments_of(chosen)}
 
 
 def main() -> int:

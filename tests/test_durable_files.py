@@ -63,6 +63,14 @@ def test_a_log_that_was_cut_anywhere_keeps_its_whole_lines(rows, data):
         assert read_jsonl(log) == [*kept, {"next": "é"}]
 
 
+@pytest.mark.parametrize("content", [b"my notes", b"PAR1\x15\x04\xff", b'{"a": 1}\nnotes'])
+def test_a_file_that_is_no_log_is_not_mended(tmp_path, content):
+    (tmp_path / "log.jsonl").write_bytes(content)
+    with pytest.raises(RecordError, match="no log: its last line is not JSON"):
+        read_log(tmp_path / "log.jsonl")
+    assert (tmp_path / "log.jsonl").read_bytes() == content
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

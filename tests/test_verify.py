@@ -145,12 +145,13 @@ def test_records_of_another_folder_are_proven_stored_and_not_run_twice(tmp_path,
 
 
 def test_what_was_installed_is_stored_and_held_to(tmp_path):
-    """Of two libraries that one of ours needs only the first is released when the record is proven."""
+    """toylib needs buoy, whose 2.0 is released after the record was proven with 1.0."""
     for version, source in TOY.items():
         write_wheel(tmp_path / "index", "toylib", version, {"toylib.py": source}, requires=["buoy"])
     write_wheel(tmp_path / "index", "buoy", "1.0", {"buoy.py": ""})
     flags = [write_data(tmp_path / "data", PROVEN[0]), "--jobs", 1, "--log", tmp_path / "log.jsonl"]
-    run_script("verify.py", *flags, "--envs", tmp_path / "a", "--write", env=only(tmp_path / "index"))
+    run_script("verify.py", *flags, "--envs", tmp_path / "a", env=only(tmp_path / "index"))
+    run_script("verify.py", *flags, "--envs", tmp_path / "none", "--write")  # all from the log, the locks too
     stored = read_jsonl(tmp_path / "data" / "environments.jsonl")
     assert [row["pins"] for row in stored] == [["toylib==1.0"], ["toylib==2.0"]]
     assert all("buoy==1.0" in row["installed"] for row in stored)
