@@ -29,10 +29,10 @@ UPDATE_PARTS = ("name", "kind", "update_info")
 PAIR_PARTS = ("description", "old_code", "new_code", "check")
 CODE = ("old_code", "new_code", "check")
 ACCEPTED = "accepted"
-# Paths that tell versions: numpy.__version__, sys.version_info, sys.version, numpy.version.full_version, …
+# Paths that tell versions: numpy.__version__, sys.version_info, numpy.version.full_version, django.VERSION, …
 VERSIONS = re.compile(
-    r"(^|\.)(__version(_info)?__|version_info|hexversion|python_version)$"
-    r"|\.version(\.|$)|^(importlib\.metadata|pkg_resources|packaging)(\.|$)"
+    r"(^|\.)(__version(_info)?__|version_info|hexversion|python_version(_tuple)?|get_version|VERSION)$"
+    r"|\.version(\.|$)|^(importlib[._]metadata|pkg_resources|packaging)(\.|$)"
 )
 
 
@@ -148,7 +148,7 @@ def check_problems(record: Record, check: str) -> Iterator[str]:
 
 
 def looks_at_versions(code: str) -> bool:
-    """Whether code seems to ask for a version, of the library, of Python or of anything else."""
+    """Whether code seems to ask for a version, of the library, of Python or of anything else; by the usual names."""
     tree = parse_code(code)
     if tree is None:
         return False
@@ -163,7 +163,7 @@ def looks_at_versions(code: str) -> bool:
                 paths.add(f"{modules[node.value.id]}.{node.attr}")
         elif isinstance(node, ast.Name):
             paths.add(node.id)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("__"):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
             paths.add(node.value)  # getattr(np, "__version__")
     return any(VERSIONS.search(path) for path in paths)
 
