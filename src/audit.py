@@ -136,14 +136,16 @@ def main() -> int:
         "commit": git_state()["commit"],
     }
     part = args.out.with_name(args.out.name + ".part")
+    if args.out.is_dir():
+        fail(f"{args.out}: a folder, expected a file")
     try:
         done = read_log(part)
+        if not done:
+            append_jsonl(part, header)
     except (RecordError, OSError) as error:
         fail(error)
     if done and {**done[0], "commit": None} != {**header, "commit": None}:
         fail(f"{part}: of another file or other settings: remove it, or choose another --out")
-    if not done:
-        append_jsonl(part, {**header, "commit": git_state()["commit"]})
     finished = {verdict["line"] for verdict in done[1:]}
     places: dict[int, list[tuple[int, Record, bool]]] = {}
     for line, record in zip(checked.lines, checked.records, strict=True):

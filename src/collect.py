@@ -163,7 +163,7 @@ def run(collector: Collector, kept: list[Paragraph]) -> int:
             if isinstance(error, KeyboardInterrupt):
                 print("collect: interrupted; the same command goes on from here", file=sys.stderr)
                 os._exit(130)  # not waiting for the answers under way: the log is whole after every line
-            if not isinstance(error, (EndpointError, EnvironmentFailed, InfrastructureError)):
+            if not isinstance(error, (EndpointError, EnvironmentFailed, InfrastructureError, OSError)):
                 raise
             print(printable(f"collect: {error}; the same command goes on from here"), file=sys.stderr)
             pool.shutdown()  # the answers under way: the summary counts them

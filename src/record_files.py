@@ -32,6 +32,8 @@ def read_rows(path: Path) -> list[tuple[int, object]]:
                 rows.append((number, json.loads(line)))
             except json.JSONDecodeError as error:
                 rows.append((number, error))
+            except (ValueError, RecursionError) as error:  # a number of too many digits; nested too deeply
+                rows.append((number, json.JSONDecodeError(str(error), line, 0)))
     return rows
 
 
@@ -45,6 +47,8 @@ def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
             row, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
             raise RecordError(f"{path}:{error.lineno}: row: {error.msg}") from None
+        except (ValueError, RecursionError) as error:
+            raise RecordError(f"{path}:{text.count(chr(10), 0, at) + 1}: row: {error}") from None
         yield text.count("\n", 0, at) + 1, row
         at = end
 

@@ -227,11 +227,7 @@ def check_rows(rows: list[tuple[int, object]], file: str, allowed: Collection[st
 
 def check_file(source: str | Path, allowed: Collection[str] = ()) -> Checked:
     """Read and check a file of records, as `check_rows`. Raises RecordError where the file itself cannot be read."""
-    path = resolve(source)
-    try:
-        return check_rows(read_rows(path), str(source), allowed)
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{source}: not UTF-8: {error.reason} at byte {error.start}") from None
+    return check_rows(read_rows(resolve(source)), str(source), allowed)
 
 
 def load_records(source: str | Path, *, drop_bad: bool = False) -> list[Record]:

@@ -16,20 +16,14 @@ from typing import Any
 
 from arguments import fail
 from durable_files import write_json, write_jsonl, write_text
-from record_files import RecordError
 from run_context import sha256
-from sample_files import NOT_COMPARED
+from sample_files import NOT_COMPARED, read_note
 
 
 def made_how(samples: Path) -> dict[str, Any]:
-    """The identity that src/generate.py noted beside a samples file; {} where there is none. Raises RecordError."""
+    """The identity that src/generate.py noted beside a samples file; {} where there is none."""
     note = samples.with_suffix(".json")
-    if not note.is_file():
-        return {}
-    try:
-        return json.loads(note.read_text("utf-8"))["identity"]
-    except (ValueError, KeyError, TypeError):
-        raise RecordError(f"{note}: no note of src/generate.py about {samples.name}") from None
+    return read_note(note)["identity"] if note.is_file() else {}
 
 
 def parse_ks(text: str | None) -> list[int]:
@@ -61,11 +55,12 @@ def check_owner(out: Path, samples: Path, made: Mapping[str, Any]) -> None:
         return
     try:
         old = json.loads(results.read_text("utf-8"))["samples"]
+        before, digest = dict(old["made"]), old["sha256"]
     except (ValueError, KeyError, TypeError):
         fail(f"{results}: no scores of this program: choose another --out")
-    keys = (old["made"].keys() | made.keys()) - set(NOT_COMPARED)
-    others = not made or any(old["made"].get(key) != made.get(key) for key in keys)
-    if others and old["sha256"] != sha256(samples):
+    keys = (before.keys() | made.keys()) - set(NOT_COMPARED)
+    others = not made or any(before.get(key) != made.get(key) for key in keys)
+    if others and digest != sha256(samples):
         fail(f"{out} holds the results of other samples: choose another --out")
 
 

@@ -54,12 +54,23 @@ def code_of(completion: str, prompt: str) -> str | None:
     return None if code is None else dedent(code)
 
 
+def read_note(note: Path) -> dict[str, Any]:
+    """What stands beside a samples file. Stops in one line where that is no note of src/generate.py."""
+    try:
+        found = json.loads(note.read_text("utf-8"))
+        if {"benchmark", "data_sha256"} <= found["identity"].keys() and isinstance(found["starts"], list):
+            return found
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    fail(f"{note}: no note of src/generate.py")
+
+
 def claim(path: Path, identity: Mapping[str, Any], description: Mapping[str, Any]) -> None:
     """Note beside the samples file what it is of; stop in one line where it is of something else."""
     note, starts = path.with_suffix(".json"), []
     identity = json.loads(json.dumps(identity))
     if note.is_file():
-        old = json.loads(note.read_text("utf-8"))
+        old = read_note(note)
         other = [k for k in identity if k not in NOT_COMPARED and old["identity"].get(k) != identity[k]]
         if other:
             fail(f"{path} holds samples of another {', '.join(other)}: choose another --out")

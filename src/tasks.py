@@ -200,11 +200,7 @@ def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = Fals
     """
     found: dict[str, tuple[Task, dict[str, Any]]] = {}
     problems = []
-    try:
-        rows = read_rows(path)
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
-    for line, row in rows:
+    for line, row in read_rows(path):
         try:
             if not isinstance(row, dict):
                 raise ValueError("row: not a JSON object")
