@@ -228,7 +228,10 @@ def test_a_stop_string_ends_each_completion_of_a_batch(random_model):
         (["--benchmark", "arena", "--data", "x", "--prompt", "evalplus"], "is for --benchmark humaneval and mbpp"),
         (["--benchmark", "mbpp", "--data", "x", "--prompt", "one-shot"], "is CodeUpdateArena's own"),
         (["--benchmark", "mbpp", "--data", "x", "--no-docs"], "mbpp has no update to withhold"),
-        (["--benchmark", "mbpp", "--data", "absent.jsonl", "--backend", "endpoint", "--url", "u"], "no such file"),
+        (
+            ["--benchmark", "mbpp", "--data", "absent.jsonl", "--backend", "endpoint", "--url", "http://u"],
+            "no such file",
+        ),
         (
             [
                 "--benchmark",
@@ -240,7 +243,7 @@ def test_a_stop_string_ends_each_completion_of_a_batch(random_model):
                 "--backend",
                 "endpoint",
                 "--url",
-                "u",
+                "http://u",
                 "--dialect",
                 "openai",
             ],
