@@ -58,7 +58,7 @@ def read_note(note: Path) -> dict[str, Any]:
     """What stands beside a samples file. Stops in one line where that is no note of src/generate.py."""
     try:
         found = json.loads(note.read_text("utf-8"))
-        if {"benchmark", "data_sha256"} <= found["identity"].keys() and isinstance(found["starts"], list):
+        if {"benchmark", "data_sha256"} <= found["identity"].keys():
             return found
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
@@ -74,7 +74,7 @@ def claim(path: Path, identity: Mapping[str, Any], description: Mapping[str, Any
         other = [k for k in identity if k not in NOT_COMPARED and old["identity"].get(k) != identity[k]]
         if other:
             fail(f"{path} holds samples of another {', '.join(other)}: choose another --out")
-        starts = old["starts"]
+        starts = old.get("starts", [])
     elif path.is_file():
         fail(f"{path} is there, and nothing beside it says of what: choose another --out")
     write_json(note, {"identity": identity, "starts": [*starts, description]})
