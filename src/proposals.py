@@ -31,8 +31,8 @@ CODE = ("old_code", "new_code", "check")
 ACCEPTED = "accepted"
 # Paths that tell versions: numpy.__version__, sys.version_info, numpy.version.full_version, django.VERSION, …
 VERSIONS = re.compile(
-    r"(^|\.)(__version(_info)?__|version_info|hexversion|python_version(_tuple)?|get_version|VERSION)$"
-    r"|\.version(\.|$)|^(importlib[._]metadata|pkg_resources|packaging)(\.|$)"
+    r"(^|\.)(__version(_info)?__|version_info|hexversion|python_version(_tuple)?)$"
+    r"|\.(version|VERSION|get_version)(\.|$)|^(importlib[._]metadata|pkg_resources|packaging)(\.|$)"
 )
 
 

@@ -153,7 +153,9 @@ def test_what_is_wrong_before_anything_is_run(old, new, check, expected):
         ("import sys\nold = getattr(sys, 'version_info') < (3, 12)", True),
         ("import platform\nold = platform.python_version_tuple() < ('3', '12')", True),
         ("import uuid\nkind = uuid.uuid4().version", False),
-        ("form = {'version': 2}\nversion = form['version']", False),
+        ("form = {'version': 2, 'VERSION': 3}\nversion = form['version']", False),
+        ("VERSION = 3\ndef get_version():\n    return VERSION\nshown = get_version()", False),  # its own
+        ("from django import get_version", True),
         ("from dataclasses import dataclass\n@dataclass\nclass App:\n    version: int\nassert App(1).version", False),
     ],
 )
