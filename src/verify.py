@@ -155,7 +155,7 @@ def verify(
         kinds = {"id": str, "facts": dict, "installed": dict, "runs": dict}
         if any(not isinstance(row.get(key), kind) for key, kind in kinds.items()):
             raise RecordError(f"{args.log}:{line}: no line of this program's log: choose another --log")
-        if row["facts"] == facts.get(row["id"]):
+        if row["facts"] == facts.get(row["id"]) and {*row["installed"]} == {*row["facts"]["environments"]}:
             seen[row["id"]] = row["runs"]
             held |= row["installed"]
     left = [pair for pair in chosen if pair[0].id not in seen]
