@@ -16,7 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+from batch import plan_batch, world_size
 from terminal import printable
+
+EXTRAS = "requirements-extras.txt"
 
 
 @dataclass
@@ -37,6 +40,13 @@ class DataArguments:
     max_target_length: int | None = field(
         default=None, metadata={"help": "drop records whose target code has more tokens"}
     )
+    check: int | None = field(
+        default=None,
+        metadata={
+            "help": "check flags, data and output_dir for a launch of this many processes, print the requirements "
+            "files that the run needs, and stop"
+        },
+    )
 
 
 def fail(message: object) -> NoReturn:
@@ -49,6 +59,60 @@ def require(package: str, file: str) -> None:
     """One line that names the requirements file where a layer of the environment is missing."""
     if find_spec(package) is None:
         fail(f"{package} is not installed: pip install -r {file}")
+
+
+def layers(args: Any) -> dict[str, str]:
+    """Packages beyond requirements.txt that a trl configuration asks for -> the requirements file that has each."""
+    found = {tracker: EXTRAS for tracker in ("wandb", "trackio") if tracker in args.report_to}
+    if args.use_liger_kernel:
+        found["liger_kernel"] = EXTRAS
+    if getattr(args, "use_vllm", False):  # GRPO's alone
+        found["vllm"] = "requirements-vllm.txt"
+    return found
+
+
+def require_layers(script: DataArguments, args: Any) -> None:
+    """Stop in one line if a package that the run needs is missing; a check only reports it."""
+    if script.check is None:
+        for package, file in layers(args).items():
+            require(package, file)
+
+
+def report_check(script: DataArguments, args: Any) -> None:
+    """What `--check` does once the flags are parsed: look at the data and the output folder, print the layers.
+
+    The launchers run it before they start any process, so that a mistake is one line, and not one from each process. A
+    file of the hub is left to the run.
+    """
+    from records import RecordError, load_records
+    from training import find_checkpoint
+
+    try:
+        find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
+        if not str(script.data).startswith("hf://"):
+            load_records(script.data, drop_bad=script.drop_bad_rows)
+    except (RecordError, ValueError, OSError) as error:
+        fail(error)
+    print(*sorted(set(layers(args).values())))
+
+
+def batch_of(namespace: Any, sequences: int) -> dict[str, int]:
+    """trl's keys for `sequences` a step on the processes of this launch, or on those that `--check` names.
+
+    Raises ValueError if they do not divide evenly, or if gradient_accumulation_steps was set to something else.
+    """
+    batch = plan_batch(namespace.check or world_size(), namespace.per_device_train_batch_size, sequences)
+    given = int(namespace.gradient_accumulation_steps)
+    if given not in (1, batch.accumulation):
+        raise ValueError(
+            f"gradient_accumulation_steps {given} contradicts the {sequences} sequences of a step, which need "
+            f"{batch.accumulation}: leave it out"
+        )
+    # A check is one process, and trl multiplies by the processes that it sees.
+    return {
+        "per_device_train_batch_size": batch.per_device,
+        "gradient_accumulation_steps": sequences // (world_size() * batch.per_device),
+    }
 
 
 def print_help(doc: str, script_class: type) -> None:

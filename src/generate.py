@@ -149,6 +149,9 @@ def write_down(drawn: Drawn, args: argparse.Namespace, done: int, total: int) ->
 
 def main() -> int:
     args = parse_arguments()
+    if args.check:
+        print("requirements-vllm.txt" if args.backend == "vllm" else "")
+        return 0
     try:
         path = data_path(args.data, args.benchmark) if args.benchmark in FUNCTION_BENCHMARKS else resolve(args.data)
         tasks = subset(load(path, args), args.limit)

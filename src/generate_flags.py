@@ -46,6 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--tensor-parallel-size", type=int, default=1, help="vllm: GPUs for one model")
     add("--gpu-memory-utilization", type=float, default=0.9, help="vllm: share of the GPU's memory")
     add("--concurrency", type=int, default=32, help="endpoint: requests at a time (default: %(default)s)")
+    add("--check", action="store_true", help="check the flags, print the requirements files they need, and stop")
     endpoint.add_flags(parser, "endpoint: ")
 
 
@@ -83,8 +84,8 @@ def check(args: argparse.Namespace) -> argparse.Namespace:
             fail("--backend endpoint needs --url, and takes no --adapter: the server holds the model")
         endpoint.check_flags(args)
         return args
-    if args.backend == "vllm":
-        require("vllm", "requirements-gpu.txt")
+    if args.backend == "vllm" and not args.check:
+        require("vllm", "requirements-vllm.txt")
     try:
         if adapter := find_adapter(args.adapter or args.model):
             if not args.adapter:

@@ -9,83 +9,25 @@ Every key of a YAML is a flag, and flags win. `bash scripts/grpo.sh` counts the 
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import arguments
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The batch arithmetic of one optimizer step."""
-
-    processes: int
-    per_device: int
-    accumulation: int
-    num_generations: int
-
-    @property
-    def completions(self) -> int:
-        return self.processes * self.per_device * self.accumulation
-
-    @property
-    def prompts(self) -> int:
-        return self.completions // self.num_generations
-
-    def __str__(self) -> str:
-        return (
-            f"{self.processes} process(es) x {self.per_device} per device x {self.accumulation} accumulation = "
-            f"{self.completions} completions a step; / {self.num_generations} generations = {self.prompts} prompt(s)"
-        )
-
-
-def plan_batch(processes: int, per_device: int, num_generations: int, prompts_per_step: int) -> Batch:
-    """The accumulation that makes a step of `prompts_per_step` prompts; ValueError where it does not come out even."""
-    for name, value in {
-        "per_device_train_batch_size": per_device,
-        "num_generations": num_generations,
-        "prompts_per_step": prompts_per_step,
-    }.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    completions, at_once = prompts_per_step * num_generations, processes * per_device
-    if completions % at_once:
-        raise ValueError(
-            f"prompts_per_step {prompts_per_step} x num_generations {num_generations} = {completions} completions a "
-            f"step is no multiple of {processes} process(es) x per_device_train_batch_size {per_device} = {at_once}: "
-            "lower per_device_train_batch_size or use fewer processes"
-        )
-    return Batch(processes, per_device, completions // at_once, num_generations)
-
-
-def world_size() -> int:
-    """Processes of this launch, as torchrun and accelerate announce them."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+from batch import Batch
 
 
 def derive(namespace: object) -> dict[str, int]:
-    """trl's accumulation and generation steps, from prompts_per_step and updates_per_generation.
+    """trl's batch size, accumulation and generation steps, from prompts_per_step and updates_per_generation.
 
     A value that was set as well must agree.
     """
     derived = {}
     accumulation = int(namespace.gradient_accumulation_steps)
     if namespace.prompts_per_step is not None:
-        batch = plan_batch(
-            world_size(),
-            namespace.per_device_train_batch_size,
-            namespace.num_generations,
-            namespace.prompts_per_step,
-        )
-        if accumulation not in (1, batch.accumulation):
-            raise ValueError(
-                f"gradient_accumulation_steps {accumulation} contradicts prompts_per_step "
-                f"{namespace.prompts_per_step}, which needs {batch.accumulation}: set one of the two"
-            )
-        accumulation = derived["gradient_accumulation_steps"] = batch.accumulation
+        derived = arguments.batch_of(namespace, namespace.prompts_per_step * namespace.num_generations)
+        accumulation = derived["gradient_accumulation_steps"]
     updates = namespace.updates_per_generation
     if updates != 1:
         if updates < 1 or namespace.steps_per_generation is not None:
@@ -145,11 +87,8 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
     plugin = args.deepspeed_plugin
     if (args.fsdp or (plugin is not None and plugin.zero_stage == 3)) and script.dora_generation != "stock":
         arguments.fail(f"dora_generation {script.dora_generation} needs whole weights: DDP or ZeRO-2, or use stock")
-    if args.use_vllm:
-        arguments.require("vllm", "requirements-gpu.txt")
-    for tracker in {"wandb", "trackio"} & set(args.report_to):
-        arguments.require(tracker, "requirements-gpu.txt")
     arguments.refuse_unread(model)
+    arguments.require_layers(script, args)
     return script, args, model
 
 
@@ -158,6 +97,9 @@ def main() -> None:
         arguments.print_help(__doc__, ScriptArguments)
         return
     script, args, model = parse_arguments()
+    if script.check is not None:
+        arguments.report_check(script, args)
+        return
     from datasets import Dataset
     from trl.rewards import get_soft_overlong_punishment
 

@@ -11,12 +11,30 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import arguments
+from batch import Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+@dataclass
+class ScriptArguments(arguments.DataArguments):
+    """Keys of this script beyond trl's."""
+
+    examples_per_step: int | None = field(
+        default=None, metadata={"help": "examples in an optimizer step; sets gradient_accumulation_steps"}
+    )
+
+
+def derive(namespace: object) -> dict[str, int]:
+    """trl's batch size and accumulation, from examples_per_step."""
+    if namespace.examples_per_step is None:
+        return {}
+    return arguments.batch_of(namespace, namespace.examples_per_step)
 
 
 def tokenised(rows: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, list[int]]]:
@@ -37,11 +55,12 @@ def tokenised(rows: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) ->
 
 
 def parse_arguments(argv: list[str] | None = None) -> tuple:
-    """(data, SFT, model) arguments, checked."""
+    """(script, SFT, model) arguments, checked."""
     from trl import ModelConfig, SFTConfig
 
-    script, args, model = arguments.parse((arguments.DataArguments, SFTConfig, ModelConfig), argv)
+    script, args, model = arguments.parse((ScriptArguments, SFTConfig, ModelConfig), argv, derive)
     arguments.refuse_unread(model)
+    arguments.require_layers(script, args)
     if args.completion_only_loss is False:
         arguments.fail("completion_only_loss false: the loss is on the completion alone here")
     return script, args, model
@@ -49,9 +68,12 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
 
 def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
-        arguments.print_help(__doc__, arguments.DataArguments)
+        arguments.print_help(__doc__, ScriptArguments)
         return
     script, args, model = parse_arguments()
+    if script.check is not None:
+        arguments.report_check(script, args)
+        return
     from datasets import Dataset
     from trl import SFTTrainer
 
@@ -59,6 +81,7 @@ def main() -> None:
     from cpu_loss import look_at_completions_alone
 
     started = time.time()
+    training.say(f"batch: {Batch(args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps)}")
     rows, tokenizer, checkpoint = training.prepare(script, args, model)
     training.say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{tokenizer.decode(_answer(rows[0], tokenizer))}\n")
 

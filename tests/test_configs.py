@@ -115,24 +115,14 @@ def test_headers_and_sources(config):
         assert set(bare) <= {"print_samples: 1"}
 
 
-@pytest.mark.parametrize(
-    ("processes", "prompts", "accumulation"),
-    # completions a step = prompts x 8 generations; per_device_train_batch_size is 4.
-    [(1, 1, 2), (2, 1, 1), (1, 8, 16), (2, 8, 8), (8, 8, 2), (4, 2, 1)],
-)
-def test_prompts_per_step_sets_the_accumulation(monkeypatch, processes, prompts, accumulation):
-    monkeypatch.setenv("WORLD_SIZE", str(processes))
-    assert grpo.plan_batch(processes, 4, 8, prompts).accumulation == accumulation
-    assert grpo.plan_batch(processes, 4, 8, prompts).prompts == prompts
-
-
 def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
     message = failure(capsys, "--config", QUICK, "--per_device_train_batch_size", "3")
-    assert "= 16 completions a step is no multiple of 1 process(es) x per_device_train_batch_size 3" in message
+    expected = "16 sequences a step cannot be divided evenly among 1 process(es) x per_device_train_batch_size 3"
+    assert expected in message
     message = failure(capsys, "--config", QUICK, "--gradient_accumulation_steps", "5")
-    assert "gradient_accumulation_steps 5 contradicts prompts_per_step 2" in message
+    assert "gradient_accumulation_steps 5 contradicts the 16 sequences of a step, which need 4" in message
     monkeypatch.setenv("WORLD_SIZE", "3")
-    assert "is no multiple of 3 process(es)" in failure(capsys, "--config", QUICK)
+    assert "among 3 process(es)" in failure(capsys, "--config", QUICK)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +136,8 @@ def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
         (["--reward_weights", "1.0"], "2 rewards (format,es_star) but 1 reward_weights"),
         (["--dora_generation", "live"], "choose from merge, cache, stock"),
         (["stray"], "unexpected argument 'stray'"),
-        (["--use_vllm", "true"], "vllm is not installed: pip install -r requirements-gpu.txt"),
-        (["--report_to", "wandb"], "wandb is not installed: pip install -r requirements-gpu.txt"),
+        (["--use_vllm", "true"], "vllm is not installed: pip install -r requirements-vllm.txt"),
+        (["--report_to", "wandb"], "wandb is not installed: pip install -r requirements-extras.txt"),
         (["--num_generations", "1", "--prompts_per_step", "16"], "at least 2 generations"),
         (["--updates_per_generation", "0"], "updates_per_generation 0: at least 1"),
         (["--updates_per_generation", "2", "--steps_per_generation", "2"], "not beside steps_per_generation"),

@@ -148,7 +148,7 @@ def test_two_processes_with_torchrun(warm_model, tiny_data, tmp_path):
 
 @pytest.mark.deepspeed
 def test_two_processes_with_zero2(warm_model, tiny_data, tmp_path):
-    pytest.importorskip("deepspeed", reason="requirements-gpu.txt is not installed")
+    pytest.importorskip("deepspeed", reason="requirements-deepspeed.txt is not installed")
     if not shutil.which("g++"):
         pytest.skip("DeepSpeed compiles an operator, and there is no C++ compiler")
     out = tmp_path / "zero2"
