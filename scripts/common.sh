@@ -2,7 +2,8 @@
 # Sourced by the other scripts: the repository's root, a Python environment, and the requirements each script needs.
 #
 # The environment is the active one (venv or conda), else .venv, made here. Requirements are installed once per content:
-# a stamp inside the environment holds their hash, so a second call is instant. DRY_RUN=1 prints commands instead.
+# a stamp inside the environment holds their hash, so a second call is instant. DRY_RUN=1 checks the flags, prints the
+# commands, and makes and installs nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
@@ -21,45 +22,66 @@ show_help() {
   exit 0
 }
 
+# Run a command, or print it when DRY_RUN is set.
+run() {
+  if [[ -n "${DRY_RUN:-}" ]]; then
+    printf '%q ' "$@"
+    echo
+  else
+    "$@"
+  fi
+}
+
+# --- the Python environment -------------------------------------------------------------------------------------------
+
+# has PACKAGE: whether PYTHON has it installed.
+has() {
+  "$PYTHON" -c "import importlib.util, sys; sys.exit(not importlib.util.find_spec('$1'))" 2>/dev/null
+}
+
+# python_is COMMAND MINIMUM [BELOW]: whether a Python is at least 3.MINIMUM, and below 3.BELOW.
+python_is() {
+  "$1" -c "import sys; sys.exit(not (3, $2) <= sys.version_info < (3, ${3:-99}))" 2>/dev/null
+}
+
 # Sets PYTHON: the active environment's, or .venv's.
 use_python() {
+  PYTHON=.venv/bin/python
   if [[ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
     PYTHON=python
-  else
-    if [[ ! -x .venv/bin/python ]]; then
-      local found="" candidate
-      for candidate in python3.11 python3.12 python3.13 python3; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-          found="$candidate"
-          break
-        fi
-      done
-      [[ -n "$found" ]] || die "needs Python 3.11 or newer (python3.11 -m venv must work)"
-      say "making .venv with $("$found" --version)"
-      "$found" -m venv .venv
-    fi
-    PYTHON=.venv/bin/python
+  elif [[ ! -x .venv/bin/python ]]; then
+    local found="" candidate
+    for candidate in python3.11 python3.12 python3.13 python3; do
+      if python_is "$candidate" 11; then
+        found="$candidate"
+        break
+      fi
+    done
+    [[ -n "$found" ]] || die "needs Python 3.11 or newer (python3.11 -m venv must work)"
+    if [[ -n "${DRY_RUN:-}" ]]; then return; fi
+    say "making .venv with $("$found" --version)"
+    "$found" -m venv .venv
   fi
-  "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "$("$PYTHON" --version) is too old: 3.11 or newer"
+  python_is "$PYTHON" 11 || die "$("$PYTHON" --version) is too old: 3.11 or newer"
 }
 
 # need FILE...: install requirements files, unless their very content is installed already.
 need() {
-  [[ -z "${DRY_RUN:-}" ]] || return 0
   local file stamp hash prefix
-  prefix="$("$PYTHON" -c 'import sys; print(sys.prefix)')"
   for file in "$@"; do
+    if [[ "$file" == requirements-dapo.txt ]] && python_is "$PYTHON" 13; then
+      die "$("$PYTHON" --version): verl 0.9.1 has no release for Python 3.13 or newer: use 3.11 or 3.12"
+    fi
+    if [[ -n "${DRY_RUN:-}" ]]; then
+      say "needs $file"
+      continue
+    fi
+    prefix="$("$PYTHON" -c 'import sys; print(sys.prefix)')"
     hash="$(cat "$file" constraints.txt | cksum | tr ' ' '-')"
     stamp="$prefix/.recode-$file.$hash"
     [[ -e "$stamp" ]] && continue
     say "installing $file (once; several minutes on a new machine)"
-    if [[ "$file" == requirements-gpu.txt ]]; then
-      # DeepSpeed builds against the torch that is installed, so it needs the build tools here, not in isolation.
-      "$PYTHON" -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
-      "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-build-isolation -r "$file"
-    else
-      "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$file"
-    fi
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$file"
     touch "$stamp"
   done
 }
@@ -72,57 +94,95 @@ evalplus_python() {
   PYTHON="$EVALPLUS_PYTHON" need requirements-humaneval.txt
 }
 
-# Number of GPUs: GPUS if set, else what CUDA_VISIBLE_DEVICES leaves of nvidia-smi's list.
-count_gpus() {
+# --- GPUs -------------------------------------------------------------------------------------------------------------
+
+# Sets GPUS, the number of GPUs to use (GPUS if set, else what CUDA_VISIBLE_DEVICES leaves, else nvidia-smi's count), and
+# checks the driver before gigabytes are fetched for it.
+use_gpus() {
+  local listed=()
   if [[ -n "${GPUS:-}" ]]; then
-    echo "$GPUS"
+    [[ "$GPUS" =~ ^(0|[1-9][0-9]*)$ ]] || die "GPUS=$GPUS: expected a whole number"
   elif [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then
-    tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c '^[0-9A-Za-z]' || true
+    IFS=',' read -ra listed <<<"$CUDA_VISIBLE_DEVICES"
+    GPUS=0
+    for device in "${listed[@]}"; do # CUDA stops at the first entry that names no device
+      [[ "$device" =~ ^\ *([0-9]+|GPU-[0-9a-f-]+|MIG-[0-9A-Za-z/-]+)\ *$ ]] || break
+      GPUS=$((GPUS + 1))
+    done
   elif command -v nvidia-smi >/dev/null; then
-    nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true
+    GPUS="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
   else
-    echo 0
+    GPUS=0
   fi
+  if ((GPUS > 0)); then check_driver; fi
 }
 
-# Run a command, or print it when DRY_RUN is set.
-run() {
-  if [[ -n "${DRY_RUN:-}" ]]; then
-    printf '%q ' "$@"
-    echo
-  else
-    "$@"
-  fi
+# PyPI's torch 2.13.0 is built for CUDA 13.0. An installed torch is left alone: it may be a build for an older driver.
+check_driver() {
+  local driver
+  if has torch || ! command -v nvidia-smi >/dev/null; then return 0; fi
+  driver="$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1)"
+  [[ "$driver" =~ ^[0-9]+ ]] || return 0
+  ((BASH_REMATCH[0] >= 580)) ||
+    die "NVIDIA driver $driver: torch 2.13.0 from PyPI needs 580 or newer; with an older one, install a torch build for it first"
 }
 
-# launch SCRIPT ARGS...: with accelerate over every GPU, or as one process where there is none.
+# --- training with accelerate -----------------------------------------------------------------------------------------
+
+# launch SCRIPT ARGS...: one process for each GPU with accelerate, or one process. One process gets one card to see: trl
+# spreads the model over all that it sees.
 launch() {
-  local script="$1" gpus
+  local script="$1"
   shift
-  gpus="$(count_gpus)"
-  if ((gpus > 1)) || { ((gpus == 1)) && [[ -n "${ACCELERATE:-}" ]]; }; then
+  if [[ -n "${ACCELERATE:-}" ]] && ((GPUS > 0)) || ((GPUS > 1)); then
     run "$PYTHON" -m accelerate.commands.launch --config_file "configs/accelerate/${ACCELERATE:-ddp}.yaml" \
-      --num_processes "$gpus" "$script" "$@"
-  elif ((gpus == 1)); then
-    run "$PYTHON" -m accelerate.commands.launch --num_processes 1 --num_machines 1 --mixed_precision no \
-      --dynamo_backend no "$script" "$@"
+      --num_processes "$GPUS" "$script" "$@"
+  elif ((GPUS == 1)); then
+    local first="${CUDA_VISIBLE_DEVICES:-0}"
+    run env CUDA_VISIBLE_DEVICES="${first%%,*}" "$PYTHON" "$script" "$@"
   else
     run "$PYTHON" "$script" "$@"
   fi
 }
 
+# check_flags SCRIPT ARGS...: parse the flags once, before any process starts. A mistake is one line and ends the launcher
+# with status 2. Sets LAYERS, the requirements files that the run needs beyond requirements.txt.
+check_flags() {
+  local script="$1" found environment=() flags=(--check "$((GPUS > 0 ? GPUS : 1))")
+  shift
+  if [[ "${ACCELERATE:-}" == zero2 ]]; then
+    environment=(ACCELERATE_USE_DEEPSPEED=true ACCELERATE_DEEPSPEED_ZERO_STAGE=2) # as the launcher announces it
+  fi
+  if [[ -n "${DRY_RUN:-}" ]]; then
+    has trl || return 0 # nothing is installed yet: the real launch checks
+    if [[ -n "${environment[*]}" ]] && ! has deepspeed; then return 0; fi
+    flags+=(--use_cpu true) # the GPUs of a dry run need not be here
+  fi
+  found="$(env "${environment[@]}" "$PYTHON" "$script" "$@" "${flags[@]}" | tail -n 1)"
+  read -ra LAYERS <<<"$found"
+}
+
 # train SCRIPT DEFAULT_CONFIG ARGS...: what grpo.sh and sft.sh share.
 train() {
-  local script="$1" config="$2" argument
+  local script="$1" config="$2" argument LAYERS=()
   shift 2
   for argument in "$@"; do
     [[ "$argument" == --config || "$argument" == --config=* ]] && config=""
   done
+  [[ -z "${ACCELERATE:-}" || -e "configs/accelerate/$ACCELERATE.yaml" ]] ||
+    die "ACCELERATE=$ACCELERATE: there is no configs/accelerate/$ACCELERATE.yaml"
   use_python
+  use_gpus
   need requirements.txt
-  if (($(count_gpus) > 0)); then need requirements-gpu.txt; fi
-  launch "$script" ${config:+--config "$config"} "$@"
+  if [[ " $* " == *" --help-all "* ]]; then exec "$PYTHON" "$script" --help-all; fi
+  if [[ "${ACCELERATE:-}" == zero2 ]]; then need requirements-deepspeed.txt; fi
+  set -- ${config:+--config "$config"} "$@"
+  check_flags "$script" "$@"
+  need "${LAYERS[@]}"
+  launch "$script" "$@"
 }
+
+# --- the CPU runs -----------------------------------------------------------------------------------------------------
 
 # stage FILE COMMAND...: run a command whose result is FILE, unless it is there.
 stage() {

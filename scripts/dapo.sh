@@ -25,16 +25,20 @@ while (($#)); do
   shift
 done
 use_python
+if [[ -n "$cpu" ]]; then on_cpu; fi
+use_gpus
 need requirements.txt requirements-dapo.txt
 if [[ -n "$cpu" ]]; then
   unset RAY_ADDRESS # a cluster takes no logical GPUs from here
-  on_cpu
   warm_smollm2
 else
-  gpus="$(count_gpus)"
-  ((gpus > 0)) || die "no GPU found: bash scripts/dapo.sh --cpu runs the small twin, GPUS=N sets the number"
-  need requirements-gpu.txt
-  [[ " ${overrides[*]}" == *trainer.n_gpus_per_node=* ]] || overrides+=("trainer.n_gpus_per_node=$gpus")
+  ((GPUS > 0)) || die "no GPU found: bash scripts/dapo.sh --cpu runs the small twin, GPUS=N sets the number"
+  [[ " ${overrides[*]}" == *trainer.n_gpus_per_node=* ]] || overrides+=("trainer.n_gpus_per_node=$GPUS")
+  # A mistake in an override, or too few CPUs, is one line before gigabytes are fetched.
+  if [[ -z "${DRY_RUN:-}" ]] || has omegaconf; then
+    "$PYTHON" src/dapo.py --config-name "$config" --print-config "${overrides[@]}" >/dev/null
+  fi
+  need requirements-vllm.txt
 fi
 say "data"
 run "$PYTHON" src/data_process.py --config-name "$config" --if-stale "${overrides[@]}"

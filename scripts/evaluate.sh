@@ -31,9 +31,14 @@ done
 read -ra score <<<"${SCORE:-}"
 use_python
 need requirements.txt requirements-eval.txt
-if (($(count_gpus) > 0)); then need requirements-gpu.txt; fi
 multi="$out/multi-questions.jsonl"
 generate() { run "$PYTHON" src/generate.py --config "$config" "$@"; }
+# The flags once, before anything is sampled; it prints the requirements files that they need beyond these.
+if [[ -z "${DRY_RUN:-}" ]] || has torch; then
+  layers="$("$PYTHON" src/generate.py --config "$config" "${data[@]}" "${flags[@]}" --out "$out/arena.jsonl" --check)"
+  read -ra layers <<<"$layers"
+  need "${layers[@]}"
+fi
 
 say "1/5 samples: CodeUpdateArena"
 generate "${data[@]}" "${flags[@]}" --out "$out/arena.jsonl"

@@ -15,14 +15,7 @@ use_python
 need requirements.txt requirements-dapo.txt requirements-eval.txt requirements-dev.txt
 evalplus_python
 export EVALPLUS_PYTHON
-if [[ -n "$all" ]]; then
-  deepspeed="$(grep -o '^deepspeed==[0-9.]*' requirements-gpu.txt)"
-  if ! "$PYTHON" -m pip freeze 2>/dev/null | grep -qi "^$deepspeed\$"; then
-    say "installing $deepspeed (for the ZeRO-2 test; the rest of requirements-gpu.txt needs a GPU)"
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel ninja
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation "$deepspeed"
-  fi
-fi
+if [[ -n "$all" ]]; then need requirements-deepspeed.txt; fi
 say "ruff and shellcheck"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .

@@ -3,30 +3,75 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import grpo
 import sft
+from batch import plan_batch
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.sh") if path.name != "common.sh")
+QUICK = "configs/quickstart/grpo.yaml"
 PROGRAMS = sorted(path for path in (ROOT / "src").glob("*.py") if '\nif __name__ == "__main__":' in path.read_text())
 PROGRAMS = [path for path in PROGRAMS if path.name != "sandbox_server.py"]  # started by src/sandbox.py, never by hand
 
 
 def dry_run(script: str, *flags: str, **environment: str) -> list[list[str]]:
     """The commands that a launcher would run."""
-    env = {**os.environ, "DRY_RUN": "1", "VIRTUAL_ENV": sys.prefix, "GPUS": "0", **environment}
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-    command = ["bash", str(ROOT / "scripts" / script), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True, timeout=60)
+    done = launcher(script, *flags, **environment)
+    assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line and not line.startswith("\033")]
     return [shlex.split(line) for line in lines]
+
+
+def launcher(script: str, *flags: str, **environment: str) -> subprocess.CompletedProcess:
+    """A launcher's dry run, without GPUs unless the environment says otherwise."""
+    env = {**os.environ, "DRY_RUN": "1", "VIRTUAL_ENV": sys.prefix, "GPUS": "0", **environment}
+    env["PATH"] = f"{environment.get('PATH', '')}:{Path(sys.executable).parent}:{os.environ['PATH']}".lstrip(":")
+    command = ["bash", str(ROOT / "scripts" / script), *flags]
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=120)
+
+
+def layers(done: subprocess.CompletedProcess) -> list[str]:
+    """The requirements files that a dry run says it needs."""
+    return re.findall(r"== needs ([\w.-]+)", done.stdout)
+
+
+def the_mistake(done: subprocess.CompletedProcess) -> str:
+    """The one line of a launcher that stops with status 2 before any process starts."""
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert not [line for line in done.stdout.splitlines() if "src/" in line]
+    return done.stderr
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Describes a node to the launchers: an nvidia-smi and an nvcc of its own on PATH, other CPUs, another Python."""
+
+    def describe(gpus: int, *, driver: str = "580.95.05", nvcc: bool = False, cpus: int = 64, python: str = "") -> dict:
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        cards = "".join(f"echo 'GPU {i}: NVIDIA H100 80GB HBM3 (UUID: GPU-{i})'\n" for i in range(gpus))
+        tools = {"nvidia-smi": f'if [ "$1" != -L ]; then echo {driver}; exit; fi\n{cards}'}
+        if nvcc:
+            tools["nvcc"] = "echo 'Cuda compilation tools, release 13.0'\n"
+        for name, text in tools.items():
+            (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}")
+            (tmp_path / "bin" / name).chmod(0o755)
+        code = f"import os, sys\nos.sched_getaffinity = lambda _: set(range({cpus}))\n"
+        if python:
+            code += f"sys.version_info = tuple(map(int, {python!r}.split('.')))\n"
+        (tmp_path / "sitecustomize.py").write_text(code)
+        return {"PATH": str(tmp_path / "bin"), "PYTHONPATH": str(tmp_path), "GPUS": ""}
+
+    return describe
 
 
 def parsed(command: list[str], monkeypatch):
@@ -37,30 +82,133 @@ def parsed(command: list[str], monkeypatch):
     return parse([*command[at + 1 :], "--use_cpu", "true"])
 
 
-@pytest.mark.parametrize("gpus", ["0", "1", "8"])
-@pytest.mark.parametrize("script", ["grpo.sh", "sft.sh"])
-def test_training_launchers(script, gpus, monkeypatch):
-    flags = ["--output_dir", "runs/with space", "--per_device_train_batch_size", "1"]
-    [command] = dry_run(script, *flags, GPUS=gpus)
+@pytest.mark.parametrize(
+    ("script", "gpus", "per_device"),
+    [
+        ("grpo.sh", 1, 4),
+        ("grpo.sh", 8, 1),
+        ("sft.sh", 8, 1),
+        *(pytest.param("grpo.sh", *more, marks=pytest.mark.slow) for more in [(2, 4), (4, 2)]),
+        *(pytest.param("sft.sh", *more, marks=pytest.mark.slow) for more in [(1, 4), (2, 4), (4, 2)]),
+    ],
+)
+def test_training_on_a_node_needs_no_flag(script, gpus, per_device, node, monkeypatch):
+    """8 sequences a step, whatever the number of GPUs; neither vLLM nor DeepSpeed, with and without a CUDA toolkit."""
+    done = launcher(script, "--output_dir", "runs/with space", **node(gpus, nvcc=gpus > 2))
+    assert (done.returncode, layers(done)) == (0, ["requirements.txt"]), done.stderr
+    command = shlex.split(done.stdout.splitlines()[-1])
     keys, args, model = parsed(command, monkeypatch)
-    if script == "grpo.sh":  # the batch comes out even on the processes that the launcher starts
-        processes = max(1, int(gpus))
-        batch = grpo.plan_batch(
-            processes, args.per_device_train_batch_size, args.num_generations, keys.prompts_per_step
-        )
-        assert (batch.completions, batch.prompts) == (8, 1)
     assert args.output_dir == "runs/with space"
     assert model.model_name_or_path == "Qwen/Qwen2.5-Coder-7B-Instruct"
-    assert ("accelerate.commands.launch" in command) == (gpus != "0")
-    if gpus == "8":
+    if gpus == 1:  # one card to see, and no launcher with defaults of its own
+        assert command[:3] == ["env", "CUDA_VISIBLE_DEVICES=0", "python"]
+    else:
+        assert command[1:3] == ["-m", "accelerate.commands.launch"]
         assert command[command.index("--config_file") + 1] == "configs/accelerate/ddp.yaml"
-        assert command[command.index("--num_processes") + 1] == "8"
+        assert command[command.index("--num_processes") + 1] == str(gpus)
+    per_step = keys.prompts_per_step * args.num_generations if script == "grpo.sh" else keys.examples_per_step
+    batch = plan_batch(gpus, 4, per_step)
+    assert (batch.sequences, batch.per_device) == (8, per_device)
 
 
-def test_another_config_and_zero2(monkeypatch):
-    [command] = dry_run("grpo.sh", "--config", "configs/quickstart/grpo.yaml", GPUS="2", ACCELERATE="zero2")
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [
+        ("2,3", 2),
+        ("3", 1),
+        ("0, 1", 2),
+        ("GPU-8f6e", 1),
+        ("0,-1,2", 1),
+        ("", 0),
+        ("-1", 0),
+        ("NoDevFiles", 0),
+        ("none", 0),
+    ],
+)
+def test_visible_devices_are_counted_as_cuda_counts_them(visible, gpus, node):
+    code = "source scripts/common.sh; PYTHON=python; use_gpus; echo $GPUS; launch train.py"
+    env = {**os.environ, **node(8), "CUDA_VISIBLE_DEVICES": visible, "DRY_RUN": "1"}
+    env["PATH"] += f":{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    count, command = done.stdout.splitlines()
+    assert count == str(gpus)
+    assert ("accelerate.commands.launch" in command) == (gpus > 1)
+    if gpus == 1:  # the first that is visible, and no other
+        assert shlex.split(command)[:2] == ["env", f"CUDA_VISIBLE_DEVICES={visible.split(',')[0]}"]
+
+
+def test_zero2_alone_needs_deepspeed(node):
+    done = launcher("grpo.sh", "--config", QUICK, **node(2), ACCELERATE="zero2")
+    assert (done.returncode, layers(done)) == (0, ["requirements.txt", "requirements-deepspeed.txt"]), done.stderr
+    assert "configs/accelerate/zero2.yaml --num_processes 2" in done.stdout
+
+
+def test_flags_bring_their_layers(node):
+    done = launcher("grpo.sh", *("--use_vllm", "true", "--vllm_mode", "colocate", "--report_to", "wandb"), **node(2))
+    wanted = ["requirements.txt", "requirements-extras.txt", "requirements-vllm.txt"]
+    assert (done.returncode, layers(done)) == (0, wanted), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "environment", "message"),
+    [
+        ("grpo.sh", ["--lerning_rate", "1e-4"], {}, "unknown key 'lerning_rate': did you mean 'learning_rate'?"),
+        ("sft.sh", ["--data", "absent.jsonl"], {}, "absent.jsonl"),
+        ("sft.sh", ["--config", "absent.yaml"], {}, "absent.yaml: no such file"),
+        ("grpo.sh", [], {"GPUS": "3"}, "8 sequences a step cannot be divided evenly among 3 process(es)"),
+        ("grpo.sh", [], {"ACCELERATE": "zero9"}, "there is no configs/accelerate/zero9.yaml"),
+        ("grpo.sh", [], {"GPUS": "08"}, "GPUS=08: expected a whole number"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_process(script, flags, environment, message, node):
+    assert message in the_mistake(launcher(script, *flags, **{**node(8), **environment}))
+
+
+def test_a_run_folder_in_use_is_one_line(tmp_path, node):
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "checkpoint-3" / "trainer_state.json").write_text('{"global_step": 3}')
+    done = launcher("grpo.sh", "--config", QUICK, "--output_dir", str(tmp_path), **node(2))
+    assert "holds checkpoint-3: add --resume_from_checkpoint auto" in the_mistake(done)
+
+
+def bare_python(tmp_path: Path) -> str:
+    """An environment without torch: a folder for PATH whose python sees no site-packages."""
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
+    (tmp_path / "bare" / "python").chmod(0o755)
+    return str(tmp_path / "bare")
+
+
+@pytest.mark.parametrize(("driver", "fits"), [("570.86.15", False), ("580.65.06", True)])
+def test_an_old_driver_is_named_before_torch_is_fetched(driver, fits, node, tmp_path):
+    described = node(2, driver=driver)
+    done = launcher("grpo.sh", **{**described, "PATH": f"{bare_python(tmp_path)}:{described['PATH']}"})
+    if fits:
+        assert (done.returncode, layers(done)) == (0, ["requirements.txt"]), done.stderr
+    else:
+        assert "NVIDIA driver 570.86.15: torch 2.13.0 from PyPI needs 580 or newer" in the_mistake(done)
+
+
+def test_dapo_on_python_3_13_is_refused_in_one_line(node):
+    done = launcher("dapo.sh", **node(2, python="3.13.0"))
+    assert "verl 0.9.1 has no release for Python 3.13 or newer: use 3.11 or 3.12" in the_mistake(done)
+
+
+def test_a_dry_run_makes_nothing(tmp_path):
+    """In a clone without .venv and with no active environment."""
+    for folder in ("scripts", "configs", "src"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    env = {"PATH": os.environ["PATH"], "DRY_RUN": "1", "GPUS": "2", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        *(["bash", "scripts/grpo.sh"],), cwd=tmp_path, env=env, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ".venv/bin/python -m accelerate.commands.launch" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["configs", "scripts", "src"]
+
+
+def test_another_config(monkeypatch):
+    [command] = dry_run("grpo.sh", "--config", QUICK, GPUS="2")
     assert command.count("--config") == 1
-    assert "configs/accelerate/zero2.yaml" in command
     script, _, _ = parsed(command, monkeypatch)
     assert script.data == "data/train.jsonl"
 
@@ -68,7 +216,7 @@ def test_another_config_and_zero2(monkeypatch):
 def test_the_accelerate_launcher_takes_the_flags():
     from accelerate.commands.launch import launch_command_parser
 
-    for gpus in ("1", "8"):
+    for gpus in ("2", "8"):
         [command] = dry_run("grpo.sh", GPUS=gpus)
         flags = command[command.index("accelerate.commands.launch") + 1 :]
         taken = launch_command_parser().parse_args(flags)
@@ -112,12 +260,12 @@ def test_dapo_on_a_cpu_makes_the_warmed_model_first():
     assert names == ["fetch_smollm2.py", "sft.py", "merge_adapter.py", "data_process.py", "dapo.py"]
 
 
-def test_dapo_says_what_it_cannot_do():
-    for flags, message in [([], "no GPU found"), (["--config", "x"], "unknown argument --config")]:
-        with pytest.raises(subprocess.CalledProcessError) as stopped:
-            dry_run("dapo.sh", *flags, GPUS="0")
-        assert stopped.value.returncode == 2
-        assert message in stopped.value.stderr
+def test_dapo_says_what_it_cannot_do(node):
+    assert "no GPU found" in the_mistake(launcher("dapo.sh"))
+    assert "unknown argument --config" in the_mistake(launcher("dapo.sh", "--config", "x"))
+    assert "Could not override 'data.train_batch_sise'" in the_mistake(
+        launcher("dapo.sh", "data.train_batch_sise=8", **node(2))
+    )
 
 
 def test_the_evaluation_launcher(monkeypatch):
