@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
 import pytest
 from families import FAMILIES, make_tokenizer
 
@@ -14,7 +19,7 @@ from prompts import (
     reference_completion,
     render,
 )
-from records import Record
+from records import Record, load_records
 from rewards import score
 
 RECORD = Record(
@@ -56,6 +61,67 @@ def test_problem_prompts_hold_every_update_and_can_withhold_them():
 def test_the_reference_completion_scores_the_maximum():
     result = score(reference_completion(RECORD.new_code), RECORD.new_code)
     assert result.format + result.es_star == 3.0
+
+
+# The training prompts of the paper's two base models, to the byte: results compare only if these never change.
+SYSTEM = (
+    "You are a helpful coding assistant. You rewrite old code for the version of a library that you are told, "
+    "following the update information. First think about the change, then give the solution."
+)
+USER = """The API of NumPy has changed in version 2.0.0. This is the update:
+<doc>
+np.trapz was renamed to np.trapezoid.
+</doc>
+The old code:
+```python
+import numpy as np
+area = np.trapz(y)
+```
+Rewrite the old code for NumPy 2.0.0. Think inside <think> </think> tags. \
+Then give the final code inside <answer> </answer> tags, in a code block:
+<answer>
+```python
+# the code
+```
+</answer>"""
+RENDERED = {  # base model -> the prompt of RECORD, and the sha256 of the prompts of every record of data/
+    "Qwen2.5-Coder": (
+        f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{USER}<|im_end|>\n"
+        "<|im_start|>assistant\nLet me solve this step by step.\n<think>",
+        "2c8f906e97cca027333e4599eae66eef9002d9ec738045a4b58a14256a83e142",
+    ),
+    "DeepSeek-Coder": (
+        f"{SYSTEM}\n### Instruction:\n{USER}\n### Response:\nLet me solve this step by step.\n<think>",
+        "db21ea6c40717b2490d3c15cb7adfb2d84910b8c75e60a8c84e1edb77a13a76e",
+    ),
+}
+REFERENCES = "cecbe90a9f43bba2a8efc12bd5708db40cea2193567a0d4c1cbe0ffc9d5e117f"
+
+
+def base_tokenizer(model: str) -> Any:
+    """The tests' own tokenizer with the chat template of one of the paper's base models."""
+    if model == "DeepSeek-Coder":
+        return make_tokenizer("deepseek")
+    tokenizer = make_tokenizer("chatml")
+    [trl] = find_spec("trl").submodule_search_locations
+    tokenizer.chat_template = (Path(trl) / "chat_templates" / "qwen2_5.jinja").read_text("utf-8")
+    return tokenizer
+
+
+def digest(texts: list[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("model", RENDERED)
+def test_training_prompts_are_the_same_bytes_as_ever(model):
+    tokenizer = base_tokenizer(model)
+    template = open_chat_template(tokenizer)
+    text, every = RENDERED[model]
+    assert render(tokenizer, migration_messages(RECORD), template) == text
+    data = Path(__file__).parent.parent / "data"
+    records = [record for split in ("train", "heldout") for record in load_records(data / f"{split}.jsonl")]
+    assert digest([render(tokenizer, migration_messages(record), template) for record in records]) == every
+    assert digest([reference_completion(record.new_code) for record in records]) == REFERENCES
 
 
 @pytest.mark.parametrize("family", FAMILIES)
