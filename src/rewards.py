@@ -3,7 +3,8 @@
 One file serves both trainers: trl gets the functions of `REWARDS`, verl loads this file by path and calls
 `compute_score`. Every reward is a pure function of the completion and the target code, in four steps:
 
-    extract    the last closed python fence of the answer          completion -> code or None
+    extract    the last closed ```python fence of the answer       completion -> code or None
+               (```py, ```python3, ```py3 too; an untagged one if none is tagged; or with more backticks)
     parse      ast.parse, warnings silenced                        code -> bool
     normalise  no comments, blank lines or trailing white space    code -> text
     compare    equality and edit similarity, on characters         (text, text) -> [0, 1]
@@ -40,7 +41,7 @@ import Levenshtein
 
 MATCH, MISS, NO_PARSE = 2.0, -1.5, -2.0  # paper §3.3: EM* and the ends of ES*
 MAX_CODE = 200_000  # characters; longer code scores as code that does not parse
-PYTHON_TAGS = {"", "python", "py"}
+PYTHON_TAGS = {"python", "py", "python3", "py3"}  # in any case
 # End-of-turn tokens of the model families in use: white space to the format check.
 END_OF_TURN = re.compile(
     r"<\|im_end\|>|<\|endoftext\|>|<\|EOT\|>|<\|eot_id\|>|<\|end_of_text\|>|<｜end▁of▁sentence｜>|<\|return\|>|</s>"
@@ -105,27 +106,33 @@ def last_answer(completion: str) -> str | None:
 
 
 def last_python_fence(text: str) -> str | None:
-    """The content of the last closed python fence. A line scanner: regular expressions go quadratic on open fences."""
-    found, opened, block = None, 0, []
-    is_python = False
+    """The content of the last closed fence tagged as python; of the last untagged one if there is no tagged one.
+
+    After the code, models often show what it prints in a fence without a tag. As in CommonMark a fence has three
+    backticks or more, and as many or more close it. A line scanner: regular expressions go quadratic on open fences.
+    """
+    tagged, untagged, opened, block = None, None, 0, []
+    tag = ""
     for line in text.split("\n"):
         mark = line.strip()
         ticks = len(mark) - len(mark.lstrip("`"))
         if not opened:
-            tag = mark[ticks:].strip()
+            tag = mark[ticks:].strip().lower()
             if ticks >= 3 and "`" not in tag:
-                opened, block, is_python = ticks, [], tag.lower() in PYTHON_TAGS
+                opened, block = ticks, []
         elif ticks >= opened and ticks == len(mark):
-            if is_python:
-                found = "\n".join(block)
+            if tag in PYTHON_TAGS:
+                tagged = "\n".join(block)
+            elif not tag:
+                untagged = "\n".join(block)
             opened = 0
         else:
             block.append(line)
-    return found
+    return untagged if tagged is None else tagged
 
 
 def extract(completion: str) -> str | None:
-    """The code that is scored: the last python fence of the last answer, or None."""
+    """The code that is scored: the last python fence (`last_python_fence`) of the last answer, or None."""
     answer = last_answer(completion)
     return None if answer is None else last_python_fence(answer.replace("\r\n", "\n").replace("\r", "\n"))
 

@@ -133,6 +133,16 @@ def test_format(completion, expected):
         ("<answer>```python\nx = 1\n```</answer>", "x = 1"),  # no </think>: the whole completion is searched
         ("a</think><answer>```python\nx = 1\n```", "x = 1"),  # no </answer>
         ("a</think><answer>````python\nx = '```'\n````</answer>", "x = '```'"),
+        ("a</think><answer>````python\nx = 1\n```\ny = 2\n````</answer>", "x = 1\n```\ny = 2"),  # three close no four
+        ("a</think><answer>```python\nx = 1\n`````</answer>", "x = 1"),  # five close three
+        ("a</think><answer>```python\nx = 1\n```\nOutput:\n```\n[1]\n```</answer>", "x = 1"),  # tagged before untagged
+        ("a</think><answer>```\nx = 1\n```\n```py\nx = 2\n```\n```\n2\n```</answer>", "x = 2"),
+        ("a</think><answer>```\nx = 1\n```\n```\nx = 2\n```\n```bash\nls\n```</answer>", "x = 2"),  # none is tagged
+        ("a</think><answer>```\nx = 1\n```\n```python\nx = 2</answer>", "x = 1"),  # the tagged one is not closed
+        (answer("x = 1", fence="```python3"), "x = 1"),
+        (answer("x = 1", fence="```PY3"), "x = 1"),
+        (answer("x = 1", fence="```PyThOn3"), "x = 1"),
+        (answer("x = 1", fence="```python2"), None),
         ("a</think>```python\nx = 1\n```", None),  # no <answer>
         ("a</think><answer>x = 1</answer>", None),  # no fence
         ("a</think><answer>```python\nx = 1</answer>", None),  # unclosed
