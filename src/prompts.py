@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from records import Record
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from records import Record
 
 Message = dict[str, str]
 
@@ -84,6 +84,14 @@ class Update:
     docstring: str
 
 
+def fenced(code: str) -> str:
+    """Code in a python block, whose fence is longer than every line of backticks in the code: none of them closes it."""
+    lines = [line.strip() for line in code.replace("\r", "\n").split("\n")]
+    longest = max((len(line) for line in lines if set(line) == {"`"}), default=0)
+    marks = "`" * max(3, longest + 1)
+    return f"{marks}python\n{code}\n{marks}"
+
+
 def _messages(system: str, user: str) -> list[Message]:
     return [
         {"role": "system", "content": system},
@@ -100,7 +108,7 @@ def migration_messages(record: Record, *, docs: bool = True) -> list[Message]:
     update = f" This is the update:\n<doc>\n{record.update_info.strip()}\n</doc>\n" if docs else "\n"
     user = (
         f"The API of {record.dependency} has changed in version {record.new_version}.{update}"
-        f"The old code:\n```python\n{record.old_code.strip()}\n```\n"
+        f"The old code:\n{fenced(record.old_code.strip())}\n"
         f"Rewrite the old code for {record.dependency} {record.new_version}. {OUTPUT_RULE}"
     )
     return _messages(MIGRATION_SYSTEM, user)
@@ -158,7 +166,7 @@ def one_shot_messages(
 def function_messages(text: str, name: str) -> list[Message]:
     """A HumanEval+ or MBPP+ problem in the form that the model was trained on: think, answer, fence; wording ours."""
     user = (
-        f"Write the Python function `{name}` that is described here:\n```python\n{text.strip()}\n```\n"
+        f"Write the Python function `{name}` that is described here:\n{fenced(text.strip())}\n"
         f"The final code is self-contained: the whole function, its imports, and every other function that it calls.\n"
         f"{OUTPUT_RULE}"
     )
@@ -174,11 +182,13 @@ def evalplus_messages(text: str) -> list[Message]:
 
 
 def reference_completion(code: str, thought: str = "I apply the update to the old code.") -> str:
-    """The answer that a perfect, terse model gives after the prefill: the SFT target; it scores the maximum.
+    """The answer that a perfect, terse model gives after the prefill: the SFT target.
+
+    It scores the maximum, or src/records.py reports the row: tags inside the code can end the answer early.
 
     The paper does not say what SFT put between the think tags; one fixed sentence is ours.
     """
-    return f" {thought} </think>\n<answer>\n```python\n{code.strip(chr(10))}\n```\n</answer>"
+    return f" {thought} </think>\n<answer>\n{fenced(code.strip(chr(10)))}\n</answer>"
 
 
 # --- chat templates --------------------------------------------------------------------------------------------------

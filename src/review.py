@@ -33,6 +33,7 @@ from arguments import fail, parse_flags
 from collect_log import FolderError, Log
 from durable_files import append_jsonl
 from environments import EnvironmentFailed
+from prompts import fenced
 from proposals import ACCEPTED, CODE, KINDS, PAIR_PARTS, Verdict, as_row, examine, from_row, lacking, part
 from record_files import RecordError
 from record_folder import add, alike, read_evidence, split_of, twin
@@ -83,8 +84,8 @@ def as_text(row: dict[str, Any]) -> str:
     """A proposal for the editor, in the parts that a model's answer has."""
     record, evidence = from_row(row)
     values = {**record.to_row(), "check": evidence["check"], "kind": evidence["kind"]}
-    fenced = {name: f"\n```python\n{values[name]}\n```\n" if name in CODE else f"\n{values[name]}\n" for name in EDITED}
-    return "\n".join(f"<{name}>{fenced[name]}</{name}>" for name in EDITED) + "\n"
+    texts = {name: fenced(values[name]) if name in CODE else values[name] for name in EDITED}
+    return "\n".join(f"<{name}>\n{texts[name]}\n</{name}>" for name in EDITED) + "\n"
 
 
 def open_editor(text: str) -> str:

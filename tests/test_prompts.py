@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from families import FAMILIES, make_tokenizer
 from prompts import (
     PREFILL,
     Update,
+    fenced,
+    function_messages,
     migration_messages,
     open_chat_template,
     problem_messages,
@@ -20,7 +23,7 @@ from prompts import (
     render,
 )
 from records import Record, load_records
-from rewards import score
+from rewards import extract, score
 
 RECORD = Record(
     "NumPy",
@@ -61,6 +64,34 @@ def test_problem_prompts_hold_every_update_and_can_withhold_them():
 def test_the_reference_completion_scores_the_maximum():
     result = score(reference_completion(RECORD.new_code), RECORD.new_code)
     assert result.format + result.es_star == 3.0
+
+
+DOCSTRING = 'def f():\n    """Doc.\n\n    ```\n    f()\n    ```\n    """\n    return np.prod(1)'
+
+
+@pytest.mark.parametrize(
+    ("code", "marks"),
+    [
+        ("x = 1", "```"),
+        (DOCSTRING, "````"),  # its two lines of three backticks would close a fence of three
+        (DOCSTRING.replace("```", "`````"), "``````"),
+        (DOCSTRING.replace("\n", "\r"), "````"),
+        ("s = '```'\nt = '``'", "```"),  # no line of backticks alone
+        ("``", "```"),
+        ("", "```"),
+    ],
+)
+def test_a_fence_is_longer_than_every_line_of_backticks_inside(code, marks):
+    assert fenced(code) == f"{marks}python\n{code}\n{marks}"
+    record = replace(RECORD, old_code=code, new_code=code)
+    assert f"The old code:\n{marks}python\n{code}\n{marks}\nRewrite" in migration_messages(record)[1]["content"]
+    assert f"here:\n{marks}python\n{code}\n{marks}\nThe" in function_messages(code, "f")[1]["content"]
+    assert extract(reference_completion(code)) == code.replace("\r", "\n")
+
+
+def test_the_reference_with_a_fence_in_its_docstring_scores_the_maximum():
+    result = score(reference_completion(DOCSTRING), DOCSTRING)
+    assert (result.format, result.es_star, result.code) == (1.0, 2.0, DOCSTRING)
 
 
 # The training prompts of the paper's two base models, to the byte: results compare only if these never change.

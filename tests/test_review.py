@@ -13,9 +13,10 @@ import pytest
 from conftest import ROOT, run_script
 from tidemark import behave, command, rows
 
+from proposals import as_row, part
 from record_folder import add, alike, read_evidence, split_of
 from records import Record
-from review import printable
+from review import as_text, printable
 
 
 @pytest.fixture
@@ -133,6 +134,14 @@ def test_an_edit_that_does_not_hold_is_not_taken_over(run, tmp_path, envs, edito
     assert problem in done.stdout
     assert not (tmp_path / "data").exists()
     assert "2 of 2 left to decide" in done.stdout
+
+
+def test_a_fence_inside_the_code_survives_the_editor():
+    code = 'def f():\n    """Doc.\n\n    ```\n    f()\n    ```\n    """\n    return np.prod(1)'
+    record = Record("NumPy", "2.0.0", "Sums.", "np.product is removed.", code.replace("prod", "product"), code)
+    text = as_text(as_row("p1", "np.product", record, {"check": "assert f() == 1", "kind": "removal"}))
+    assert (part(text, "old_code"), part(text, "new_code")) == (record.old_code, code)
+    assert part(text, "check") == "assert f() == 1"
 
 
 def test_an_editor_that_fails(run, tmp_path, envs):
