@@ -49,7 +49,7 @@ class Evidence:
 
 def load_migrations(path: Path, *, skip_bad: bool = False) -> list[Migration]:
     """Every record of the file, in its order. Raises RecordError as `load_records` does."""
-    return [Migration(record) for record in load_records(path, drop_bad=skip_bad)]
+    return [Migration(record) for record in load_records(path, "drop" if skip_bad else "stop")]
 
 
 def load_evidence(path: Path, ids: list[str]) -> dict[str, Evidence]:

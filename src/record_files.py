@@ -17,7 +17,7 @@ class RecordError(ValueError):
 def read_rows(path: Path) -> list[tuple[int, object]]:
     """(line number, row) of a JSONL file or of a JSON array; a line that is no JSON comes as its JSONDecodeError.
 
-    Raises RecordError for a file that is not UTF-8, and for an array that breaks off.
+    Raises RecordError for a file that is not UTF-8, for an array that breaks off, and for text after an array.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -51,6 +51,10 @@ def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
             raise RecordError(f"{path}:{text.count(chr(10), 0, at) + 1}: row: {error}") from None
         yield text.count("\n", 0, at) + 1, row
         at = end
+    at = re.compile(r"\s*").match(text, at + 1).end()
+    if at < len(text):  # the rows of a second array would be lost
+        line = text.count("\n", 0, at) + 1
+        raise RecordError(f"{path}:{line}: row: the array has ended: expected one array, or one JSON object a line")
 
 
 def resolve(source: str | Path) -> Path:

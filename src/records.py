@@ -7,7 +7,12 @@
     old_code     the snippet before the update
     new_code     the snippet after it: the target
 
-`load_records` refuses a file with errors; with `drop_bad=True` it drops the bad rows and says how many and why.
+`load_records` does with rows that have errors what `bad_rows` says, and reports how many and why:
+
+    stop    refuse the file
+    drop    leave them out
+    keep    train on them, as the paper did; left out is only what has no prompt or no target (UNREADABLE)
+
 Every problem reads `file:line: field: what is wrong`. src/validate.py is the command line.
 """
 
@@ -16,16 +21,20 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import re
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 from durable_files import write_jsonl
+from prompts import reference_completion
 from record_files import RecordError, read_rows, resolve
+from rewards import MATCH, score
+from terminal import printable
 
 FIELDS = ("dependency", "new_version", "description", "update_info", "old_code", "new_code")
 
@@ -49,24 +58,34 @@ LIBRARIES = {
     "sqlalchemy": "SQLAlchemy",
 }
 
+# Levels of a syntax tree. Python's parser takes 1,000 and more; what walks trees by recursion ends at 250 (ast.dump of
+# elif branches, in Python 3.11), less where it is called from deep inside a trainer. Published rows have up to 13.
+MAX_DEPTH = 150
+
 # check -> what it means. An error makes a row unusable for training; a warning is worth a look.
 ERRORS = {
-    "json": "the line is no JSON object",
+    "json": "the line is not a JSON object",
     "missing": "a field is absent",
     "null": "a field is null",
-    "type": "a field is no string",
+    "type": "a field is not a string",
+    "unicode": "a field is not Unicode text: it holds half of a surrogate pair",
     "blank": "a field is empty",
     "parse": "code does not parse",
+    "deep": f"code is nested deeper than {MAX_DEPTH} levels",
     "empty_target": "new_code holds no statement",
     "no_old_code": "old_code holds nothing to migrate: only comments, pass, imports or empty definitions",
     "no_op": "old_code and new_code are the same program",
     "duplicate": "the same old_code and new_code stand on an earlier line",
+    "reference": "the reference answer does not score the maximum: a tag such as </answer> in new_code",
 }
 WARNINGS = {
-    "version": "new_version is no release number",
+    "version": "new_version is not a release number",
     "no_description": "description is empty",
     "extra_field": "a field that is not one of the six",
 }
+UNREADABLE = {"json", "missing", "null", "type", "unicode", "blank"}  # errors that leave no text to write a prompt with
+BAD_ROWS = ("stop", "drop", "keep")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -93,10 +112,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding in one row."""
+    """One finding in one row: the `row`-th of the file (several rows of a JSON array can start on one line)."""
 
     file: str
     line: int
+    row: int
     field: str
     check: str
     message: str
@@ -106,15 +126,17 @@ class Problem:
         return self.check in ERRORS
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.field}: {self.message}"
+        text = printable(f"{self.file}:{self.line}: {self.field}: {self.message}")
+        return text.replace("\n", "\\n")  # a field's name can hold anything
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A file's good records with the line of each, and everything that was found."""
+    """The records that were accepted, with line and row of each, and everything that was found in the file."""
 
     records: list[Record]
     lines: list[int]
+    places: list[int]
     problems: list[Problem]
     rows: int
 
@@ -123,15 +145,14 @@ class Checked:
         return [problem for problem in self.problems if problem.is_error]
 
     def summary(self) -> str:
-        """Rows by check, one line each; a row can fail several checks."""
-        bad = len({problem.line for problem in self.errors})
-        out = [f"{self.rows} rows, {len(self.records)} good, {bad} with errors"]
-        for checks in (ERRORS, WARNINGS):
-            for check, meaning in checks.items():
-                count = len({problem.line for problem in self.problems if problem.check == check})
-                if count:
-                    level = "error" if check in ERRORS else "warning"
-                    out.append(f"  {level:<7} {check:<14} {count:>5} rows  {meaning}")
+        """Rows by check, one line each; a row can fail several checks. Errors of rows that were kept count apart."""
+        used, bad = set(self.places), {problem.row for problem in self.errors}
+        kept = f", {len(bad & used)} of them kept" if bad & used else ""
+        out = [f"{self.rows} rows, {self.rows - len(bad)} good, {len(bad)} with errors{kept}"]
+        for check, meaning in (ERRORS | WARNINGS).items():
+            found = {problem.row for problem in self.problems if problem.check == check}
+            levels = {"error": found - used, "kept": found & used} if check in ERRORS else {"warning": found}
+            out += [f"  {level:<7} {check:<14} {len(n):>5} rows  {meaning}" for level, n in levels.items() if n]
         return "\n".join(out)
 
 
@@ -153,6 +174,20 @@ def parse_code(code: str) -> ast.Module | None:
             return ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
+
+
+def is_text(value: object) -> bool:
+    """Whether a value is a string that can be written as UTF-8: JSON can escape one half of a surrogate pair."""
+    return isinstance(value, str) and not SURROGATE.search(value)
+
+
+def depth(tree: ast.AST) -> int:
+    """Levels of a syntax tree, counted without recursion."""
+    levels, nodes = 0, [tree]
+    while nodes:
+        nodes = [child for node in nodes for child in ast.iter_child_nodes(node)]
+        levels += 1
+    return levels
 
 
 def does_nothing(body: list[ast.stmt]) -> bool:
@@ -177,11 +212,22 @@ def check_fields(row: object) -> Iterator[tuple[str, str, str]]:
             yield field, "null", "the value is null"
         elif not isinstance(row[field], str):
             yield field, "type", f"expected a string, got {type(row[field]).__name__}"
+        elif half := SURROGATE.search(row[field]):
+            yield field, "unicode", f"not Unicode text: half of a surrogate pair, {half[0]}, at character {half.start()}"
         elif not row[field].strip() and field not in ("description", "old_code", "new_code"):
             yield field, "blank", "the value is empty"
     for field in row:
         if field not in FIELDS:
             yield str(field), "extra_field", "not one of the six fields; ignored"
+
+
+def read_code(code: str) -> ast.Module | tuple[str, str]:
+    """The syntax tree; (check, message) for code whose tree cannot be walked."""
+    tree = parse_code(code)
+    if tree is None:
+        return "parse", "does not parse as Python"
+    levels = depth(tree)
+    return tree if levels <= MAX_DEPTH else ("deep", f"nested too deeply: {levels} levels, at most {MAX_DEPTH}")
 
 
 def check_record(record: Record) -> Iterator[tuple[str, str, str]]:
@@ -190,59 +236,86 @@ def check_record(record: Record) -> Iterator[tuple[str, str, str]]:
         yield "new_version", "version", f"{record.new_version!r} does not look like a version"
     if not record.description.strip():
         yield "description", "no_description", "the value is empty"
-    old, new = parse_code(record.old_code), parse_code(record.new_code)
-    if old is None:
-        yield "old_code", "parse", "does not parse as Python"
+    old, new = read_code(record.old_code), read_code(record.new_code)
+    if not isinstance(old, ast.Module):
+        yield "old_code", *old
     elif does_nothing(old.body):
         yield "old_code", "no_old_code", "nothing to migrate: only comments, pass, imports or empty definitions"
-    if new is None:
-        yield "new_code", "parse", "does not parse as Python"
-    elif not new.body:
+    if not isinstance(new, ast.Module):
+        yield "new_code", *new
+        return
+    if not new.body:
         yield "new_code", "empty_target", "holds no statement"
-    if old and new and old.body and ast.dump(old) == ast.dump(new):
+    if isinstance(old, ast.Module) and old.body and ast.dump(old) == ast.dump(new):
         yield "new_code", "no_op", "the same program as old_code"
+    best = score(reference_completion(record.new_code), record.new_code)
+    if (best.format, best.em_star) != (1.0, MATCH):
+        why = f"format {best.format:+g}, EM* {best.em_star:+g}, {best.reason}"
+        yield "new_code", "reference", f"the reference answer does not score the maximum: {why}"
 
 
-def check_rows(rows: list[tuple[int, object]], file: str, allowed: Collection[str] = ()) -> Checked:
-    """Check every (line, row) of a file; records that have no error, but those `allowed`, are kept, normalised."""
-    records, lines, problems = [], [], []
-    seen: dict[tuple[str, str], int] = {}
-    for line, row in rows:
+def without_errors(field: str, check: str) -> bool:
+    """Whether a finding leaves a row fit for training."""
+    return check not in ERRORS
+
+
+def with_texts(field: str, check: str) -> bool:
+    """Whether a finding leaves a prompt and a target to train on; the description is in neither."""
+    return check not in UNREADABLE or field == "description"
+
+
+def read_record(row: dict[str, str]) -> Record:
+    """The record of a row that has the texts of a prompt and a target, normalised."""
+    values = {field: row.get(field) for field in FIELDS}
+    values["dependency"] = normalise_dependency(values["dependency"])
+    values["new_version"] = normalise_version(values["new_version"])
+    if not is_text(values["description"]):
+        values["description"] = ""
+    return Record(**values)
+
+
+def check_rows(
+    rows: list[tuple[int, object]], file: str, accept: Callable[[str, str], bool] = without_errors
+) -> Checked:
+    """Check every (line, row) of a file. The records of rows whose findings are all accepted are kept, normalised."""
+    records, lines, places, problems = [], [], [], []
+    seen: dict[tuple[str, str], tuple[int, int]] = {}
+    for place, (line, row) in enumerate(rows, start=1):
         found = [("row", "json", str(row))] if isinstance(row, json.JSONDecodeError) else list(check_fields(row))
-        if not any(check in ERRORS for _, check, _ in found):
-            values = {field: row[field] for field in FIELDS}
-            values["dependency"] = normalise_dependency(values["dependency"])
-            values["new_version"] = normalise_version(values["new_version"])
-            record = Record(**values)
-            found += check_record(record)
-            first = seen.setdefault((record.old_code, record.new_code), line)
-            if first != line:
-                found.append(("row", "duplicate", f"repeats the old_code and new_code of line {first}"))
-            if not any(check in ERRORS and check not in allowed for _, check, _ in found):
+        if all(with_texts(field, check) for field, check, _ in found):
+            record = read_record(row)
+            unread = {field for field, check, _ in found if check in UNREADABLE}  # the description, or nothing
+            found += [finding for finding in check_record(record) if finding[0] not in unread]
+            first = (place, line) if unread else seen.setdefault((record.old_code, record.new_code), (place, line))
+            if first[0] != place:
+                found.append(("row", "duplicate", f"repeats the old_code and new_code of line {first[1]}"))
+            if all(accept(field, check) for field, check, _ in found):
                 records.append(record)
                 lines.append(line)
-        problems += [Problem(file, line, *finding) for finding in found]
-    return Checked(records, lines, problems, len(rows))
+                places.append(place)
+        problems += [Problem(file, line, place, *finding) for finding in found]
+    return Checked(records, lines, places, problems, len(rows))
 
 
-def check_file(source: str | Path, allowed: Collection[str] = ()) -> Checked:
-    """Read and check a file of records, as `check_rows`. Raises RecordError where the file itself cannot be read."""
-    return check_rows(read_rows(resolve(source)), str(source), allowed)
+def check_file(source: str | Path, accept: Callable[[str, str], bool] = without_errors) -> Checked:
+    """Read and check a file of records, as `check_rows`. Raises RecordError if the file itself cannot be read."""
+    return check_rows(read_rows(resolve(source)), str(source), accept)
 
 
-def load_records(source: str | Path, *, drop_bad: bool = False) -> list[Record]:
+def load_records(source: str | Path, bad_rows: str = "stop") -> list[Record]:
     """The records of a JSONL or JSON file, local or `hf://datasets/zjunlp/ReCode-Train-Data`.
 
-    Raises RecordError listing every error, one a line. With `drop_bad` rows with errors are left out instead, and the
-    counts by check go to stderr.
+    `bad_rows` is one of BAD_ROWS (see the module docstring). "stop" raises RecordError listing every error, one a line;
+    the others print the counts by check to stderr.
     """
-    checked = check_file(source)
-    if checked.errors and not drop_bad:
+    checked = check_file(source, with_texts if bad_rows == "keep" else without_errors)
+    if checked.errors and bad_rows == "stop":
         raise RecordError("\n".join(map(str, checked.errors)))
     if not checked.records:
         raise RecordError(f"{source}: holds no usable record")
-    if checked.errors:
-        print(f"{source}: dropping rows with errors\n{checked.summary()}", file=sys.stderr)
+    if checked.errors and os.environ.get("RANK", "0") == "0":  # once per launch, not once per process
+        used = f"{len(checked.records)} of {checked.rows} rows are used"
+        print(printable(f"{source}: bad_rows: {bad_rows}: {used}\n{checked.summary()}"), file=sys.stderr)
     return checked.records
 
 

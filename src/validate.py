@@ -33,6 +33,7 @@ from tqdm import tqdm
 from record_files import read_rows, resolve
 from records import ERRORS, WARNINGS, Checked, RecordError, check_file, normalise_dependency, write_rows
 from similarity import CLONE, nearest, read_snippets
+from terminal import printable
 from verdicts import LEVELS, select
 
 
@@ -73,25 +74,25 @@ def as_json(source: str, checked: Checked) -> dict:
 
 def table(source: str, checked: Checked) -> str:
     """Markdown: rows of each library by check; a row can fail several, and one without a library counts as `none`."""
-    rows = dict(read_rows(resolve(source)))
+    rows = dict(enumerate((row for _, row in read_rows(resolve(source))), start=1))
     names = {
-        line: normalise_dependency(row["dependency"])
+        place: printable(normalise_dependency(row["dependency"]))
         if isinstance(row, dict) and isinstance(row.get("dependency"), str)
         else "none"
-        for line, row in rows.items()
+        for place, row in rows.items()
     }
     libraries = sorted(set(names.values()), key=str.lower)
-    found = {(problem.line, problem.check) for problem in checked.problems}
+    found = {(problem.row, problem.check) for problem in checked.problems}
 
-    def line(title: str, lines: set[int]) -> str:
-        count = Counter(names[n] for n in lines)
-        return f"| {title} | {' | '.join(str(count[name]) for name in libraries)} | {len(lines)} |"
+    def line(title: str, places: set[int]) -> str:
+        count = Counter(names[n] for n in places)
+        return f"| {title} | {' | '.join(str(count[name]) for name in libraries)} | {len(places)} |"
 
     out = [f"| check | {' | '.join(libraries)} | all |", "|---" * (len(libraries) + 2) + "|", line("rows", set(rows))]
     for check in [*ERRORS, *WARNINGS]:
-        if lines := {n for n, kind in found if kind == check}:
-            out.append(line(f"{check}{' (warning)' if check in WARNINGS else ''}", lines))
-    return "\n".join([*out, line("good", set(checked.lines))])
+        if places := {n for n, kind in found if kind == check}:
+            out.append(line(f"{check}{' (warning)' if check in WARNINGS else ''}", places))
+    return "\n".join([*out, line("good", set(checked.places))])
 
 
 def show(source: str, checked: Checked, limit: int) -> None:
@@ -100,9 +101,9 @@ def show(source: str, checked: Checked, limit: int) -> None:
         print(f"{'' if problem.is_error else 'warning: '}{problem}")
     if len(checked.problems) > limit:
         print(f"… and {len(checked.problems) - limit} more problems (--limit shows more)")
-    print(f"{source}: {checked.summary()}")
+    print(printable(f"{source}: {checked.summary()}"))
     libraries = Counter(record.dependency for record in checked.records).most_common()
-    print("good rows by library: " + ", ".join(f"{name} {count}" for name, count in libraries))
+    print(printable("good rows by library: " + ", ".join(f"{name} {count}" for name, count in libraries)))
 
 
 def main() -> int:
@@ -132,7 +133,7 @@ def main() -> int:
         print(f"validate: {error}", file=sys.stderr)
         return 1
     if args.json:
-        print(json.dumps({"files": [as_json(*item) for item in results.items()]}, ensure_ascii=False, indent=1))
+        print(json.dumps({"files": [as_json(*item) for item in results.items()]}, indent=1))  # any text, as ASCII
     else:
         for source, checked in results.items():
             show(source, checked, args.limit)

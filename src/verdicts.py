@@ -11,7 +11,7 @@ from typing import Any
 
 from durable_files import read_jsonl
 from record_files import RecordError, resolve
-from records import ERRORS, Record, check_file
+from records import UNREADABLE, Record, check_file
 from run_context import sha256
 
 # Each level holds the ones after it. The training scripts accept the rows from `real-change` on.
@@ -21,7 +21,7 @@ LEVELS = {
     "runs": "and its new code comes to its end (--verdicts)",
     "gold": "and warns of nothing deprecated, while the old code fails or warns (--verdicts)",
 }
-UNREADABLE = {"json", "missing", "null", "type", "blank", "parse"}
+UNPARSED = {*UNREADABLE, "parse", "deep"}
 
 
 def level(verdict: dict[str, Any]) -> str:
@@ -47,7 +47,7 @@ def read_verdicts(path: Path, data: Path) -> dict[int, dict[str, Any]]:
 def select(source: str, wanted: str, verdicts: Path | None) -> list[Record]:
     """The records of a file on one of LEVELS; the last two need `verdicts`. Raises RecordError."""
     if wanted == "parses":
-        return check_file(source, allowed=ERRORS.keys() - UNREADABLE).records
+        return check_file(source, lambda field, check: check not in UNPARSED).records
     checked = check_file(source)
     if wanted == "real-change":
         return checked.records

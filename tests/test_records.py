@@ -140,7 +140,7 @@ def test_errors_stop_and_dropping_is_loud(tmp_path, capsys):
     path = write(tmp_path / "r.jsonl", GOOD, {**GOOD, "new_code": None}, {**GOOD, "old_code": ""})
     with pytest.raises(RecordError, match=r":2: new_code: the value is null\n.*:3: old_code: nothing to migrate"):
         load_records(path)
-    assert len(load_records(path, drop_bad=True)) == 1
+    assert len(load_records(path, bad_rows="drop")) == 1
     assert "3 rows, 1 good, 2 with errors" in capsys.readouterr().err
 
 
@@ -337,7 +337,7 @@ def test_the_published_rows(capsys):
     assert {r.dependency for r in checked.records} == {
         *("NumPy", "SciPy", "pandas", "Scrapy", "PyTorch", "seaborn", "Matplotlib", "JAX", "scikit-learn")
     }
-    assert load_records(PUBLISHED, drop_bad=True) == checked.records
+    assert load_records(PUBLISHED, bad_rows="drop") == checked.records
 
 
 def test_the_table_counts_checks_by_library(tmp_path):
