@@ -275,6 +275,15 @@ def test_a_bad_data_file(tmp_path, text, message):
 # --- evalplus itself -------------------------------------------------------------------------------------------------
 
 
+def test_a_damaged_archive_is_named_in_one_line(tmp_path):
+    path = write_problems(tmp_path / "own.jsonl.gz")
+    whole = path.read_bytes()
+    for damaged in (whole[:-20], whole[:30] + b"\xff" * 20 + whole[50:], b"not gzip"):  # cut, overwritten, another file
+        path.write_bytes(damaged)
+        with pytest.raises(RecordError, match=r"own\.jsonl\.gz: cannot be read: "):
+            load_functions(path)
+
+
 @pytest.fixture(scope="module")
 def boxed() -> None:
     try:
