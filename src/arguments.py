@@ -20,6 +20,7 @@ from batch import plan_batch, world_size
 from terminal import printable
 
 EXTRAS = "requirements-extras.txt"
+RENAMED = {"drop_bad_rows": "bad_rows: stop, drop or keep"}  # key of an earlier version -> what it is now
 
 
 @dataclass
@@ -33,8 +34,9 @@ class DataArguments:
             "required": True,
         },
     )
-    drop_bad_rows: bool = field(
-        default=False, metadata={"help": "drop rows with errors and say how many and why, instead of stopping"}
+    bad_rows: str = field(
+        default="stop",
+        metadata={"help": "rows with errors: stop, drop, or keep those that have a prompt and a target"},
     )
     max_prompt_length: int = field(default=2048, metadata={"help": "drop records whose prompt has more tokens"})
     max_target_length: int | None = field(
@@ -47,6 +49,12 @@ class DataArguments:
             "files that the run needs, and stop"
         },
     )
+
+    def __post_init__(self) -> None:
+        from records import BAD_ROWS
+
+        if self.bad_rows not in BAD_ROWS:
+            raise ValueError(f"bad_rows {self.bad_rows!r}: choose from {', '.join(BAD_ROWS)}")
 
 
 def fail(message: object) -> NoReturn:
@@ -90,7 +98,7 @@ def report_check(script: DataArguments, args: Any) -> None:
     try:
         find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
         if not str(script.data).startswith("hf://"):
-            load_records(script.data, drop_bad=script.drop_bad_rows)
+            load_records(script.data, script.bad_rows)
     except (RecordError, ValueError, OSError) as error:
         fail(error)
     print(*sorted(set(layers(args).values())))
@@ -218,6 +226,8 @@ def parse(
     known = {action.dest for action in parser._actions}
 
     def unknown(key: str, where: str) -> NoReturn:
+        if key in RENAMED:
+            fail(f"{where}{key} is now {RENAMED[key]}")
         near = difflib.get_close_matches(key, known, n=1)
         fail(f"{where}unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
 

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from omegaconf import DictConfig, OmegaConf
 
+from records import BAD_ROWS
 from rewards import reward_names
 from verl_config import CONFIGS, ConfigError, check_keys, one_line
 
@@ -29,6 +30,8 @@ def check(config: DictConfig) -> None:
         OmegaConf.to_container(config, resolve=True)
     except Exception as error:
         raise ConfigError(one_line(error)) from None
+    rows = config.recode.bad_rows
+    need(rows in BAD_ROWS, f"recode.bad_rows={rows}: choose from {', '.join(BAD_ROWS)}")
     check_numbers(config)
     check_algorithm(config)
     check_reward_keys(config)

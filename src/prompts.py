@@ -85,7 +85,7 @@ class Update:
 
 
 def fenced(code: str) -> str:
-    """Code in a python block, whose fence is longer than every line of backticks in the code: none of them closes it."""
+    """Code in a python block, under a fence that no line of the code closes: longer than every line of backticks."""
     lines = [line.strip() for line in code.replace("\r", "\n").split("\n")]
     longest = max((len(line) for line in lines if set(line) == {"`"}), default=0)
     marks = "`" * max(3, longest + 1)

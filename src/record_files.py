@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 HUB_PREFIX = "hf://datasets/"
 
 
 class RecordError(ValueError):
     """A file that cannot be used; the message names every problem, one a line."""
+
+
+class Row(dict):
+    """A JSON object that remembers which of its keys were given more than once; the last value counts."""
+
+    repeated: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, pairs: list[tuple[str, Any]]) -> Row:
+        row = cls(pairs)
+        if len(row) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            row.repeated = tuple(key for key, count in counts.items() if count > 1)
+        return row
 
 
 def read_rows(path: Path) -> list[tuple[int, object]]:
@@ -29,7 +45,7 @@ def read_rows(path: Path) -> list[tuple[int, object]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                rows.append((number, json.loads(line)))
+                rows.append((number, json.loads(line, object_pairs_hook=Row.of)))
             except json.JSONDecodeError as error:
                 rows.append((number, error))
             except (ValueError, RecursionError) as error:  # a number of too many digits; nested too deeply
@@ -40,7 +56,7 @@ def read_rows(path: Path) -> list[tuple[int, object]]:
 def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
     """The elements of a JSON array, each with the line where it starts (json.loads would lose the lines)."""
     skip = re.compile(r"[\s,]*")
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=Row.of)
     at = text.index("[") + 1
     while not text.startswith("]", at := skip.match(text, at).end()):
         try:

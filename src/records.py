@@ -82,6 +82,7 @@ WARNINGS = {
     "version": "new_version is not a release number",
     "no_description": "description is empty",
     "extra_field": "a field that is not one of the six",
+    "repeated_field": "a field is given more than once in a row",
 }
 UNREADABLE = {"json", "missing", "null", "type", "unicode", "blank"}  # errors that leave no text to write a prompt with
 BAD_ROWS = ("stop", "drop", "keep")
@@ -213,12 +214,14 @@ def check_fields(row: object) -> Iterator[tuple[str, str, str]]:
         elif not isinstance(row[field], str):
             yield field, "type", f"expected a string, got {type(row[field]).__name__}"
         elif half := SURROGATE.search(row[field]):
-            yield field, "unicode", f"not Unicode text: half of a surrogate pair, {half[0]}, at character {half.start()}"
+            yield field, "unicode", f"not Unicode text: half of a surrogate pair after {half.start()} characters"
         elif not row[field].strip() and field not in ("description", "old_code", "new_code"):
             yield field, "blank", "the value is empty"
     for field in row:
         if field not in FIELDS:
-            yield str(field), "extra_field", "not one of the six fields; ignored"
+            yield field, "extra_field", "not one of the six fields; ignored"
+    for field in getattr(row, "repeated", ()):
+        yield field, "repeated_field", "given more than once; the last value counts"
 
 
 def read_code(code: str) -> ast.Module | tuple[str, str]:
@@ -312,7 +315,8 @@ def load_records(source: str | Path, bad_rows: str = "stop") -> list[Record]:
     if checked.errors and bad_rows == "stop":
         raise RecordError("\n".join(map(str, checked.errors)))
     if not checked.records:
-        raise RecordError(f"{source}: holds no usable record")
+        first = f"; the first error: {checked.errors[0]}" if checked.errors else ""
+        raise RecordError(f"{source}: holds no usable record{first}")
     if checked.errors and os.environ.get("RANK", "0") == "0":  # once per launch, not once per process
         used = f"{len(checked.records)} of {checked.rows} rows are used"
         print(printable(f"{source}: bad_rows: {bad_rows}: {used}\n{checked.summary()}"), file=sys.stderr)

@@ -7,6 +7,7 @@ checkpoint-N/ folders and, at its end, the adapter itself.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 import time
@@ -155,15 +156,18 @@ def check_same_run(output_dir: Path, now: dict[str, Any]) -> None:
         config = start["config"]
         keys = ("model_name_or_path", "model_revision", "reward", "reward_weights", "beta", "num_generations")
         keys += ("prompts_per_step", "seed", "use_peft", "use_dora", "lora_r", "lora_alpha", "lora_target_modules")
-        return {"data": [d["sha256"] for d in start["data"].values()], **{key: config.get(key) for key in keys}}
+        data = [d["sha256"] for d in start["data"].values()]
+        return {"data": data, "records": start.get("records"), **{key: config.get(key) for key in keys}}
 
     old, new = identity(before), identity(json.loads(json.dumps(now, default=str)))
+    if old["records"] is None:  # a run of a version that did not record them
+        del old["records"]
     for key, value in old.items():
         if new[key] != value:
             raise ValueError(f"{output_dir} was started with {key} = {value}, now it is {new[key]}: not the same run")
 
 
-def begin(args: Any, *parts: Any, data: DataArguments) -> Path | None:
+def begin(args: Any, *parts: Any, data: DataArguments, records: Sequence[Record]) -> Path | None:
     """Describe the run in args.output_dir and return the checkpoint it resumes from, if any. ValueError: see above."""
     from accelerate import PartialState
 
@@ -171,6 +175,8 @@ def begin(args: Any, *parts: Any, data: DataArguments) -> Path | None:
     folder = Path(args.output_dir)
     checkpoint = find_checkpoint(folder, args.resume_from_checkpoint)
     description = describe(config, {str(data.data): resolve(data.data)}, args.seed)
+    ids = hashlib.sha256("\n".join(record.id for record in records).encode()).hexdigest()
+    description["records"] = f"{len(records)} with sha256 {ids[:12]}"  # which rows of the file: bad_rows decides
     if checkpoint:
         check_same_run(folder, description)
     if PartialState().is_main_process:
@@ -190,8 +196,8 @@ def prepare(
 ) -> tuple[list[dict[str, str]], PreTrainedTokenizerBase, Path | None]:
     """(prompt rows, tokenizer, checkpoint to resume from); any mistake ends here, before the model loads."""
     try:
-        records = load_records(script.data, drop_bad=script.drop_bad_rows)
-        checkpoint = begin(args, script, model, data=script)
+        records = load_records(script.data, script.bad_rows)
+        checkpoint = begin(args, script, model, data=script, records=records)
         tokenizer = load_tokenizer(model, args.trust_remote_code)
         return prompt_rows(records, tokenizer, script), tokenizer, checkpoint
     except (RecordError, ValueError, OSError) as error:

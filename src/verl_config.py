@@ -16,6 +16,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+import arguments
+
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 # Keys that verl reads without declaring them.
 UNDECLARED = (
@@ -34,6 +36,7 @@ LEGACY = {
     "reward_model": "reward.reward_model, reward.reward_manager and reward.reward_kwargs",
     "sandbox_fusion": "reward.sandbox_fusion",
 }
+RENAMED = {f"recode.{old}": f"recode.{new}" for old, new in arguments.RENAMED.items()}
 
 
 class ConfigError(ValueError):
@@ -74,6 +77,8 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
     name = name.removesuffix(".yaml")
     if not (folder / f"{name}.yaml").is_file():
         raise ConfigError(f"--config-name {name}: no configs/{name}.yaml")
+    for word in overrides:
+        check_name(word.lstrip("+~").partition("=")[0])
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), version_base=None):
@@ -81,6 +86,12 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
             return hydra_compose(name, overrides=[searchpath, *overrides])
     except HydraException as error:
         raise ConfigError(one_line(error)) from None
+
+
+def check_name(path: str) -> None:
+    """Refuse a key of an earlier version. Raises ConfigError that says what it is now."""
+    if path in RENAMED:
+        raise ConfigError(f"{path} is now {RENAMED[path]}")
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -110,6 +121,7 @@ def check_keys(config: DictConfig) -> None:
     known, open_nodes = {path for path, _ in base}, {path for path, value in base if value == {}}
     ours = set(OmegaConf.load(CONFIGS / "dapo.yaml").recode)
     for path, _ in leaves(container):
+        check_name(path)
         top, _, rest = path.partition(".")
         if top == "recode":
             if rest not in ours:

@@ -23,7 +23,7 @@ from records import Record
 from run_context import sha256
 from verl_config import ConfigError
 
-CODE = ("prompts.py", "records.py", "verl_data.py", "data_process.py")
+CODE = ("prompts.py", "records.py", "record_files.py", "rewards.py", "verl_data.py", "data_process.py")
 VAL_LIMIT = 0.5  # a validation share above this is a mistake
 
 
@@ -79,7 +79,7 @@ def identity(config: DictConfig) -> dict[str, Any]:
         "model": str(Path(model).resolve()) if Path(model).is_dir() else model,
         "max_prompt_length": config.data.max_prompt_length,
         "max_target_length": recode.max_target_length,
-        "drop_bad_rows": recode.drop_bad_rows,
+        "bad_rows": recode.bad_rows,
         "val_size": recode.val_size if recode.val_data is None else None,
     }
 

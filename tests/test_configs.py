@@ -136,6 +136,9 @@ def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
         (["--reward_weights", "1.0"], "2 rewards (format,es_star) but 1 reward_weights"),
         (["--dora_generation", "live"], "choose from merge, cache, stock"),
         (["stray"], "unexpected argument 'stray'"),
+        (["--bad_rows", "skip"], "bad_rows 'skip': choose from stop, drop, keep"),
+        (["--drop_bad_rows", "true"], "drop_bad_rows is now bad_rows: stop, drop or keep"),
+        (["--drop_bad_rows=false"], "drop_bad_rows is now bad_rows: stop, drop or keep"),
         (["--use_vllm", "true"], "vllm is not installed: pip install -r requirements-vllm.txt"),
         (["--report_to", "wandb"], "wandb is not installed: pip install -r requirements-extras.txt"),
         (["--num_generations", "1", "--prompts_per_step", "16"], "at least 2 generations"),
@@ -158,6 +161,8 @@ def test_mistakes_on_the_command_line(capsys, flags, message):
     [
         ("learning_rat: 1e-4", "c.yaml: unknown key 'learning_rat': did you mean 'learning_rate'?"),
         ("max_steps: 2.5", "invalid int value: '2.5'"),
+        ("bad_rows: true", "bad_rows 'True': choose from stop, drop, keep"),
+        ("drop_bad_rows: true", "c.yaml: drop_bad_rows is now bad_rows: stop, drop or keep"),
         ("[1, 2]", "c.yaml: expected a mapping"),
         ("a: [", "c.yaml: not YAML"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_script
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 import dapo
 import dapo_checks
@@ -121,6 +121,10 @@ def test_headers_and_sources(name):
         ),
         (["+reward.reward_kwargs.overlong_buffer_cfg.length=3"], "unknown key"),
         (["+recode.lora_rank=3"], "unknown key 'recode.lora_rank': did you mean recode.lora_"),
+        (["recode.drop_bad_rows=true"], "recode.drop_bad_rows is now recode.bad_rows: stop, drop or keep"),
+        (["+recode.drop_bad_rows=true"], "recode.drop_bad_rows is now recode.bad_rows: stop, drop or keep"),
+        (["recode.bad_rows=skip"], "recode.bad_rows=skip: choose from stop, drop, keep"),
+        (["recode.bad_rows=true"], "recode.bad_rows=True: choose from stop, drop, keep"),
         (["trainer.use_v1=false"], "the legacy trainer has no dynamic sampling"),
         (["trainer.v1.trainer_mode=colocate_async"], "only sync"),
         (["trainer.v1.sampler.custom_sampler.path=x.py"], "not supported here"),
@@ -159,6 +163,14 @@ def test_mistakes_end_in_one_line(overrides, message):
         dapo_checks.check(verl_config.compose("dapo", overrides))
     assert message in str(stopped.value)
     assert "\n" not in str(stopped.value)
+
+
+def test_the_old_name_of_a_key_in_a_file_is_told_its_new_one():
+    config = verl_config.compose("dapo")
+    with open_dict(config):
+        config.recode.drop_bad_rows = True
+    with pytest.raises(ConfigError, match=r"^recode\.drop_bad_rows is now recode\.bad_rows: stop, drop or keep$"):
+        dapo_checks.check(config)
 
 
 def test_flash_attention_is_refused_where_it_is_not_installed():
@@ -253,6 +265,11 @@ def test_a_resume_with_another_configuration_is_refused(tmp_path):
     other["config"]["algorithm"]["adv_estimator"] = "rloo"
     with pytest.raises(ConfigError, match=r"started with algorithm\.adv_estimator = grpo, now it is rloo"):
         dapo_resume.check_same_run(tmp_path, other)
+    start["config"]["recode"] = {"bad_rows": "drop", "val_size": 64}
+    (tmp_path / "run.json").write_text(json.dumps({"starts": [start]}))
+    same = json.loads(json.dumps(start))
+    same["config"]["recode"]["bad_rows"] = "keep"  # the same files, so there was nothing to drop
+    dapo_resume.check_same_run(tmp_path, same)
     other = json.loads(json.dumps(start))
     other["data"]["d"]["sha256"] = "b"
     with pytest.raises(ConfigError, match=r"data file.d.sha256 = a, now it is b"):

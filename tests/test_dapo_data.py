@@ -54,7 +54,6 @@ def made(tiny_data, other_data, random_model, tmp_path_factory):
 def test_what_it_prints_and_writes(made, random_model):
     run, _overrides, said = made
     assert "train: 4 of 4 records; dropped 0 with a prompt over 512 tokens and 0 with a target over 60" in said
-    assert "reward: every reference answer scores +3.0" in said
     assert "prompt tokens: min " in said
     manifest = json.loads((run / "data" / "train.json").read_text())
     assert (manifest["train"]["rows"], manifest["val"]["rows"]) == (4, 1)
@@ -82,7 +81,7 @@ def test_bad_input_is_named_and_nothing_is_written(tiny_data, other_data, random
     bad.write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = tmp_path / "run"
     val = f"recode.val_data={other_data}"
-    done = process(*settings(bad, run, random_model, val, "recode.drop_bad_rows=false"), check=False)
+    done = process(*settings(bad, run, random_model, val, "recode.bad_rows=stop"), check=False)
     assert done.returncode == 2
     assert f"{bad}:2: new_code: " in done.stderr
     assert f"{bad}:3: update_info: " in done.stderr
@@ -109,8 +108,20 @@ def test_a_reference_that_cannot_reach_the_maximum_stops_it(tiny_data, other_dat
     )
     done = process(*settings(data, tmp_path / "run", random_model, f"recode.val_data={other_data}"), check=False)
     assert done.returncode == 2
-    assert "its own new_code scores" in done.stderr
-    assert "not +3.00" in done.stderr
+    assert f"{data}:1: new_code: the reference answer does not score the maximum" in done.stderr
+
+
+def test_keep_makes_files_of_every_row_that_has_a_prompt_and_a_target(other_data, random_model, tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    changes = [{}, {"new_code": "def ("}, {"new_code": TINY_ROWS[3]["old_code"]}, {"update_info": None}]
+    changes[2]["old_code"] = changes[2]["new_code"]  # a no-op
+    rows = [{**row, **change} for row, change in zip(TINY_ROWS, changes, strict=True)]
+    bad.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more = (f"recode.val_data={other_data}", "recode.bad_rows=keep")
+    done = process(*settings(bad, tmp_path / "run", random_model, *more))
+    assert "bad_rows: keep: 3 of 4 rows are used\n4 rows, 1 good, 3 with errors, 2 of them kept\n" in done.stderr
+    assert "train: 3 of 3 records" in done.stdout
+    assert json.loads((tmp_path / "run" / "data" / "train.json").read_text())["identity"]["bad_rows"] == "keep"
 
 
 def test_a_split_takes_whole_updates():

@@ -104,6 +104,21 @@ def test_dependencies(written, name):
         ({"new_version": "latest"}, "new_version", "version"),
         ({"description": ""}, "description", "no_description"),
         ({"note": "x"}, "note", "extra_field"),
+        ({"update_info": "half an emoji \ud83d here"}, "update_info", "unicode"),
+        ({"description": "\udc00"}, "description", "unicode"),
+        ({"new_code": "x = '\ud83d'"}, "new_code", "unicode"),
+        ({"description": None}, "description", "null"),
+        (
+            {"new_code": f"x = {' + '.join(['1'] * 149)}"},
+            "new_code",
+            "deep",
+        ),  # module, assignment, 148 sums, number: 151
+        ({"old_code": f"x = {' + '.join(['1'] * 1500)}"}, "old_code", "deep"),
+        ({"new_code": "x = '</answer>'"}, "new_code", "reference"),
+        ({"new_code": "x = 1  # <answer>"}, "new_code", "reference"),
+        ({"new_code": "x = 1  # </think>"}, "new_code", "reference"),
+        ({"new_code": "x = 1  # <think>"}, "new_code", "reference"),
+        ({"new_code": f"x = '{'a' * 200_000}'"}, "new_code", "reference"),  # longer than the reward reads
     ],
 )
 def test_each_check_names_file_line_and_field(tmp_path, change, field, check):
@@ -111,6 +126,39 @@ def test_each_check_names_file_line_and_field(tmp_path, change, field, check):
     assert checks(path) == [(2, field, check)]
     [problem] = check_file(path).problems
     assert str(problem).startswith(f"{path}:2: {field}: ")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"new_code": 'def f():\n    """Doc.\n\n    ```\n    f()\n    ```\n    """'},  # a longer fence holds it
+        {"new_code": f"x = {' + '.join(['1'] * 148)}"},  # 150 levels
+        {"update_info": "a whole emoji \U0001f600"},  # json.dumps writes it as a pair of surrogates
+    ],
+)
+def test_what_is_no_error(tmp_path, change):
+    assert checks(write(tmp_path / "r.jsonl", {**GOOD, **change})) == []
+
+
+def test_findings_print_as_one_line_that_any_terminal_takes(tmp_path):
+    path = write(tmp_path / "r.jsonl", {**GOOD, "a\ud83d\n\x1b[2J": 1, "dependency": "\ud83d"})
+    assert [str(problem) for problem in check_file(path).problems] == [
+        f"{path}:1: dependency: not Unicode text: half of a surrogate pair after 0 characters",
+        f"{path}:1: a\\ud83d\\n\\x1b[2J: not one of the six fields; ignored",
+    ]
+    done = validate(path, "--table")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "| rows | 1 | 1 |" in done.stdout
+    [found] = json.loads(validate(path, "--json").stdout)["files"]
+    assert found["problems"][1]["field"] == "a\ud83d\n\x1b[2J"
+
+
+def test_a_row_that_is_not_unicode_text_is_left_out_of_what_is_written(tmp_path):
+    path = write(tmp_path / "r.jsonl", {**GOOD, "update_info": "half an emoji \ud83d here"}, GOOD)
+    done = validate(path, "--write-clean", tmp_path / "clean.jsonl")
+    assert f"wrote 1 rows to {tmp_path / 'clean.jsonl'}" in done.stderr
+    assert len(load_records(tmp_path / "clean.jsonl")) == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["clean.jsonl", "r.jsonl"]
 
 
 def test_missing_field_and_broken_line(tmp_path):
@@ -122,6 +170,15 @@ def test_missing_field_and_broken_line(tmp_path):
     ]
 
 
+def test_a_field_that_is_given_twice(tmp_path):
+    twice = json.dumps(GOOD)[:-1] + ', "new_version": "==3.0.0"}'
+    path = write(tmp_path / "r.jsonl", GOOD, twice)
+    assert (2, "new_version", "repeated_field") in checks(path)
+    (tmp_path / "r.json").write_text(f"[{twice}]")
+    assert checks(tmp_path / "r.json") == [(1, "new_version", "repeated_field")]
+    assert load_records(tmp_path / "r.json")[0].new_version == "3.0.0"
+
+
 def test_duplicates_name_the_first_line(tmp_path):
     path = write(tmp_path / "r.jsonl", GOOD, {**GOOD, "update_info": "another text"})
     assert [str(p) for p in check_file(path).errors] == [f"{path}:2: row: repeats the old_code and new_code of line 1"]
@@ -131,9 +188,110 @@ def test_json_arrays_keep_their_lines(tmp_path):
     path = tmp_path / "r.json"
     path.write_text("[\n" + json.dumps(GOOD) + ",\n\n" + json.dumps({**GOOD, "new_code": None}) + "\n]")
     assert checks(path) == [(4, "new_code", "null")]
+    path.write_text(json.dumps([GOOD, {**GOOD, "update_info": "again"}, {**GOOD, "new_code": None}]))
+    checked = check_file(path)  # all on one line
+    assert [str(p) for p in checked.errors] == [
+        f"{path}:1: row: repeats the old_code and new_code of line 1",
+        f"{path}:1: new_code: the value is null",
+    ]
+    assert checked.summary().startswith("3 rows, 1 good, 2 with errors\n")
     path.write_text('[{"a": 1},\n{"b"')
     with pytest.raises(RecordError, match=r"r\.json:2: row"):
         check_file(path)
+
+
+@pytest.mark.parametrize("rest", ["[]", json.dumps([GOOD]), json.dumps(GOOD), "x", "]"])
+def test_nothing_may_follow_an_array(tmp_path, rest):
+    """`cat a.json b.json`: the rows of the second file were lost."""
+    path = tmp_path / "r.json"
+    path.write_text(f"[{json.dumps(GOOD)}]\n\n {rest}\n")
+    with pytest.raises(RecordError, match=r"r\.json:3: row: the array has ended"):
+        check_file(path)
+    path.write_text(f"[{json.dumps(GOOD)}]\n\n ")
+    assert len(load_records(path)) == 1
+
+
+# What `keep` trains on: changes to a good row.
+KEPT = {
+    "unparseable target": {"new_code": "x = ("},
+    "unparseable old code": {"old_code": "print 'x'"},
+    "empty target": {"new_code": ""},
+    "empty old code": {"old_code": ""},
+    "no-op": {"new_code": GOOD["old_code"]},
+    "comment": {"new_code": "# gone"},
+    "duplicate": {},
+    "deep": {"new_code": f"x = {' + '.join(['1'] * 1500)}"},
+    "tags": {"new_code": "x = '</answer>'"},
+    "empty description": {"description": ""},
+    "no description": {"description": None},
+    "broken description": {"description": "\ud83d"},
+}
+DROPPED = [
+    {"update_info": None},
+    {"old_code": 3},
+    {"new_code": "\ud83d"},
+    {"dependency": " "},
+    "{broken",
+    "[1]",
+    {key: value for key, value in GOOD.items() if key != "new_version"},
+]
+
+
+def test_keep_leaves_out_only_what_has_no_prompt_or_no_target(tmp_path, capsys):
+    dropped = [{**GOOD, **row} if isinstance(row, dict) and len(row) < 2 else row for row in DROPPED]
+    path = write(tmp_path / "r.jsonl", GOOD, *({**GOOD, **change} for change in KEPT.values()), *dropped)
+    records = load_records(path, "keep")
+    assert len(records) == 1 + len(KEPT)
+    assert [record.description for record in records[-3:]] == ["", "", ""]
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"{path}: bad_rows: keep: 13 of 20 rows are used\n20 rows, 1 good, 19 with errors, 12 of them"
+    )
+    counts = re.findall(r"^  (\w+) +(\w+) +(\d+) rows", said, re.MULTILINE)
+    assert counts == [
+        ("error", "json", "2"),
+        ("error", "missing", "1"),
+        ("error", "null", "1"),  # update_info
+        ("kept", "null", "1"),  # description
+        ("error", "type", "1"),
+        ("error", "unicode", "1"),  # new_code
+        ("kept", "unicode", "1"),  # description
+        ("error", "blank", "1"),
+        ("kept", "parse", "2"),
+        ("kept", "deep", "1"),
+        ("kept", "empty_target", "2"),
+        ("kept", "no_old_code", "1"),
+        ("kept", "no_op", "1"),
+        ("kept", "duplicate", "2"),  # and the row with an empty description
+        ("kept", "reference", "1"),
+        ("warning", "no_description", "1"),
+    ]
+    assert len(load_records(path, "drop")) == 1
+    none = write(tmp_path / "none.jsonl", *dropped)
+    with pytest.raises(RecordError, match=r"holds no usable record; the first error: .*none.jsonl:1: update_info: "):
+        load_records(none, "keep")
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_rewards_of_kept_rows_are_numbers(tmp_path, name):
+    """Whatever the target: every reward is finite, and DM* is None if old and new do not differ or do not parse."""
+    import math
+
+    from diff_match import dm_star
+    from prompts import reference_completion
+    from rewards import REWARDS, compute_score
+
+    [record] = load_records(write(tmp_path / "r.jsonl", {**GOOD, **KEPT[name]}), "keep")
+    answers = [reference_completion(record.new_code), reference_completion(record.old_code), "", "no tags", "x = 1"]
+    columns = {"target": [record.new_code] * 5, "old_code": [record.old_code] * 5}
+    for reward in REWARDS.values():
+        assert all(math.isfinite(value) for value in reward(answers, **columns))
+    for answer in answers:
+        assert all(math.isfinite(value) for value in compute_score("recode", answer, record.new_code).values())
+    found = dm_star(answers, **columns)
+    undefined = name in ("unparseable target", "unparseable old code", "no-op", "deep")
+    assert [value is None for value in found] == [undefined] * 5
+    assert undefined or all(math.isfinite(value) for value in found)
 
 
 def test_errors_stop_and_dropping_is_loud(tmp_path, capsys):
@@ -337,7 +495,9 @@ def test_the_published_rows(capsys):
     assert {r.dependency for r in checked.records} == {
         *("NumPy", "SciPy", "pandas", "Scrapy", "PyTorch", "seaborn", "Matplotlib", "JAX", "scikit-learn")
     }
-    assert load_records(PUBLISHED, bad_rows="drop") == checked.records
+    assert len(load_records(PUBLISHED, bad_rows="drop")) == len(checked.records) == 1129
+    assert len(load_records(PUBLISHED, bad_rows="keep")) == 1580  # all but 20 rows with nulls
+    assert {p.check for p in checked.errors} == {"null", "parse", "empty_target", "no_old_code", "no_op", "duplicate"}
 
 
 def test_the_table_counts_checks_by_library(tmp_path):

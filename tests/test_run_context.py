@@ -27,6 +27,22 @@ def test_sha256_and_git(tmp_path):
     assert git_state()["commit"] == (head.stdout.strip() or None)
 
 
+def test_a_resume_on_other_rows_of_the_same_file_is_refused(tmp_path):
+    from training import check_same_run
+
+    start = {
+        "data": {"d": {"sha256": "a"}},
+        "records": "1129 with sha256 ab",
+        "config": {"seed": 42, "bad_rows": "drop"},
+    }
+    record_start(tmp_path, start)
+    check_same_run(tmp_path, {**start, "config": {"seed": 42, "bad_rows": "stop"}})  # the same rows
+    with pytest.raises(ValueError, match="with records = 1129 with sha256 ab, now it is 1580 with sha256 cd: not the"):
+        check_same_run(tmp_path, {**start, "records": "1580 with sha256 cd"})
+    record_start(tmp_path, {"data": {"d": {"sha256": "a"}}, "config": {"seed": 42}})  # as an earlier version did
+    check_same_run(tmp_path, start)
+
+
 def test_every_start_is_kept(tmp_path):
     data = tmp_path / "data.jsonl"
     data.write_text("{}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CPU, ROOT, run_command, run_script
+from conftest import CPU, ROOT, TINY_ROWS, run_command, run_script
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
@@ -197,6 +198,27 @@ def test_dapo_s_loss_takes_two_updates_and_punishes_length(warm_model, tiny_data
         assert -1 <= punishment <= 0
         assert punishment == 0 or tokens > 30
         assert punishment < 0 or tokens <= 40
+
+
+def test_kept_rows_train(random_model, tmp_path):
+    """bad_rows: keep, with the targets at which rewards could trip: no code, nothing to change, no parse, a tag."""
+    new = ["x = (", "", "import numpy as np\ndose = np.trapz(dose)", "x = '</answer>'"]
+    rows = [{**row, "new_code": code} for row, code in zip([TINY_ROWS[3]] * 4, new, strict=True)]
+    rows.append({**TINY_ROWS[0], "update_info": "half an emoji \ud83d"})
+    data = tmp_path / "bad.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    keep = ["--bad_rows", "keep", "--max_steps", 2, "--reward", "format,em,es,em_star,es_star,dm_star"]
+    done = run_script("grpo.py", *grpo_args(random_model, data, tmp_path / "grpo", *keep))
+    assert "bad_rows: keep: 4 of 5 rows are used" in done.stderr
+    assert "data: 4 of 4 records" in done.stdout
+    metrics = lines(tmp_path / "grpo" / "metrics.jsonl")
+    assert [row["step"] for row in metrics] == [1, 2]
+    assert all(math.isfinite(row["reward"]) and math.isfinite(row["loss"]) for row in metrics)
+    done = run_script(
+        *("sft.py", "--model_name_or_path", random_model, "--data", data, "--output_dir", tmp_path / "sft", *CPU),
+        *("--bad_rows", "keep", "--max_steps", 2, "--per_device_train_batch_size", 4, "--save_strategy", "no"),
+    )
+    assert "data: 4 of 4 records" in done.stdout
 
 
 def test_merged_folders_load_and_speak_like_base_plus_adapter(trained, warm_model, tmp_path):
