@@ -11,8 +11,10 @@ import argparse
 import difflib
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -98,7 +100,8 @@ def report_check(script: DataArguments, args: Any) -> None:
     try:
         find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
         if not str(script.data).startswith("hf://"):
-            load_records(script.data, script.bad_rows)
+            with redirect_stderr(StringIO()):  # the run prints what it drops
+                load_records(script.data, script.bad_rows)
     except (RecordError, ValueError, OSError) as error:
         fail(error)
     print(*sorted(set(layers(args).values())))
