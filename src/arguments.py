@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from batch import plan_batch, world_size
+from redaction import without_logins
 from terminal import printable
 
 EXTRAS = "requirements-extras.txt"
@@ -61,7 +62,7 @@ class DataArguments:
 
 def fail(message: object) -> NoReturn:
     """One line on stderr, exit status 2."""
-    print(printable(f"{Path(sys.argv[0]).stem}: {message}"), file=sys.stderr)
+    print(printable(without_logins(f"{Path(sys.argv[0]).stem}: {message}")), file=sys.stderr)
     raise SystemExit(2)
 
 

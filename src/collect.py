@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import shlex
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -40,6 +39,7 @@ from environments import PIN, EnvironmentFailed, environment
 from prompt_files import PromptError, fingerprint
 from proposals import Upgrade
 from records import normalise_dependency
+from redaction import command_line, recorded, without_logins
 from release_notes import Paragraph, sieve
 from run_context import git_state
 from sandbox import InfrastructureError, check_ready
@@ -184,17 +184,19 @@ def main() -> int:
         fail(f"{args.notes}: no paragraph looks like a change of an API")
     name, _, version = args.new[0].partition("==")
     library = normalise_dependency(args.library or name.partition("[")[0])
-    source = args.source or f"{library} {version} release notes"
-    upgrade = Upgrade(library, tuple(args.old), tuple(args.new), source, args.address)
+    source = without_logins(args.source or f"{library} {version} release notes")
+    address = without_logins(args.address)  # both become part of published records
+    upgrade = Upgrade(library, tuple(args.old), tuple(args.new), source, address)
     identity = {
         "notes_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        **{"library": library, "old": args.old, "new": args.new, "source": source, "address": args.address},
+        **{"library": library, "old": args.old, "new": args.new, "source": source, "address": address},
         **{"model": args.model, "sampling": {**sampling(args), "seed": args.seed}},
     }
     settings = {key: str(value) for key, value in vars(args).items() if value is not None}
     try:
         identity["prompts_sha256"] = fingerprint(*ROLES, "repair")
-        claim(args.out, identity, {"command": shlex.join(["python", *sys.argv]), **git_state(), "config": settings})
+        start = {"command": command_line(["python", *sys.argv]), **git_state(), "config": recorded(settings)}
+        claim(args.out, identity, start)
         log = Log(args.out, mends="rounds.jsonl")
         write_jsonl(args.out / "proposed.jsonl", [row["proposed"] for row in log.accepted_pairs()])
         rows = [{"id": p.id, "line": p.line, "section": p.section, "text": p.text, "left_out": w} for p, w in found]

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import platform
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from durable_files import write_json
+from redaction import command_line, recorded
 
 PACKAGES = (
     "torch",
@@ -93,16 +93,16 @@ def hardware() -> dict[str, Any]:
 
 
 def describe(config: Mapping[str, Any], data: Mapping[str, Path], seed: int | None) -> dict[str, Any]:
-    """Everything that identifies a run. `data` maps the name a user gave to the file that was read."""
+    """Everything that identifies a run, but no secrets. `data` maps the name a user gave to the file that was read."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "command": command_line([Path(sys.executable).name, *sys.argv]),
         **git_state(),
         "seed": seed,
         "data": {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in data.items()},
         "versions": versions(),
         "hardware": hardware(),
-        "config": dict(config),
+        "config": recorded(config),
     }
 
 

@@ -1,0 +1,77 @@
+"""Secrets kept out of what is printed and recorded: API keys, tokens of hubs, the user:password@ of a URL.
+
+A key comes from the environment, but servers and libraries echo it in what they say; a URL with a login is on the
+command line, which every run records.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+HIDDEN = "***"
+LOGIN = re.compile(r"(https?://)[^/?#\s]*@", re.IGNORECASE)
+NAMES = re.compile(r"(^|_)(hub_token|auth_token|access_token|api_key|password|secret)$")  # not eos_token, pad_token
+SHORT = 8  # characters
+
+
+def without_logins(text: str) -> str:
+    """The text with `***@` for the user:password@ of its URLs."""
+    return LOGIN.sub(rf"\1{HIDDEN}@", text)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a flag or a key of a configuration holds a secret, by its name."""
+    return bool(NAMES.search(re.sub(r"[-.]", "_", name.lower())))
+
+
+def command_line(words: Sequence[str]) -> str:
+    """A command as text for a shell, without the secrets of its flags and URLs."""
+    shown = []
+    for before, word in zip(("", *words), words, strict=False):
+        name, equals, _ = word.partition("=")
+        if equals and is_secret(name):
+            word = f"{name}={HIDDEN}"
+        elif before.startswith("--") and is_secret(before):
+            word = HIDDEN
+        shown.append(without_logins(word))
+    return shlex.join(shown)
+
+
+def recorded(value: Any, name: str = "") -> Any:
+    """A configuration (nested dicts and lists) without the secrets in it."""
+    if isinstance(value, Mapping):
+        return {key: recorded(inner, str(key)) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [recorded(inner, name) for inner in value]
+    if isinstance(value, str) and value:
+        return HIDDEN if is_secret(name) else without_logins(value)
+    return value
+
+
+def secrets_of(key: str | None, url: str) -> list[str]:
+    """The key and the login of a URL, in every spelling in which a server may echo them, longest first."""
+    login = urlsplit(url).netloc.rpartition("@")[0]
+    user, _, password = (unquote(part) for part in login.partition(":"))
+    basic = b64encode(f"{user}:{password}".encode()).decode() if login else ""
+    found = {key or "", login, password or user, basic} - {""}
+    quoted = {json.dumps(secret)[1:-1] for secret in found}
+    found |= quoted | {text.replace("/", "\\/") for text in quoted} | {quote(secret, safe="") for secret in found}
+    return sorted(found, key=lambda secret: (-len(secret), secret))
+
+
+def is_unmistakable(secret: str) -> bool:
+    """Whether a model does not write this text by itself, as it may write EMPTY, none or password."""
+    return len(secret) >= SHORT and not secret.isalpha()
+
+
+def hider(secrets: Iterable[str]) -> Callable[[str], str]:
+    """A function that writes *** for these secrets; short ones (x, none) count as whole words only."""
+    patterns = [re.escape(text) if len(text) >= SHORT else rf"(?<!\w){re.escape(text)}(?!\w)" for text in secrets]
+    pattern = re.compile("|".join(patterns))
+    return (lambda text: pattern.sub(HIDDEN, text)) if patterns else (lambda text: text)
