@@ -4,7 +4,9 @@
         --dependency NumPy --version 2.0.0 --update "np.trapz was renamed to np.trapezoid." old.py
     python src/migrate.py --model runs/merged --update notes.txt old.py --write
 
---update takes the text itself or a file that holds it. The exit status is 1 when the answer holds no code that parses.
+--update takes the text itself or a file that holds it. The exit status is 1 when the answer holds no code that
+parses and does something: comments, or pass, imports and empty definitions in place of code that did more. OLD.py is
+then kept as it is.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from pathlib import Path
 
 from durable_files import write_text
 from prompts import migration_messages
-from records import Record, normalise_dependency, normalise_version
-from rewards import dedent, extract, parses
+from records import Record, does_nothing, normalise_dependency, normalise_version
+from rewards import dedent, extract, syntax_tree
 from terminal import printable
 
 
@@ -42,9 +44,16 @@ def migrate(model_name: str, adapter: Path | None, messages: list[dict[str, str]
 
 
 def new_code(completion: str) -> str | None:
-    """The code of an answer, as the reward reads it; None where there is none that parses."""
-    code = extract(completion)
-    return dedent(code).rstrip("\n") + "\n" if code is not None and parses(dedent(code)) else None
+    """The code of an answer, as the reward reads it; None if there is none that parses and has a statement."""
+    code = dedent(extract(completion) or "")
+    tree = syntax_tree(code)
+    return code.rstrip("\n") + "\n" if tree is not None and tree.body else None
+
+
+def erases(old: str, new: str) -> bool:
+    """Whether the new code does nothing (src/records.py) and the old code does something."""
+    before, after = syntax_tree(old), syntax_tree(new)
+    return after is not None and does_nothing(after.body) and (before is None or not does_nothing(before.body))
 
 
 def read_note(update: str) -> str:
@@ -85,8 +94,8 @@ def main() -> int:
     if args.show_thinking:
         show(f"{completion}\n")
     new = new_code(completion)
-    if new is None:
-        print("migrate: the answer holds no code that parses (--show-thinking prints it)")
+    if new is None or erases(old, new):
+        print("migrate: the answer holds no code that parses and does something (--show-thinking prints it)")
         return 1
     diff = difflib.unified_diff(old.splitlines(True), new.splitlines(True), str(args.old), f"{args.old} (migrated)")
     show("".join(diff) or "no change")

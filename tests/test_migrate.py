@@ -1,0 +1,51 @@
+"""src/migrate.py: what an answer may do to the user's file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import migrate
+
+OLD = "import numpy as np\narea = np.trapz(area)\n"
+
+
+def answer(code: str) -> str:
+    return f" ok </think>\n<answer>\n```python\n{code}```\n</answer>\n"
+
+
+def write(monkeypatch, path: Path, completion: str) -> int:
+    """The exit status of `migrate.py --write`; the completion is given, in the place of the model."""
+    monkeypatch.setattr(migrate, "migrate", lambda *_: completion)
+    monkeypatch.setattr(sys, "argv", ["migrate.py", "--model", "m", "--update", "note", "--write", str(path)])
+    return migrate.main()
+
+
+@pytest.mark.parametrize(
+    "code", ["", "\n\n", "# the code is as before\n", "x = = 1\n", "pass\n", "...\n", "import numpy as np\n"]
+)
+def test_an_answer_without_code_leaves_the_file_alone(monkeypatch, capsys, tmp_path, code):
+    path = tmp_path / "old.py"
+    path.write_text(OLD)
+    assert write(monkeypatch, path, answer(code)) == 1
+    assert path.read_text() == OLD
+    assert capsys.readouterr().out == (
+        "migrate: the answer holds no code that parses and does something (--show-thinking prints it)\n"
+    )
+
+
+def test_an_answer_with_code_is_written(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "old.py"
+    path.write_text(OLD)
+    assert write(monkeypatch, path, answer(OLD.replace("trapz", "trapezoid"))) == 0
+    assert path.read_text() == "import numpy as np\narea = np.trapezoid(area)\n"
+    assert "+area = np.trapezoid(area)\n" in capsys.readouterr().out
+
+
+def test_a_file_of_imports_may_stay_one(monkeypatch, tmp_path):
+    path = tmp_path / "old.py"
+    path.write_text("from numpy import trapz\n")
+    assert write(monkeypatch, path, answer("from numpy import trapezoid\n")) == 0
+    assert path.read_text() == "from numpy import trapezoid\n"
