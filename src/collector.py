@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any
 
 from collect_log import REFUSED, Log, repeats
-from endpoint import Completion, Endpoint, EndpointError
+from completion import Completion
+from endpoint import Endpoint, EndpointError
 from prompt_files import messages
 from proposals import (
     ACCEPTED,
@@ -31,8 +32,9 @@ from proposals import (
     to_json,
 )
 from release_notes import Paragraph
+from sample_files import prompt_hash
 
-PROMPT_REFUSED = {400, 413, 422}  # statuses that end one job; others (a wrong key, no such model) end the run
+PROMPT_REFUSED = {400, 413, 422}  # these, and a content filter, end one job; others (a wrong key) end the run
 Message = dict[str, str]
 Judge = Callable[
     [str, str], tuple[Verdict, dict[str, Any]]
@@ -89,7 +91,7 @@ class Collector:
             try:
                 done, refusal = self.server.complete(said, sampling(self.args), seed), None
             except EndpointError as error:
-                if error.status not in PROMPT_REFUSED:
+                if error.status not in PROMPT_REFUSED and not error.is_filtered:
                     raise
                 done, refusal = Completion("", None, None, REFUSED), str(error)
             answer = done.text.encode("utf-8", "replace").decode()  # a lone surrogate has no UTF-8, so no hash
@@ -105,7 +107,7 @@ class Collector:
                 "job": job,
                 "role": role,
                 "cause": cause,
-                "prompt_sha256": hashlib.sha256(text.encode()).hexdigest(),
+                "prompt_sha256": prompt_hash(text),
                 "seed": seed,
                 "answer": answer,
                 "prompt_tokens": done.prompt_tokens,

@@ -22,7 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from endpoint import Completion, Endpoint, in_parallel
+from completion import Completion, NoAnswer, finished
+from endpoint import Endpoint, in_parallel
 
 VLLM_CHUNK = 512  # requests between two writes to the samples file
 
@@ -97,7 +98,10 @@ def with_transformers(
 
 
 def with_vllm(requests: Sequence[Request], tokenizer: Any, model: str, args: Any, sampling: dict[str, Any]) -> Drawn:
-    """Chunks of requests with their completions. Not run on a GPU (module docstring)."""
+    """Chunks of requests with their completions. Not run on a GPU (module docstring).
+
+    Raises NoAnswer after a chunk in which the engine dropped requests; the others of that chunk are yielded first.
+    """
     from vllm import LLM, SamplingParams, TokensPrompt
 
     # The ids of the text as transformers sees them: one BOS, whatever the engine would add.
@@ -133,12 +137,17 @@ def with_vllm(requests: Sequence[Request], tokenizer: Any, model: str, args: Any
         ]
         prompts = [TokensPrompt(prompt_token_ids=ids[request.prompt]) for request in chunk]
         outputs = engine.generate(prompts, settings, use_tqdm=False)
-        drawn = []
+        drawn, dropped = [], []
         for request, output in zip(chunk, outputs, strict=True):
             [answer] = output.outputs
             tokens = len(output.prompt_token_ids), len(answer.token_ids)
-            drawn.append((request, Completion(answer.text, *tokens, answer.finish_reason or "length")))
+            if reason := finished(answer.finish_reason):
+                drawn.append((request, Completion(answer.text, *tokens, reason)))
+            else:  # error, abort: not the model's answer
+                dropped.append(answer.finish_reason)
         yield drawn
+        if dropped:
+            raise NoAnswer(f"vLLM dropped {len(dropped)} requests with finish_reason {dropped[0]}")
 
 
 def with_endpoint(

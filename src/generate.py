@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from arguments import fail, parse_flags
+from completion import Completion, NoAnswer
 from durable_files import append_jsonl
-from endpoint import Completion, EndpointError, connect
+from endpoint import connect
 from engines import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
 from generate_flags import add_flags, check, sampling_of
 from humaneval_tasks import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions
@@ -211,7 +212,7 @@ def main() -> int:
     started = time.time()
     try:
         rows = list(write_down(drawn, args, len(requests) - len(left), len(requests)))
-    except EndpointError as error:
+    except NoAnswer as error:
         fail(f"{error}; the same command goes on from here")
     cut = sum(row["finish_reason"] == "length" for row in rows) / len(rows)
     without = sum(row["code"] is None for row in rows) / len(rows)

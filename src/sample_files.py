@@ -5,7 +5,7 @@
     code                                what is scored; null where the completion holds none
     prompt_sha256                       of the prompt's text (of the messages, for a chat server)
     prompt_tokens, completion_tokens    null where they are not known
-    finish_reason                       stop, or length for a completion that was cut
+    finish_reason                       stop, or length for a completion that was cut (src/completion.py)
 
 Beside samples.jsonl, samples.json holds what identifies them (`identity`: data, model, prompt, sampling) and every
 start of the run. Scoring needs the first file alone.
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from arguments import fail
+from completion import finished
 from durable_files import read_jsonl, write_json, write_jsonl
 from prompts import EVALPLUS_STOPS
 from record_files import RecordError
@@ -85,8 +86,9 @@ def keep_whole(
 ) -> set[tuple[str, int]]:
     """The samples (task, number) that are there already. `prompts`: the hash of each task's prompt.
 
-    A line that an interruption cut, and the rest of a batch that did not come whole, is taken out of the file. Stops in
-    one line where a sample is of another prompt.
+    A line that an interruption cut, the rest of a batch that did not come whole, and a row that is not a model's answer
+    (earlier versions wrote a provider's failures) are taken out of the file. Stops in one line where a sample is of
+    another prompt.
     """
     if not path.is_file():
         return set()
@@ -97,7 +99,7 @@ def keep_whole(
     for row in rows:
         if row["prompt_sha256"] != prompts.get(row["task_id"]):
             fail(f"{path} holds a sample of another prompt for {row['task_id']}: choose another --out")
-    there = {(row["task_id"], row["sample_id"]) for row in rows}
+    there = {(row["task_id"], row["sample_id"]) for row in rows if finished(row.get("finish_reason"))}
     for batch in batches:
         if not there.issuperset(batch):
             there.difference_update(batch)
@@ -118,6 +120,9 @@ def read_samples(path: Path, task_ids: Sequence[str], *, is_subset: bool = False
         missing = [key for key in REQUIRED if key not in row]
         if missing:
             raise RecordError(f"{path}:{line}: {missing[0]}: missing")
+        if not finished(row["finish_reason"]):
+            what = f"{row['finish_reason']!r}: the server's failure, not an answer"
+            raise RecordError(f"{path}:{line}: finish_reason: {what}; run src/generate.py again to draw it")
         mine = wanted.get(row["task_id"])
         if mine is None:
             if is_subset:

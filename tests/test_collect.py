@@ -119,10 +119,14 @@ def test_what_a_failed_round_is_told_and_what_is_proposed(whole):
 def test_the_same_command_again_asks_nothing(copied, notes, offline, envs):
     server, out = copied
     before = {path.name: path.read_bytes() for path in out.glob("*.jsonl")}
-    run_script("collect.py", *command(notes, server.url, out, envs), env=offline)
+    url = server.url.replace("http://", "http://me:pass-word@")
+    run_script("collect.py", *command(notes, url, out, envs), env=offline)
     assert server.bodies == []
     assert {path.name: path.read_bytes() for path in out.glob("*.jsonl")} == before
-    assert len(json.loads((out / "run.json").read_text())["starts"]) == 2
+    starts = json.loads((out / "run.json").read_text())["starts"]
+    assert len(starts) == 2
+    assert starts[1]["config"]["url"] in starts[1]["command"] and "://***@127.0.0.1:" in starts[1]["config"]["url"]
+    assert "pass-word" not in (out / "run.json").read_text()
 
 
 def test_more_rounds_open_what_was_given_up(copied, notes, offline, envs):
@@ -172,6 +176,27 @@ def test_a_server_that_refuses_ends_in_one_line_and_keeps_what_is_there(serve, n
     assert done.returncode == 2
     assert "status 401: no; the same command goes on from here" in done.stderr
     assert len(rows(tmp_path / "out" / "rounds.jsonl")) == 3
+
+
+def test_a_provider_s_failure_is_not_an_answer(serve, notes, tmp_path, offline, envs):
+    """The fourth answer is an error under status 200: no round, and the same command asks again."""
+    failing = True
+
+    def fail_once(number: int, body: dict) -> tuple:
+        if not failing or len(server.bodies) < 4:
+            return behave(number, body)
+        message = {"role": "assistant", "content": ""}
+        return 200, {}, {"choices": [{"message": message, "finish_reason": "error"}], "error": "upstream is down"}, 0
+
+    server = serve(fail_once)
+    flags = [*command(notes, server.url, tmp_path / "out", envs), "--tries", 1, "--concurrency", 1]
+    done = run_script("collect.py", *flags, env=offline, check=False)
+    assert done.returncode == 2
+    assert "finish_reason error: upstream is down, 1 times; the same command goes on from here" in done.stderr
+    assert len(rows(tmp_path / "out" / "rounds.jsonl")) == 3
+    failing = False
+    run_script("collect.py", *flags, env=offline)
+    assert len(server.bodies) == 13 + 1
 
 
 def test_any_error_ends_the_run(tmp_path):
@@ -322,6 +347,19 @@ def test_a_prompt_that_is_too_long_ends_its_job_alone(serve, tmp_path):
     assert "status 400: maximum context length" in last["problems"][0]
     assert Log(tmp_path, mends="rounds.jsonl").next_step("a", 9) is None
     assert rates(log)["update"]["rejected"] == 1
+
+
+def test_a_content_filter_ends_its_job_alone(serve, tmp_path):
+    """The provider refuses this prompt: not a format error of the model, and no reason to ask again."""
+    cut = {"message": {"content": "half"}, "finish_reason": "content_filter"}
+    server = serve(lambda number, body: (200, {}, {"choices": [cut]}, 0))
+    args = argparse.Namespace(jobs=1, rounds=3, seed=1, temperature=0.0, top_p=1.0, max_new_tokens=9)
+    log = Log(tmp_path, mends="rounds.jsonl")
+    collector = Collector(args, None, log, Endpoint(server.url, "big", tries=1))
+    last = collector.converse("a", "update", [{"role": "user", "content": "hi"}], None)
+    assert (last["verdict"], last["answer"], len(server.bodies)) == ("refused", "", 1)
+    assert "finish_reason content_filter: " in last["problems"][0]
+    assert Log(tmp_path, mends="rounds.jsonl").next_step("a", 9) is None
 
 
 def test_only_the_owner_of_a_log_mends_it(tmp_path):

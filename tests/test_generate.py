@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ from conftest import run_script
 from mini_arena import ROWS, write_data
 from test_endpoint import ok
 
-from engines import Request, derived_seed, plan_batches
-from sample_files import code_of
+from completion import NoAnswer
+from engines import Request, derived_seed, plan_batches, with_vllm
+from record_files import RecordError
+from sample_files import code_of, read_samples
 from tasks import load_tasks
 
 QUICK = ["--max-new-tokens", 6, "--batch-size", 2, "--dtype", "float32"]
@@ -202,6 +206,156 @@ def test_a_chat_server_that_stops_half_way(serve, data, tmp_path):
     assert all(row["prompt_tokens"] == 11 for row in found.values())
     first = found[ROWS[0]["prog_syn_id"], 3]
     assert first["completion"].endswith(f"seed {derived_seed(7, ROWS[0]['prog_syn_id'], 3)}")
+
+
+def endpoint_command(data: Path, url: str, out: Path) -> list[object]:
+    flags = ["--backend", "endpoint", "--url", url, "--model", "big", "--samples", 1, "--concurrency", 1]
+    return ["--data", data, "--out", out, *flags, "--tries", 1]
+
+
+def test_a_provider_s_failure_is_not_a_sample(serve, data, tmp_path):
+    """The third answer is an error under status 200: the run stops, and the same command draws it again."""
+    failing = True
+
+    def behave(number, body):
+        if failing and len(server.bodies) == 3:
+            whole = ok(body, "")[2]
+            whole["choices"][0] |= {"finish_reason": "error", "error": {"message": "upstream is down", "code": 502}}
+            return 200, {}, whole, 0
+        return ok(body)
+
+    server = serve(behave)
+    out = tmp_path / "samples.jsonl"
+    command = endpoint_command(data, server.url, out)
+    done = run_script("generate.py", *command, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        f"generate: {server.url}: finish_reason error: upstream is down, 1 times; the same command goes on from here"
+    )
+    assert len(rows(out)) == 2
+    failing, asked = False, len(server.bodies)
+    run_script("generate.py", *command)
+    assert len(server.bodies) - asked == 3
+    assert {row["task_id"] for row in rows(out)} == {row["prog_syn_id"] for row in ROWS}
+    assert all(row["completion"] for row in rows(out))
+
+
+def test_failures_that_an_earlier_version_wrote_are_drawn_again(serve, data, tmp_path):
+    server = serve(lambda number, body: ok(body))
+    out = tmp_path / "samples.jsonl"
+    command = endpoint_command(data, server.url, out)
+    run_script("generate.py", *command)
+    whole = out.read_text()
+    out.write_text(whole.replace('"finish_reason": "stop"', '"finish_reason": "error"', 1))
+    with pytest.raises(RecordError, match=r":1: finish_reason: 'error': the server's failure, not an answer; run"):
+        read_samples(out, [row["prog_syn_id"] for row in ROWS])
+    run_script("generate.py", *command)
+    assert sorted(out.read_text().splitlines()) == sorted(whole.splitlines())
+    assert len(server.bodies) == 5 + 1
+
+
+def everything_written(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
+
+
+def test_no_secret_is_printed_or_written(serve, data, tmp_path):
+    """The server echoes the key in two answers, then in a refusal; the URL holds a login too."""
+
+    def behave(number, body):
+        echo = f"key {server.headers[-1]['Authorization']}"
+        return ok(body, echo) if len(server.bodies) < 3 else (401, {}, {"error": echo}, 0)
+
+    server = serve(behave)
+    key = {"OPENAI_API_KEY": "sk-SECRET\r"}  # as a file with Windows line ends leaves it
+    done = run_script("generate.py", *endpoint_command(data, server.url, tmp_path / "a.jsonl"), env=key, check=False)
+    assert {headers["Authorization"] for headers in server.headers} == {"Bearer sk-SECRET"}
+    assert "status 401: key Bearer ***; the same command goes on" in done.stderr.splitlines()[-1]
+    assert [row["completion"] for row in rows(tmp_path / "a.jsonl")] == ["key Bearer ***"] * 2
+    server.bodies.clear()
+    url = server.url.replace("http://", "http://me:pass-word@")
+    login = run_script("generate.py", *endpoint_command(data, url, tmp_path / "b.jsonl"), env=key, check=False)
+    assert "Basic bWU6cGFzcy13b3Jk" in {headers["Authorization"] for headers in server.headers}
+    assert "status 401: key Basic ***; the same command goes on" in login.stderr.splitlines()[-1]
+    start = json.loads((tmp_path / "b.json").read_text())["starts"][0]
+    hidden = server.url.replace("http://", "http://***@")
+    assert start["config"]["url"] == hidden
+    assert f"--url '{hidden}'" in start["command"]
+    seen = done.stdout + done.stderr + login.stdout + login.stderr + everything_written(tmp_path)
+    assert not [secret for secret in ("SECRET", "pass-word", "bWU6cGFzcy13b3Jk") if secret in seen]
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "message"),
+    [
+        ([], {"OPENAI_API_KEY": "sk-SE\rCRET"}, "$OPENAI_API_KEY: a key has no blanks, no control characters and only"),
+        (["--key-variable", "MY_KEY"], {"MY_KEY": "sk SECRET"}, "$MY_KEY: a key has no blanks"),
+        (["--key-variable", "sk-SECRET"], {}, "--key-variable: expected the name of an environment variable that is"),
+        (["--key-variable", "SECRET"], {}, "--key-variable: expected the name of an environment variable that is"),
+        (["--url", "me:SECRET@localhost/v1"], {}, "--url ***: expected http:// or https://"),
+        (["--url", "http://me:SEC/RET@localhost/v1"], {}, "--url ***: not a URL"),
+        (["--ur", "http://me:SECRET@localhost/v1"], {}, "unrecognized arguments: --ur http://***@localhost/v1"),
+    ],
+)
+def test_a_bad_key_is_refused_before_any_request(serve, data, tmp_path, flags, environment, message):
+    server = serve(lambda number, body: ok(body))
+    command = endpoint_command(data, server.url, tmp_path / "x.jsonl")
+    done = run_script("generate.py", *command, *flags, env=environment, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
+    assert not [part for part in ("SECRET", "SE", "RET") if part in done.stderr]
+    assert (server.bodies, list(tmp_path.iterdir())) == ([], [])
+
+
+FAKE_VLLM = """\
+import os
+from types import SimpleNamespace
+
+AT_IMPORT = os.environ.get("VLLM_USE_FLASHINFER_SAMPLER")
+SamplingParams = TokensPrompt = lambda **settings: settings
+
+
+class LLM:
+    def __init__(self, **settings):
+        pass
+
+    def generate(self, prompts, settings, use_tqdm):
+        return [
+            SimpleNamespace(prompt_token_ids=[1], outputs=[SimpleNamespace(text=r, token_ids=[2], finish_reason=r)])
+            for r in ("stop", "abort", "length", "error", None)
+        ]
+"""
+
+
+@pytest.fixture
+def fake_vllm(tmp_path, monkeypatch):
+    """A module in vLLM's place, which needs a GPU: it notes the environment at its import, and drops requests."""
+    (tmp_path / "vllm.py").write_text(FAKE_VLLM)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "vllm", raising=False)
+    yield lambda: sys.modules["vllm"]
+    sys.modules.pop("vllm", None)
+
+
+def draw_with_vllm() -> list[list]:
+    args = argparse.Namespace(
+        model="m", revision="main", dtype="float32", seed=1, tensor_parallel_size=1, gpu_memory_utilization=0.9
+    )
+    requests = [Request(f"t{i}", 0, "x", ()) for i in range(5)]
+    sampling = {"temperature": 0.8, "top_p": 0.7, "max_new_tokens": 4}
+    chunks = []
+    with pytest.raises(NoAnswer, match=r"^vLLM dropped 3 requests with finish_reason abort$"):
+        for chunk in with_vllm(requests, lambda prompt: {"input_ids": [1]}, "m", args, sampling):
+            chunks.append(chunk)
+    return chunks
+
+
+def test_what_vllm_drops_is_not_a_sample(fake_vllm, monkeypatch):
+    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "0")
+    [chunk] = draw_with_vllm()
+    assert [(request.task_id, done.text, done.finish_reason) for request, done in chunk] == [
+        ("t0", "stop", "stop"),
+        ("t2", "length", "length"),
+    ]
 
 
 def test_batches_are_fixed_beforehand():
