@@ -15,6 +15,7 @@ that was killed and goes on draws what it would have drawn.
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,9 @@ def with_vllm(requests: Sequence[Request], tokenizer: Any, model: str, args: Any
 
     Raises NoAnswer after a chunk in which the engine dropped requests; the others of that chunk are yielded first.
     """
+    # FlashInfer's sampler is compiled at the first use, which ends the engine of a MoE model on a machine without nvcc.
+    # vLLM's own sampler needs no compiler. Read when vLLM is imported; a value that the user has set is kept.
+    os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     from vllm import LLM, SamplingParams, TokensPrompt
 
     # The ids of the text as transformers sees them: one BOS, whatever the engine would add.

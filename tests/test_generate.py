@@ -349,6 +349,16 @@ def draw_with_vllm() -> list[list]:
     return chunks
 
 
+@pytest.mark.parametrize(("own", "expected"), [(None, "0"), ("1", "1")])
+def test_vllm_is_imported_without_flashinfer_s_sampler(fake_vllm, monkeypatch, own, expected):
+    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", own or "")  # undone after the test, also what with_vllm sets
+    if own is None:
+        monkeypatch.delenv("VLLM_USE_FLASHINFER_SAMPLER")
+    draw_with_vllm()
+    seen = fake_vllm().AT_IMPORT
+    assert seen == expected
+
+
 def test_what_vllm_drops_is_not_a_sample(fake_vllm, monkeypatch):
     monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "0")
     [chunk] = draw_with_vllm()
