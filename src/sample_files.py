@@ -2,7 +2,7 @@
 
     task_id, sample_id                  samples 0 to n - 1 of each task, in any order
     completion                          what the model wrote after the prompt
-    code                                what is scored; null where the completion holds none
+    code                                what is scored; null if the completion holds none (comments alone are none)
     prompt_sha256                       of the prompt's text (of the messages, for a chat server)
     prompt_tokens, completion_tokens    null where they are not known
     finish_reason                       stop, or length for a completion that was cut (src/completion.py)
@@ -25,7 +25,7 @@ from completion import finished
 from durable_files import read_jsonl, write_json, write_jsonl
 from prompts import EVALPLUS_STOPS
 from record_files import RecordError
-from rewards import dedent, extract, last_python_fence
+from rewards import dedent, extract, last_python_fence, syntax_tree
 
 REQUIRED = ("task_id", "sample_id", "completion", "code", "finish_reason")
 NOT_COMPARED = ("data",)  # a file may move: its hash is compared
@@ -44,7 +44,8 @@ def code_of(completion: str, prompt: str) -> str | None:
     """
     if prompt == "evalplus":
         end = min([at for stop in EVALPLUS_STOPS if (at := completion.find(stop)) >= 0], default=len(completion))
-        return completion[:end].replace("\t", "    ") if completion[:end].strip() else None
+        code = completion[:end].replace("\t", "    ")
+        return None if is_empty(code) else code
     if prompt == "one-shot":
         found = re.search(r"\[PYTHON\](.*?)(?:\[/PYTHON\]|\Z)", completion, re.DOTALL)
         inside = found[1] if found else completion
@@ -52,7 +53,13 @@ def code_of(completion: str, prompt: str) -> str | None:
         code = fenced if fenced is not None or not found else inside
     else:
         code = extract(completion)
-    return None if code is None else dedent(code)
+    return None if code is None or is_empty(code) else dedent(code)
+
+
+def is_empty(code: str) -> bool:
+    """Whether code parses and holds no statement: Python accepts blank lines and comments, but nothing is answered."""
+    tree = syntax_tree(dedent(code))
+    return not code.strip() or (tree is not None and not tree.body)
 
 
 def read_note(note: Path) -> dict[str, Any]:

@@ -388,6 +388,20 @@ def test_the_code_of_an_answer():
 
 
 @pytest.mark.parametrize(
+    ("completion", "prompt"),
+    [
+        (" ok </think>\n<answer>\n```python\n```\n</answer>", "zero-shot"),
+        (" ok </think>\n<answer>\n```python\n  # as before\n\n```\n</answer>", "zero-shot"),
+        ("[PYTHON]\n# as before\n[/PYTHON]", "one-shot"),
+        ("\n\t# as before\n```\n", "evalplus"),
+    ],
+)
+def test_no_statement_is_no_code(completion, prompt):
+    """Python parses it, but nothing is answered."""
+    assert code_of(completion, prompt) is None
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         ([], "--model is needed"),
