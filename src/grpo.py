@@ -104,6 +104,7 @@ def main() -> None:
     from trl.rewards import get_soft_overlong_punishment
 
     import training
+    from adapters import start_from_base
     from cpu_loss import look_at_completions_alone
     from grpo_trainer import DoraGRPOTrainer
     from rewards import reward_names
@@ -134,6 +135,7 @@ def main() -> None:
         generation=script.dora_generation,
         print_samples=script.print_samples,
     )
+    start_from_base(trainer.model)
     look_at_completions_alone()
     training.add_callbacks(trainer)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

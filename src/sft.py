@@ -78,6 +78,7 @@ def main() -> None:
     from trl import SFTTrainer
 
     import training
+    from adapters import start_from_base
     from cpu_loss import look_at_completions_alone
 
     started = time.time()
@@ -94,6 +95,7 @@ def main() -> None:
         processing_class=tokenizer,
         peft_config=training.peft_config(model),
     )
+    start_from_base(trainer.model)
     look_at_completions_alone()
     training.add_callbacks(trainer)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

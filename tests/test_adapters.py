@@ -6,7 +6,15 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from adapters import GENERATION_MODES, adapter_config, adapter_layers, base_weights_kept, merged_copies, rollout_policy
+from adapters import (
+    GENERATION_MODES,
+    adapter_config,
+    adapter_layers,
+    base_weights_kept,
+    merged_copies,
+    rollout_policy,
+    start_from_base,
+)
 
 
 @pytest.fixture
@@ -114,3 +122,39 @@ def test_greedy_rollouts_are_the_same_in_every_mode(policy):
         with torch.no_grad(), rollout_policy(model, how):
             outs.append(model.generate(input_ids=IDS, max_new_tokens=12, do_sample=False, pad_token_id=0).tolist())
     assert outs[0] == outs[1] == outs[2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_untrained_policy_is_the_base_model(random_model, dtype, dropout):
+    """peft's own magnitudes are rounded to bf16 with a bf16 base, so that its untrained policy is another model."""
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(random_model, dtype=dtype)
+    model = get_peft_model(base, adapter_config(8, 8, dropout)).train()
+
+    def logits() -> torch.Tensor:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            return model(IDS).logits
+
+    with model.disable_adapter():
+        expected = logits()
+    if dtype == torch.bfloat16:
+        assert not torch.equal(logits(), expected)
+    start_from_base(model)
+    assert torch.equal(logits(), expected)
+    with rollout_policy(model, "merge"):
+        assert torch.equal(logits(), expected)
+    for layer in adapter_layers(model):
+        magnitude = layer.lora_magnitude_vector["default"].weight
+        assert magnitude.dtype == torch.float32
+        assert magnitude.requires_grad
+        assert torch.equal(magnitude, layer.get_base_layer().weight.float().norm(dim=1))
+
+
+def test_plain_lora_has_no_magnitudes_to_set(random_model):
+    from transformers import AutoModelForCausalLM
+
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(random_model), adapter_config(8, 8, use_dora=False))
+    start_from_base(model)
+    assert len(adapter_layers(model)) == 6
