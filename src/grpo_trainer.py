@@ -1,5 +1,5 @@
 """trl's GRPOTrainer with what it lacks: fast DoRA rollouts, a sample log, a guard for vLLM's weight sync, an order of
-prompts that survives a resume, one hook on the embedding instead of two more a step.
+prompts that survives a resume, seeds that vLLM does not reset, one hook on the embedding instead of two more a step.
 
 The algorithm is trl's. This file overrides methods that trl keeps private, so it belongs to the pinned trl version.
 """
@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import set_seed
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
@@ -46,6 +47,10 @@ class DoraGRPOTrainer(GRPOTrainer):
         self.generation = generation
         self.print_samples = print_samples
         self._unlogged_rollouts = False
+        if self.use_vllm and self.vllm_mode == "colocate":
+            # The engine has just reset this process's generators to a seed that ignores args.seed. As in trl, ranks
+            # differ, except within a tensor-parallel group, whose ranks must sample the same tokens.
+            set_seed(self.args.seed + self.accelerator.process_index // self.args.vllm_tensor_parallel_size)
         if hasattr(self.model, "peft_config"):
             # trl has put the hook on the embedding that checkpointing needs. transformers would add another one every
             # time trl switches checkpointing back on, twice a step, and each slows every generated token down.

@@ -352,3 +352,31 @@ def test_checkpointing_leaves_one_hook_on_the_embedding(random_model, tmp_path):
     # 3 layers x (q, v) x (A, B, magnitude), all reached by the gradient through the checkpointed layers
     assert len(before) == 18
     assert not any(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_seed_survives_vllm_s_engine(random_model, tmp_path, monkeypatch):
+    """vLLM's engine resets this process's generators to its own seed, trl's process index, when it starts.
+
+    Real: the trainer and everything in it. Replaced: trl's VLLMGeneration, that is, the engine, by what the engine does
+    to the generators (vllm.utils.torch_utils.set_random_seed).
+    """
+    import random
+
+    import numpy
+    import trl.trainer.grpo_trainer
+
+    class Engine:
+        def __init__(self, **kwargs) -> None:
+            random.seed(0)
+            numpy.random.seed(0)
+            torch.manual_seed(0)
+
+    monkeypatch.setattr(trl.trainer.grpo_trainer, "VLLMGeneration", Engine)
+    draws = []
+    for seed in (42, 43, 42):
+        trainer = build(random_model, tmp_path, seed=seed, use_vllm=True, vllm_mode="colocate")
+        assert isinstance(trainer.vllm_generation, Engine)
+        assert torch.initial_seed() == seed  # process 0 of a launch; process 1 has seed + 1
+        draws.append((random.random(), numpy.random.rand(), torch.rand(()).item()))
+    assert draws[0] == draws[2]
+    assert not set(draws[0]) & set(draws[1])
