@@ -188,7 +188,22 @@ def begin(args: Any, *parts: Any, data: DataArguments, records: Sequence[Record]
         drop_after(folder / "samples.jsonl", step)
         record_start(folder, description, str(checkpoint) if checkpoint else None)
     PartialState().wait_for_everyone()
+    if checkpoint:
+        name_the_cpu_for_torch()
     return checkpoint
+
+
+def name_the_cpu_for_torch() -> None:
+    """Let torch.load know "cpu:0", accelerate's name of the CPU in a launch of several processes.
+
+    transformers loads the optimizer to that device, so without this no such launch resumes.
+    """
+    import torch
+
+    def load(storage: Any, device: str) -> Any:
+        return storage if device == "cpu:0" else None
+
+    torch.serialization.register_package(30, lambda storage: None, load)
 
 
 def prepare(
