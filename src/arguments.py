@@ -205,6 +205,21 @@ def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
     return parser.parse_args([*from_file, *flags])
 
 
+def _complaint(error: ValueError) -> str:
+    """What a configuration class objects to, in one line."""
+    text = " ".join(str(error).split())
+    if text.startswith("Your setup doesn't support bf16/gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+            return (
+                f"bf16 needs a GPU, and torch {torch.__version__}, built {built}, sees none: check the driver "
+                "(nvidia-smi) and CUDA_VISIBLE_DEVICES, or add --use_cpu true to run without a GPU"
+            )
+    return text
+
+
 def parse(
     classes: Sequence[type],
     argv: Sequence[str] | None = None,
@@ -251,4 +266,4 @@ def parse(
             flags += [f"--{key}", str(value)]
         return parser.parse_args_into_dataclasses(args=flags)
     except ValueError as error:
-        fail(" ".join(str(error).split()))
+        fail(_complaint(error))
