@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import arguments
 from batch import Batch
@@ -66,11 +67,34 @@ def known_rewards() -> dict[str, Callable[..., list]]:
     return {**REWARDS, "dm_star": dm_star}
 
 
+def check_rollouts(script: ScriptArguments, args: Any, model: Any) -> None:
+    """Exit if sampling as asked would harm the weights or cut the completions."""
+    import training
+    from adapters import GENERATION_MODES
+
+    if script.dora_generation not in GENERATION_MODES:
+        arguments.fail(f"dora_generation {script.dora_generation!r}: choose from {', '.join(GENERATION_MODES)}")
+    if model.use_peft and training.shards_weights(args):
+        if args.use_vllm:
+            arguments.fail("use_vllm with an adapter needs whole weights: DDP or ZeRO-2")
+        if script.dora_generation != "stock":
+            arguments.fail(f"dora_generation {script.dora_generation} needs whole weights: DDP or ZeRO-2, or use stock")
+    if args.use_transformers_continuous_batching and (model.use_peft or args.bf16 or args.fp16):
+        arguments.fail("use_transformers_continuous_batching: not supported: trl leaves the trained weights in bf16")
+    if args.use_vllm:
+        longest = script.max_prompt_length + args.max_completion_length
+        if args.vllm_max_model_length is not None and args.vllm_max_model_length < longest:
+            arguments.fail(
+                f"vllm_max_model_length {args.vllm_max_model_length}: max_prompt_length {script.max_prompt_length} + "
+                f"max_completion_length {args.max_completion_length} need {longest}"
+            )
+
+
 def parse_arguments(argv: list[str] | None = None) -> tuple:
     """(script, GRPO, model) arguments, checked."""
     from trl import GRPOConfig, ModelConfig
 
-    from adapters import GENERATION_MODES
+    import training
     from rewards import reward_names
 
     script, args, model = arguments.parse((ScriptArguments, GRPOConfig, ModelConfig), argv, derive)
@@ -82,11 +106,8 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
         arguments.fail(f"{len(names)} rewards ({script.reward}) but {len(args.reward_weights)} reward_weights")
     if script.overlong_buffer is not None and not 0 < script.overlong_buffer <= args.max_completion_length:
         arguments.fail(f"overlong_buffer {script.overlong_buffer}: must be in 1..{args.max_completion_length}")
-    if script.dora_generation not in GENERATION_MODES:
-        arguments.fail(f"dora_generation {script.dora_generation!r}: choose from {', '.join(GENERATION_MODES)}")
-    plugin = args.deepspeed_plugin
-    if (args.fsdp or (plugin is not None and plugin.zero_stage == 3)) and script.dora_generation != "stock":
-        arguments.fail(f"dora_generation {script.dora_generation} needs whole weights: DDP or ZeRO-2, or use stock")
+    check_rollouts(script, args, model)
+    training.refuse_lost_updates(args, model)
     arguments.refuse_unread(model)
     arguments.require_layers(script, args)
     return script, args, model

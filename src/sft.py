@@ -58,8 +58,11 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
     """(script, SFT, model) arguments, checked."""
     from trl import ModelConfig, SFTConfig
 
+    import training
+
     script, args, model = arguments.parse((ScriptArguments, SFTConfig, ModelConfig), argv, derive)
     arguments.refuse_unread(model)
+    training.refuse_lost_updates(args, model)
     arguments.require_layers(script, args)
     if args.completion_only_loss is False:
         arguments.fail("completion_only_loss false: the loss is on the completion alone here")

@@ -81,6 +81,33 @@ def peft_config(model: Any) -> Any:
     )
 
 
+def uses_fsdp(args: Any) -> bool:
+    """Whether FSDP runs: by trl's own key, or by an accelerate configuration, which sets only the environment."""
+    from accelerate.utils import parse_flag_from_env
+
+    return bool(args.fsdp) or bool(parse_flag_from_env("ACCELERATE_USE_FSDP"))
+
+
+def shards_weights(args: Any) -> bool:
+    """Whether each process holds only its share of the weights: FSDP or ZeRO-3."""
+    plugin = args.deepspeed_plugin
+    return uses_fsdp(args) or (plugin is not None and plugin.zero_stage == 3)
+
+
+def refuse_lost_updates(args: Any, model: Any) -> None:
+    """Exit if all weights are trained in half precision: most updates are below half a unit in the last place.
+
+    In mixed precision DeepSpeed and FSDP keep float32 copies of what they train; DDP and one process do not.
+    """
+    has_copies = (args.bf16 or args.fp16) and (args.deepspeed_plugin is not None or uses_fsdp(args))
+    if not model.use_peft and model.dtype not in (None, "float32") and not has_copies:
+        fail(
+            f"use_peft false with dtype {model.dtype}: most updates would round to nothing. Add --dtype float32 (with "
+            "bf16 true it still computes in bf16), or use DeepSpeed, which keeps float32 copies: ACCELERATE=zero2 with "
+            "the launch script; a 7B model then needs 4 or more GPUs of 80 GB"
+        )
+
+
 def prompt_rows(
     records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, args: DataArguments
 ) -> list[dict[str, str]]:

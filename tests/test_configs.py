@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,77 @@ def test_accelerate_configs_load(path):
     assert str(config.distributed_type).endswith({"ddp.yaml": "MULTI_GPU", "zero2.yaml": "DEEPSPEED"}[path.name])
     if path.name == "zero2.yaml":
         assert yaml.safe_load(path.read_text())["deepspeed_config"]["zero_stage"] == 2
+
+
+@pytest.mark.parametrize("parse", [grpo.parse_arguments, sft.parse_arguments], ids=["grpo", "sft"])
+def test_full_weights_without_float32_copies(capsys, monkeypatch, parse):
+    """At 5e-5 Adam moves a weight of 0.02 by 5e-5; bf16 has no number between 0.02 and 0.02 + 1.2e-4."""
+    flags = ["--model_name_or_path", "absent/model", "--data", "x", "--use_cpu", "true", "--use_peft", "false"]
+    message = failure(capsys, *flags, "--dtype", "bfloat16", parse=parse)
+    assert "use_peft false with dtype bfloat16: most updates would round to nothing. Add --dtype float32" in message
+    assert "with dtype auto" in failure(capsys, *flags, "--dtype", "auto", parse=parse)
+    assert parse([*flags, "--dtype", "float32"])[2].use_peft is False
+    assert parse(flags)[2].use_peft is False  # trl's default is float32
+    assert parse([*flags, "--dtype", "bfloat16", "--use_peft", "true"])[2].use_peft  # the adapter is float32
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # accelerate casts to float32 what FSDP trains in mixed precision
+    assert parse([*flags, "--dtype", "bfloat16"])[2].use_peft is False
+    assert "round to nothing" in failure(capsys, *flags, "--dtype", "bfloat16", "--bf16", "false", parse=parse)
+
+
+def test_merged_rollouts_need_whole_weights(capsys, monkeypatch):
+    """accelerate tells a process about FSDP by its environment alone; args.fsdp stays None."""
+    flags = ["--config", QUICK]
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert "dora_generation merge needs whole weights" in failure(capsys, *flags)
+    assert "dora_generation cache needs whole weights" in failure(capsys, *flags, "--dora_generation", "cache")
+    assert grpo.parse_arguments([*flags, "--dora_generation", "stock"])[0].dora_generation == "stock"
+    message = failure(capsys, *flags, "--dora_generation", "stock", "--use_vllm", "true")
+    assert "use_vllm with an adapter needs whole weights: DDP or ZeRO-2" in message
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
+    assert grpo.parse_arguments(flags)[0].dora_generation == "merge"
+
+
+def test_continuous_batching_casts_what_is_trained(capsys):
+    flags = ["--config", QUICK, "--use_transformers_continuous_batching", "true"]
+    assert "use_transformers_continuous_batching: not supported" in failure(capsys, *flags)
+    assert "not supported" in failure(capsys, "--config", QUICK, "--use_transformers_paged", "true")  # its old name
+    full = ["--use_peft", "false", "--dtype", "float32"]
+    assert "not supported" in failure(capsys, *flags, *full)  # bf16 is true
+    assert grpo.parse_arguments([*flags, *full, "--bf16", "false"])[1].use_transformers_continuous_batching
+
+
+def test_a_machine_whose_gpu_torch_does_not_see(capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("torch sees a GPU here")
+    message = failure(capsys, "--config", str(GRPO_CONFIGS[0]))
+    assert message.startswith(f"{Path(sys.argv[0]).stem}: bf16 needs a GPU, and torch {torch.__version__}")
+    assert "nvidia-smi" in message
+    assert "--use_cpu true" in message
+
+
+def test_vllm_s_context_holds_prompt_and_completion(capsys):
+    _, args, _ = grpo_arguments(GRPO_CONFIGS[0])
+    assert (args.use_vllm, args.vllm_max_model_length) == (False, 3072)
+    assert args.vllm_importance_sampling_correction
+    flags = ["--config", str(GRPO_CONFIGS[0]), "--use_cpu", "true", "--use_vllm", "true"]
+    message = failure(capsys, *flags, "--max_completion_length", "2048")
+    assert "vllm_max_model_length 3072: max_prompt_length 2048 + max_completion_length 2048 need 4096" in message
+
+
+def test_the_sampling_of_early_2025(capsys):
+    _, args, _ = grpo_arguments(GRPO_CONFIGS[0], "--temperature", "0.9", "--top_k", "50")
+    assert (args.temperature, args.top_k) == (0.9, 50)
+    assert (grpo_arguments(GRPO_CONFIGS[0])[1].temperature, grpo_arguments(GRPO_CONFIGS[0])[1].top_k) == (1.0, 0)
+    assert "--temperature 0.9 --top_k 50" in GRPO_CONFIGS[0].read_text()
+
+
+@pytest.mark.parametrize("config", TRAINING_CONFIGS, ids=str)
+def test_no_training_decays_the_magnitudes_or_searches_the_graph(config):
+    parse = sft.parse_arguments if config in SFT_CONFIGS else grpo.parse_arguments
+    args = parse(["--config", str(config), "--use_cpu", "true"])[1]
+    assert args.weight_decay == 0.0
+    if config.parent.name == "configs":
+        assert args.ddp_find_unused_parameters is False
+        assert args.save_total_limit == (3 if config in SFT_CONFIGS else args.max_steps // args.save_steps)
