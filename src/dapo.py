@@ -160,6 +160,8 @@ def prepare(config: DictConfig) -> None:
     if why:
         raise ConfigError(f"{why}: run src/data_process.py with the same --config-name and overrides")
     print(f"algorithm: {verl_config.algorithm_line(config)}")
+    for line in dapo_checks.warnings(config):
+        print(f"warning: {line}")
     plain = OmegaConf.to_container(config, resolve=True)
     checkpoint = choose_resume(config)
     files = {**verl_data.sources(config), **{path.name: path for path in verl_data.files(config).values()}}

@@ -36,19 +36,38 @@ def check(config: DictConfig) -> None:
     check_algorithm(config)
     check_reward_keys(config)
     check_model(config)
+    check_rollout(config)
     check_trainer(config)
 
 
+def warnings(config: DictConfig) -> list[str]:
+    """What runs and is probably not meant, a line each."""
+    decay = config.actor_rollout_ref.actor.optim.weight_decay
+    if config.recode.adapter == "dora" and decay > 0:
+        return [
+            f"actor_rollout_ref.actor.optim.weight_decay={decay} also shrinks DoRA's magnitudes, and with them every "
+            "row of the adapted weights; 0.0 does not"
+        ]
+    return []
+
+
 def check_numbers(config: DictConfig) -> None:
-    """The whole numbers that the other checks calculate with."""
+    """The numbers that the other checks calculate with."""
     keys = ["data.train_batch_size", "data.max_prompt_length", "data.max_response_length", "trainer.nnodes"]
     keys += ["trainer.n_gpus_per_node", "actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.ppo_mini_batch_size"]
     keys += ["actor_rollout_ref.actor.ppo_epochs", "recode.lora_r", "recode.lora_alpha"]
+    keys += ["transfer_queue.backend.SimpleStorage.num_data_storage_units"]
     for key in keys:
         value = OmegaConf.select(config, key)
         need(type(value) is int and value > 0, f"{key}={value}: must be a whole number above 0")
     cap = config.algorithm.filter_groups.max_num_gen_batches
     need(type(cap) is int, f"algorithm.filter_groups.max_num_gen_batches={cap}: must be a whole number")
+    for key in ("actor_rollout_ref.rollout.max_model_len", "ray_kwargs.ray_init.num_cpus"):
+        value = OmegaConf.select(config, key)
+        holds = value is None or (type(value) is int and value > 0)
+        need(holds, f"{key}={value}: must be a whole number above 0, or null")
+    decay = config.actor_rollout_ref.actor.optim.weight_decay
+    need(type(decay) in (int, float), f"actor_rollout_ref.actor.optim.weight_decay={decay}: must be a number")
 
 
 def check_algorithm(config: DictConfig) -> None:
@@ -132,15 +151,31 @@ def check_model(config: DictConfig) -> None:
     )
 
 
+def check_rollout(config: DictConfig) -> None:
+    """The rollout's mode and its context."""
+    rollout, data = config.actor_rollout_ref.rollout, config.data
+    need(rollout.mode == "async", f"actor_rollout_ref.rollout.mode={rollout.mode}: verl 0.9 knows only async")
+    context, longest = rollout.max_model_len, data.max_prompt_length + data.max_response_length
+    need(
+        context is None or context >= longest,
+        f"actor_rollout_ref.rollout.max_model_len={context}: data.max_prompt_length + data.max_response_length are "
+        f"{longest} tokens",
+    )
+
+
 def check_trainer(config: DictConfig) -> None:
     """verl's trainer, its checkpoints and its loggers."""
-    trainer = config.trainer
+    trainer, shards = config.trainer, config.actor_rollout_ref.actor.fsdp_config.fsdp_size
+    processes = trainer.n_gpus_per_node * trainer.nnodes
+    need(
+        type(shards) is int and (shards == -1 or shards >= processes),
+        f"actor_rollout_ref.actor.fsdp_config.fsdp_size={shards} of {processes} processes: src/merge_adapter.py cannot "
+        "read checkpoints of hybrid sharding; use -1",
+    )
     need(bool(trainer.use_v1), "trainer.use_v1=false: the legacy trainer has no dynamic sampling; leave it true")
     mode = trainer.v1.trainer_mode
     need(mode == "sync", f"trainer.v1.trainer_mode={mode}: only sync; the asynchronous trainers are off-policy")
     need(not trainer.v1.sampler.custom_sampler.path, "trainer.v1.sampler.custom_sampler: not supported here")
-    rollout = config.actor_rollout_ref.rollout
-    need(rollout.mode == "async", f"actor_rollout_ref.rollout.mode={rollout.mode}: verl 0.9 knows only async")
     need(
         trainer.max_actor_ckpt_to_keep is None or trainer.max_actor_ckpt_to_keep > 1,
         "trainer.max_actor_ckpt_to_keep=1: verl deletes the last checkpoint before the new one is whole; keep 2",

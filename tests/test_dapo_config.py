@@ -51,7 +51,12 @@ def test_the_paper_s_and_the_release_s_numbers():
     optim = released.actor_rollout_ref.actor.optim
     assert (optim.lr, optim.lr_warmup_steps, optim.lr_scheduler_type, optim.weight_decay) == (1e-6, 10, "constant", 0.1)
     assert verl_config.adapter_of(released) is None
+    assert (paper.actor_rollout_ref.actor.optim.weight_decay, dapo_checks.warnings(paper)) == (0.0, [])
+    assert dapo_checks.warnings(released) == []  # 0.1, for all weights
+    (warning,) = dapo_checks.warnings(verl_config.compose("dapo_released", ["recode.adapter=dora"]))
+    assert warning.startswith("actor_rollout_ref.actor.optim.weight_decay=0.1 also shrinks DoRA's magnitudes")
     for config in (paper, released):
+        assert config.actor_rollout_ref.rollout.max_model_len == 2048 + 1024
         assert (config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size) == (8, 4)
         assert (config.actor_rollout_ref.rollout.n, config.trainer.total_training_steps) == (8, 5000)
         assert config.algorithm.filter_groups.max_num_gen_batches == 10
@@ -73,6 +78,11 @@ def test_equal_budget_is_the_budget_of_grpo(monkeypatch):
     assert adapter.target_modules == model.lora_target_modules
     assert (config.data.max_prompt_length, config.data.max_response_length) == (2048, args.max_completion_length)
     assert config.recode.data == script.data
+
+
+def test_sharding_over_all_processes_is_accepted():
+    for size in (-1, 2, 8):
+        dapo_checks.check(verl_config.compose("dapo", [f"actor_rollout_ref.actor.fsdp_config.fsdp_size={size}"]))
 
 
 def test_grpo_with_dapo_s_loss_is_the_dapo_step():
@@ -149,6 +159,18 @@ def test_headers_and_sources(name):
         (["actor_rollout_ref.actor.grad_clip=0.5"], "verl's engine does not read it; set optim.clip_grad"),
         (["trainer.n_gpus_per_node=0"], "trainer.n_gpus_per_node=0: must be a whole number above 0"),
         (["trainer.nnodes=x"], "trainer.nnodes=x: must be a whole number above 0"),
+        (["ray_kwargs.ray_init.num_cpus=x"], "ray_kwargs.ray_init.num_cpus=x: must be a whole number above 0, or null"),
+        (["actor_rollout_ref.actor.optim.weight_decay=x"], "optim.weight_decay=x: must be a number"),
+        (
+            ["data.max_response_length=1025"],
+            "max_model_len=3072: data.max_prompt_length + data.max_response_length are 3073 tokens",
+        ),
+        (["actor_rollout_ref.actor.fsdp_config.fsdp_size=1"], "fsdp_size=1 of 2 processes: src/merge_adapter.py"),
+        (
+            ["trainer.nnodes=2", "trainer.n_gpus_per_node=8", "actor_rollout_ref.actor.fsdp_config.fsdp_size=8"],
+            "fsdp_size=8 of 16 processes",
+        ),
+        (["actor_rollout_ref.actor.fsdp_config.fsdp_size=x"], "fsdp_size=x of 2 processes"),
         (["data.max_prompt_length=abc"], "data.max_prompt_length=abc: must be a whole number"),
         (["reward.custom_reward_function.reward_kwargs.reward=em-star"], "unknown reward 'em-star'"),
         (["+reward.custom_reward_function.reward_kwargs.weights=[1.0]"], "2 rewards (format, es_star) but 1 weights"),
