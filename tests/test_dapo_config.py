@@ -78,6 +78,8 @@ def test_equal_budget_is_the_budget_of_grpo(monkeypatch):
     assert adapter.target_modules == model.lora_target_modules
     assert (config.data.max_prompt_length, config.data.max_response_length) == (2048, args.max_completion_length)
     assert config.recode.data == script.data
+    # The cap counts batches of train_batch_size prompts: as many prompts as configs/dapo.yaml allows, 10 x 8.
+    assert config.algorithm.filter_groups.max_num_gen_batches * config.data.train_batch_size == 80
 
 
 def test_sharding_over_all_processes_is_accepted():
