@@ -4,6 +4,7 @@
     python src/dapo.py                                          # configs/dapo.yaml: GPUs, vLLM
     python src/dapo.py --config-name dapo_released trainer.n_gpus_per_node=4 run=released-4
     python src/dapo.py --print-config                           # what would run, every key resolved
+    python src/dapo.py --check                                  # whether it would start on this machine
 
 Overrides are Hydra's key=value. The run's folder is runs/RUN; the same command again goes on from its last checkpoint.
 `bash scripts/dapo.sh` prepares the data, counts the GPUs and starts this.
@@ -18,9 +19,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+try:
+    from omegaconf import DictConfig, OmegaConf, open_dict
+except ModuleNotFoundError:
+    if __name__ != "__main__":
+        raise
+    print("dapo: verl is not installed: pip install -r requirements-dapo.txt", file=sys.stderr)
+    sys.exit(2)
 
 import dapo_checks
+import dapo_machine
 import verl_config
 import verl_data
 from dapo_resume import check_same_run, choose_resume, last_checkpoint
@@ -180,8 +188,8 @@ def prepare(config: DictConfig) -> None:
     record_start(folder, description, str(checkpoint) if checkpoint else None)
 
 
-def train(config: DictConfig) -> None:
-    """Run verl's trainer in Ray."""
+def train(config: DictConfig) -> int:
+    """Run verl's trainer in Ray. Returns the exit status."""
     import ray
     from verl.trainer.main_ppo import run_ppo
 
@@ -190,9 +198,11 @@ def train(config: DictConfig) -> None:
 
     try:
         run_ppo(config, task_runner_class=DapoRunner)
-    except GenerationCapError as error:  # Ray's error of the runner, which is one of these too
+    except (GenerationCapError, ConfigError) as error:  # Ray's error of the runner, which is one of these too
         ray.shutdown()  # its logs come first
-        raise SystemExit(f"dapo: {error.cause}") from None
+        print(f"dapo: {error.cause}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    return 0
 
 
 def summary(folder: Path, started: float) -> None:
@@ -211,6 +221,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-name", default="dapo", help="a file of configs/ (default: %(default)s)")
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument("--check", action="store_true", help="check the configuration and this machine, and stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides")
     args = parser.parse_args()
     started = time.time()
@@ -219,6 +230,9 @@ def main() -> int:
         dapo_checks.check(config)
         if args.print_config:
             print(OmegaConf.to_yaml(config, resolve=True))
+            return 0
+        dapo_machine.check(config)
+        if args.check:
             return 0
         make_absolute(config)
         variables = environment(config)
@@ -234,9 +248,10 @@ def main() -> int:
     except (ConfigError, RecordError, OSError, ValueError) as error:
         print(f"dapo: {verl_config.one_line(error)}", file=sys.stderr)
         return 2
-    train(config)
-    summary(Path(config.trainer.default_local_dir), started)
-    return 0
+    status = train(config)
+    if status == 0:
+        summary(Path(config.trainer.default_local_dir), started)
+    return status
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from dapo_buffer import DapoReplayBuffer
+from dapo_machine import check_cluster
 from durable_files import append_jsonl, drop_after
 from rewards import score
 from samples import Sample, frame, write_samples
@@ -153,6 +154,7 @@ class DapoRunner(main_ppo.TaskRunnerV1.__ray_metadata__.modified_class):
     """verl's task runner with our trainer under the name "sync": another name would select the asynchronous buffer."""
 
     def run(self, config: Any) -> None:
+        check_cluster(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         trainer_base.TRAINER_REGISTRY["sync"] = DapoTrainer
         main_ppo.pprint = lambda *args: None  # 600 lines of configuration, which run.json holds
         super().run(config)

@@ -171,3 +171,11 @@ def test_rewards_without_variance_end_in_one_line(random_model, overrides, tmp_p
     assert (adapter["r"], adapter["use_dora"]) == (64, True)
     run_script("dapo.py", *NAME, *found, "recode.lora_r=2", check=False)
     assert json.loads((run / "adapter_init" / "adapter_config.json").read_text())["r"] == 2
+
+
+def test_gpus_that_ray_does_not_have_end_in_one_line(random_model, overrides, tmp_path):
+    """verl would wait for the second one for ever."""
+    more = ["trainer.n_gpus_per_node=2", "ray_kwargs.ray_init.num_cpus=9"]
+    done = run_script("dapo.py", *NAME, *overrides(tmp_path / "run", random_model, *more), check=False)
+    message = "dapo: needs 1 node(s) with 2 GPU(s) and 6 CPUs, Ray has 0 of 1: set trainer.nnodes and"
+    assert (done.returncode, done.stderr.splitlines()[-1].startswith(message)) == (2, True), done.stderr

@@ -1,0 +1,26 @@
+"""Whether Triton can compile on this machine: a C compiler and Python's headers. Standard library only.
+
+Triton 3.7.1 compiles its launchers with both at run time (triton/runtime/build.py). A driver-only image, or a Python
+without its -dev package, passes every import and fails at the first compiled kernel, after the models have loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+from pathlib import Path
+
+
+def missing() -> str | None:
+    """What Triton lacks here and how to get it, in one line; None if it can compile. Looks where Triton looks."""
+    compiler = os.environ.get("CC")
+    if compiler is not None and shutil.which(compiler) is None:
+        return f"Triton compiles with CC={compiler}, which is not there: unset CC, or install it"
+    if compiler is None and not (shutil.which("gcc") or shutil.which("clang")):
+        return "Triton needs a C compiler at run time: install gcc, or set CC"
+    scheme = sysconfig.get_default_scheme()  # Debian's posix_local has no headers of its own
+    folder = sysconfig.get_paths("posix_prefix" if scheme == "posix_local" else scheme)["include"]
+    if not (Path(folder) / "Python.h").is_file():
+        return f"Triton needs Python's headers at run time: {folder}/Python.h is missing (python3-dev, python3-devel)"
+    return None
