@@ -25,6 +25,7 @@ while (($#)); do
   shift
 done
 use_python
+described="${GPUS:-}"
 if [[ -n "$cpu" ]]; then on_cpu; fi
 use_gpus
 need requirements.txt requirements-dapo.txt
@@ -34,9 +35,12 @@ if [[ -n "$cpu" ]]; then
 else
   ((GPUS > 0)) || die "no GPU found: bash scripts/dapo.sh --cpu runs the small twin, GPUS=N sets the number"
   [[ " ${overrides[*]}" == *trainer.n_gpus_per_node=* ]] || overrides+=("trainer.n_gpus_per_node=$GPUS")
-  # A mistake in an override, or too few CPUs, is one line before gigabytes are fetched.
-  if [[ -z "${DRY_RUN:-}" ]] || has omegaconf; then
-    "$PYTHON" src/dapo.py --config-name "$config" --print-config "${overrides[@]}" >/dev/null
+  # A mistake in an override, or too few CPUs, is one line before gigabytes are fetched. A dry run with GPUS=N is for
+  # another machine: only the configuration is checked.
+  check=--check
+  if [[ -n "${DRY_RUN:-}" && -n "$described" ]]; then check=--print-config; fi
+  if [[ -z "${DRY_RUN:-}" ]] || has verl; then
+    "$PYTHON" src/dapo.py --config-name "$config" "$check" "${overrides[@]}" >/dev/null
   fi
   need requirements-vllm.txt
 fi

@@ -96,8 +96,9 @@ def report_check(script: DataArguments, args: Any) -> None:
     file of the hub is left to the run.
     """
     from records import RecordError, load_records
-    from training import find_checkpoint
+    from training import find_checkpoint, refuse_missing_compiler
 
+    refuse_missing_compiler(args)
     try:
         find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
         if not str(script.data).startswith("hf://"):

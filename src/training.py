@@ -18,6 +18,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
+import toolchain
 from adapters import adapter_config
 from arguments import DataArguments, fail
 from durable_files import append_jsonl, drop_after
@@ -233,10 +234,17 @@ def name_the_cpu_for_torch() -> None:
     torch.serialization.register_package(30, lambda storage: None, load)
 
 
+def refuse_missing_compiler(args: Any) -> None:
+    """Exit if Triton, which trl's log-probabilities use on a GPU, cannot compile here."""
+    if args.device.type == "cuda" and (lacks := toolchain.missing()):
+        fail(lacks)
+
+
 def prepare(
     script: DataArguments, args: Any, model: Any
 ) -> tuple[list[dict[str, str]], PreTrainedTokenizerBase, Path | None]:
     """(prompt rows, tokenizer, checkpoint to resume from); any mistake ends here, before the model loads."""
+    refuse_missing_compiler(args)
     try:
         records = load_records(script.data, script.bad_rows)
         checkpoint = begin(args, script, model, data=script, records=records)

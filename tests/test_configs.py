@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -261,3 +262,14 @@ def test_no_training_decays_the_magnitudes_or_searches_the_graph(config):
     if config.parent.name == "configs":
         assert args.ddp_find_unused_parameters is False
         assert args.save_total_limit == (3 if config in SFT_CONFIGS else args.max_steps // args.save_steps)
+
+
+def test_a_gpu_run_needs_a_compiler(capsys, monkeypatch):
+    """Triton compiles at run time; a driver-only image has no gcc, and would fail after the model has loaded."""
+    import training
+
+    monkeypatch.setenv("CC", "absent-cc")
+    training.refuse_missing_compiler(SimpleNamespace(device=SimpleNamespace(type="cpu")))
+    with pytest.raises(SystemExit):
+        training.refuse_missing_compiler(SimpleNamespace(device=SimpleNamespace(type="cuda")))
+    assert "Triton compiles with CC=absent-cc, which is not there" in capsys.readouterr().err

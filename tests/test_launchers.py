@@ -47,9 +47,10 @@ def layers(done: subprocess.CompletedProcess) -> list[str]:
 
 def the_mistake(done: subprocess.CompletedProcess) -> str:
     """The one line of a launcher that stops with status 2 before any process starts."""
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    said = [line for line in done.stderr.splitlines() if "RAY_USE_MULTIPROCESSING_CPU_COUNT" not in line]  # `node`'s
+    assert (done.returncode, len(said)) == (2, 1), done.stderr
     assert not [line for line in done.stdout.splitlines() if "src/" in line]
-    return done.stderr
+    return said[0]
 
 
 @pytest.fixture
@@ -65,11 +66,12 @@ def node(tmp_path: Path) -> Callable[..., dict[str, str]]:
         for name, text in tools.items():
             (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}")
             (tmp_path / "bin" / name).chmod(0o755)
-        code = f"import os, sys\nos.sched_getaffinity = lambda _: set(range({cpus}))\n"
+        code = f"import multiprocessing, os, sys\nos.cpu_count = multiprocessing.cpu_count = lambda: {cpus}\n"
         if python:
             code += f"sys.version_info = tuple(map(int, {python!r}.split('.')))\n"
         (tmp_path / "sitecustomize.py").write_text(code)
-        return {"PATH": str(tmp_path / "bin"), "PYTHONPATH": str(tmp_path), "GPUS": ""}
+        ray = {"RAY_USE_MULTIPROCESSING_CPU_COUNT": "1"}  # that count, and not this machine's container quota
+        return {"PATH": str(tmp_path / "bin"), "PYTHONPATH": str(tmp_path), "GPUS": "", **ray}
 
     return describe
 
@@ -253,6 +255,18 @@ def test_dapo_prepares_and_trains_with_the_same_configuration(name, gpus):
         assert config.trainer.n_gpus_per_node == int(gpus)
         assert config.trainer.default_local_dir == "runs/with space"
     assert commands[0][4] == "--if-stale"
+
+
+@pytest.mark.parametrize(("gpus", "cpus", "needed"), [(1, 8, 6), (2, 8, 9), (8, 64, 27), (8, 8, 27)])
+def test_dapo_counts_the_cpus_of_the_node(gpus, cpus, needed, node):
+    """Ray gives each of verl's processes a CPU, and waits for ever for one that is not there."""
+    done = launcher("dapo.sh", **node(gpus, cpus=cpus))
+    if cpus < needed:
+        assert f"needs {needed} CPUs for {gpus} GPU(s), Ray sees {cpus}" in the_mistake(done)
+    else:
+        wanted = ["requirements.txt", "requirements-dapo.txt", "requirements-vllm.txt"]
+        assert (done.returncode, layers(done)) == (0, wanted), done.stderr
+        assert f"src/dapo.py --config-name dapo trainer.n_gpus_per_node={gpus}" in done.stdout
 
 
 def test_dapo_on_a_cpu_makes_the_warmed_model_first():
