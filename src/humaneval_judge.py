@@ -90,7 +90,7 @@ def run(job: dict[str, Any], work: Path) -> dict[str, Any]:
     rows = [(task, code) for task, code in job["samples"]]
     unsanitized = 0
     if job["sanitize"]:
-        names = {row["task_id"]: row["entry_point"] for row in map(json.loads, job["data"].splitlines())}
+        names = {row["task_id"]: row["entry_point"] for row in map(json.loads, job["data"].strip().split("\n"))}
         kept = [sanitized(code, names[task], sanitize) for task, code in rows]
         unsanitized = kept.count(None)
         rows = [(task, code if clean is None else clean) for (task, code), clean in zip(rows, kept, strict=True)]

@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import io
 import json
 import linecache
 import os
@@ -169,7 +170,8 @@ def execute(program: str, path: str) -> dict[str, str]:
     main = types.ModuleType("__main__")
     main.__file__ = path
     sys.modules["__main__"], sys.argv = main, [path]
-    linecache.cache[path] = (len(program), None, program.splitlines(keepends=True), path)  # also after a chdir or rm
+    lines = io.StringIO(program, newline=None).readlines()  # as the parser counts them, form feeds being no ends
+    linecache.cache[path] = (len(program), None, lines, path)  # also after a chdir or rm
     show = traceback.format_exception
     try:
         exec(code, main.__dict__)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from record_files import RecordError, read_rows
 
 BENCHMARKS = ("arena", "multi", "migration")
 PROMPTS = ("zero-shot", "one-shot")
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)  # what ast.parse raises, the last two if too deep
 
 
 @dataclass(frozen=True)
@@ -82,34 +85,61 @@ class Task:
         return problem_messages(notes, self.scenario, self.problem, self.signature, docs=docs)
 
 
+def _outside_functions(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """Every node of these statements, those in classes and branches too, but nothing inside of a function."""
+    left = list(body)
+    for node in left:  # no recursion: the parser takes deeper trees than Python's stack does
+        yield node
+        if not isinstance(node, FUNCTIONS):
+            left.extend(ast.iter_child_nodes(node))
+
+
+def _why_not_run(test: ast.FunctionDef | ast.AsyncFunctionDef, body: Sequence[ast.stmt]) -> str | None:
+    """Why calling a test function of the file `body` without arguments would not run it; None if it would."""
+    if test not in body:
+        return "is in a class or a branch: only tests at the top level are run"
+    if isinstance(test, ast.AsyncFunctionDef):
+        return "is asynchronous: only plain functions are run"
+    if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in _outside_functions(test.body)):
+        return "is a generator: only plain functions are run"
+    if len(test.args.posonlyargs + test.args.args) > len(test.args.defaults) or None in test.args.kw_defaults:
+        return "needs arguments"
+    return None
+
+
 def split_tests(source: str) -> tuple[UnitTest, ...]:
     """The test functions of `source`, each with the code that stands outside of all of them.
 
-    Raises ValueError where there is none, or where one needs arguments (a fixture); SyntaxError where it is no Python.
+    Raises ValueError if there is none, or if one of any kind (asynchronous, in a class, with a fixture) would not be
+    run by calling it; SyntaxError if it is not Python.
     """
     body = ast.parse(source).body
-    lines = source.splitlines()
+    lines = re.split(r"\r\n?|\n", source)  # as the parser counts them; str.splitlines also splits at a form feed
 
     def text(node: ast.stmt) -> str:
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
         return "\n".join(lines[first - 1 : node.end_lineno])
 
-    tests = [node for node in body if isinstance(node, ast.FunctionDef) and node.name.startswith("test")]
-    shared = "".join(text(node) + "\n\n" for node in body if node not in tests)
+    functions = (node for node in _outside_functions(body) if isinstance(node, FUNCTIONS[:2]))
+    tests = [node for node in functions if node.name.startswith("test")]
+    for node in tests:
+        if why := _why_not_run(node, body):
+            raise ValueError(f"{node.name} {why}")
     if not tests:
         raise ValueError("no test function")
-    for node in tests:
-        if len(node.args.posonlyargs + node.args.args) > len(node.args.defaults):
-            raise ValueError(f"{node.name} needs arguments")
+    shared = "".join(text(node) + "\n\n" for node in body if node not in tests)
     return tuple(UnitTest(node.name, shared + text(node)) for node in tests)
 
 
 def defined_function(implementation: str, path: str) -> str:
     """The name of the function that the implementation is of: the old name, or the last one defined."""
-    names = [node.name for node in ast.parse(implementation).body if isinstance(node, ast.FunctionDef)]
+    body = ast.parse(implementation).body
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    old = path.rpartition(".")[2]
+    if old not in names and (other := [node for node in body if getattr(node, "name", None) == old]):
+        raise ValueError(f"{old} is not a plain function: line {other[0].lineno}")
     if not names:
         raise ValueError("defines no function")
-    old = path.rpartition(".")[2]
     return old if old in names else names[-1]
 
 
@@ -120,8 +150,20 @@ def _field(row: Mapping[str, Any], *names: str) -> str:
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
             value = "\n\n".join(value)
         if isinstance(value, str) and value.strip():
+            if re.search("[\ud800-\udfff]", value):  # no tokenizer takes it, and no hash
+                raise ValueError(f"{name}: not Unicode text: it holds half of a surrogate pair")
             return value
     raise ValueError(f"{' or '.join(names)}: missing, empty or no text")
+
+
+def _imports(row: Mapping[str, Any], *names: str) -> str:
+    """As `_field`, of code that parses."""
+    text = _field(row, *names)
+    try:
+        ast.parse(text)
+    except NOT_PYTHON as error:
+        raise ValueError(f"{' or '.join(names)}: {error}") from None
+    return text
 
 
 def parse_update(row: Mapping[str, Any]) -> ApiUpdate:
@@ -132,23 +174,22 @@ def parse_update(row: Mapping[str, Any]) -> ApiUpdate:
     implementation = _field(row, "implementation")
     try:
         name = defined_function(implementation, path)
-    except (SyntaxError, ValueError) as error:
+    except NOT_PYTHON as error:
         raise ValueError(f"implementation: {error}") from None
     note = Update(path, _field(row, "description"), _field(row, "signature"), _field(row, "docstring"))
     kind = _field(row, "update_type")
-    return ApiUpdate(_field(row, "update_id"), path, kind, name, _field(row, "imports"), implementation, note)
+    return ApiUpdate(_field(row, "update_id"), path, kind, name, _imports(row, "imports"), implementation, note)
 
 
 def parse_task(row: Mapping[str, Any], update: ApiUpdate) -> Task:
     """A CodeUpdateArena problem from its JSON object. Raises ValueError that names the field."""
+    source = _field(row, "unit_tests")
     try:
-        tests = split_tests(_field(row, "unit_tests"))
-    except SyntaxError as error:
+        tests = split_tests(source)
+    except NOT_PYTHON as error:
         raise ValueError(f"unit_tests: {error}") from None
-    except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith("unit_tests") else f"unit_tests: {error}") from None
     fields = (_field(row, name) for name in ("scenario", "problem", "solution_signature"))
-    imports = _field(row, "prog_syn_imports", "imports")  # where both stand, the second is the update's
+    imports = _imports(row, "prog_syn_imports", "imports")  # if a row has both, the second is the update's
     return Task(_field(row, "prog_syn_id"), "arena", (update,), *fields, imports, tests, _field(row, "ref_solution"))
 
 
@@ -235,7 +276,7 @@ def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) 
 
 def by_hash(identity: str) -> str:
     """A sort key that looks random, is the same everywhere, and needs no seed."""
-    return hashlib.sha256(identity.encode()).hexdigest()
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def subset(tasks: Sequence[Any], limit: int | None) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from mini_arena import ADD, METHOD, RENAME, ROWS, TRIM, write_data
 from record_files import RecordError
 from tasks import add_update, join_tasks, load_problems, load_tasks, parse_update, split_tests, subset
 
-ARENA = Path(__file__).parent.parent.parent / "shared" / "data" / "arena"
-needs_arena = pytest.mark.skipif(not ARENA.is_dir(), reason=f"{ARENA} is not there")
+ARENA = Path(os.environ.get("CODE_UPDATE_ARENA", "not set"))  # a folder with the two files of the published snapshot
+needs_arena = pytest.mark.skipif(not ARENA.is_dir(), reason="CODE_UPDATE_ARENA names no folder")
+
+
+HOLDS = "def test_ok():\n    assert 1\n\n"
 
 
 def test_flat_rows(tmp_path):
@@ -62,11 +66,38 @@ def test_tests_are_split_with_ast():
     assert b.source == shared + "@mark\ndef test_b(n=1):\n    assert n < LIMIT"
 
 
+@pytest.mark.parametrize("page", ["\f", "\v", "\x1c", "\x85", "\u2028", "\r", "\r\n"])
+def test_tests_are_split_at_the_lines_that_the_parser_counts(page):
+    """str.splitlines also splits at a form feed, the parser does not: every later test would lose its first line."""
+    a, b = split_tests(
+        f'def test_a():\n    text = """one{page}two"""\n    assert text\n\ndef test_b():\n    assert 1\n'
+    )
+    same = page.replace("\r\n", "\n").replace("\r", "\n")
+    assert a.source == f'def test_a():\n    text = """one{same}two"""\n    assert text'
+    assert b.source == "def test_b():\n    assert 1"
+
+
+def test_a_helper_may_yield_or_hold_functions():
+    inner = "def test_x():\n    def many():\n        yield 1\n    def test_inner(x): pass\n    assert [*many()]"
+    assert split_tests("def helper():\n    yield 1\n\n" + inner)[0].source.endswith(inner)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"unit_tests": "def test_x(tmp_path):\n    pass"}, "unit_tests: test_x needs arguments"),
+        ({"unit_tests": "def test_x(*, tmp_path):\n    pass"}, "unit_tests: test_x needs arguments"),
         ({"unit_tests": "x = 1"}, "unit_tests: no test function"),
+        # Forms that would never be run: beside a test that holds, a wrong answer would pass.
+        ({"unit_tests": HOLDS + "async def test_x():\n    assert 0"}, "unit_tests: test_x is asynchronous"),
+        ({"unit_tests": HOLDS + "def test_x():\n    yield\n    assert 0"}, "unit_tests: test_x is a generator"),
+        ({"unit_tests": HOLDS + "class TestX:\n    def test_x(self):\n        assert 0"}, "test_x is in a class or"),
+        ({"unit_tests": HOLDS + "if True:\n    def test_x():\n        assert 0"}, "test_x is in a class or a branch"),
+        ({"unit_tests": HOLDS + "try:\n  pass\nfinally:\n  async def test_x(): 0"}, "test_x is in a class or a branch"),
+        ({"unit_tests": "(" * 10_000}, "unit_tests: "),
+        ({"imports": "import"}, "prog_syn_imports or imports: invalid syntax"),
+        ({"scenario": "half of an emoji: \ud83d"}, "scenario: not Unicode text"),
+        ({"update": {**TRIM["update"], "implementation": "class mean: pass"}}, "mean is not a plain function: line 1"),
         ({"unit_tests": "def test_x(:"}, "unit_tests: "),
         ({"scenario": None}, "scenario: missing, empty or no text"),
         ({"imports": 3}, "prog_syn_imports or imports: missing"),
@@ -146,7 +177,7 @@ def test_multi_update_questions(tmp_path):
 
 @needs_arena
 def test_the_published_snapshot():
-    """387 rows over 98 updates (../shared/data/README.md); the grouped file holds three updates."""
+    """387 rows over 98 updates ; the grouped file holds three updates."""
     problems = load_problems(ARENA / "arena-ungrouped.jsonl")
     assert len(problems) == 387
     assert len({task.updates[0].id for task, _ in problems}) == 98
