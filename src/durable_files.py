@@ -1,5 +1,8 @@
 """Files that a kill cannot spoil: written whole or not at all, and logs whose torn last line is mended.
 
+Text of models, servers and data may hold halves of surrogate pairs, which UTF-8 has no bytes for. They are written as
+escapes, which JSON reads back as they were: such a text never ends a run.
+
 A log is a JSONL file that one program appends to. A kill can cut its last line; who goes on from the log mends it first
 (`read_log`), who only looks reads past the tear (`read_jsonl`).
 """
@@ -24,10 +27,15 @@ def replacing(path: Path) -> Iterator[Path]:
     part.replace(path)
 
 
+def encoded(text: str) -> bytes:
+    """The text in UTF-8, a half of a surrogate pair as its escape (`\\ud83d`)."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file with this text, as it stands."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(encoded(text))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -46,8 +54,8 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
     """Append rows to a JSONL file in one write."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(_lines(rows))
+    with open(path, "ab") as file:
+        file.write(encoded(_lines(rows)))
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

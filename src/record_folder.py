@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from durable_files import read_jsonl
+from durable_files import encoded, read_jsonl
 from record_files import RecordError
 from records import Record, check_file
 
@@ -84,7 +84,7 @@ def add(folder: Path, record: Record, evidence: dict[str, Any]) -> None:
         if line in text.split("\n"):
             continue
         part = path.with_name(name + ".part")
-        part.write_text(f"{text}{'' if not text or text.endswith(chr(10)) else chr(10)}{line}\n", encoding="utf-8")
+        part.write_bytes(encoded(f"{text}{'' if not text or text.endswith(chr(10)) else chr(10)}{line}\n"))
         parts.append((part, path))
     for part, path in parts:
         part.replace(path)

@@ -18,6 +18,7 @@ from arguments import fail
 from durable_files import write_json, write_jsonl, write_text
 from run_context import sha256
 from sample_files import NOT_COMPARED, read_note
+from terminal import printable
 
 
 def made_how(samples: Path) -> dict[str, Any]:
@@ -76,5 +77,5 @@ def write_results(
     write_json(out / "results.json", result)
     table = markdown(result)
     write_text(out / "table.md", table + "\n")
-    print(table)
+    print(printable(table))
     print("\n" + "\n".join(f"{out / name}" for name in ("results.json", "table.md", "verdicts.jsonl")))

@@ -31,7 +31,7 @@ from typing import Any
 
 from arguments import fail, parse_flags
 from collect_log import FolderError, Log
-from durable_files import append_jsonl
+from durable_files import append_jsonl, encoded
 from environments import EnvironmentFailed
 from prompts import fenced
 from proposals import ACCEPTED, CODE, KINDS, PAIR_PARTS, Verdict, as_row, examine, from_row, lacking, part
@@ -92,7 +92,7 @@ def open_editor(text: str) -> str:
     """The text after $EDITOR (default: vi) has edited it. Raises OSError, CalledProcessError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "record.md"
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(encoded(text))
         subprocess.run([*shlex.split(os.environ.get("EDITOR") or "vi"), str(path)], check=True)
         return path.read_text("utf-8")
 

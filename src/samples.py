@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from durable_files import append_jsonl
+from terminal import printable
 
 WIDTH = 100
 
@@ -41,9 +42,9 @@ def frame(sample: Sample) -> str:
     return "\n".join(
         [
             f"┌{title:─^{WIDTH}}┐",
-            sample.completion.strip("\n"),
+            printable(sample.completion.strip("\n")),
             f"├{' target ':─^{WIDTH}}┤",
-            sample.target.strip("\n"),
+            printable(sample.target.strip("\n")),
             f"├{'':─^{WIDTH}}┤",
             f"{shares}  ({sample.reason})",
             f"└{'':─^{WIDTH}}┘",

@@ -53,6 +53,7 @@ from typing import Any
 
 import sandbox_mounts
 from sandbox_mounts import InfrastructureError
+from terminal import printable
 
 SERVER = Path(__file__).resolve().with_name("sandbox_server.py")
 START_SECONDS = 600  # imports from a cold network disk
@@ -358,7 +359,7 @@ def main() -> int:
     for path, verdict in zip(args.programs, verdicts, strict=True):
         print(f"{path}: {verdict.status} in {verdict.seconds:.2f} s")
         for text in filter(None, (verdict.detail, verdict.output)):
-            print(text.rstrip("\n"))
+            print(printable(text.rstrip("\n")))
     return int(not all(verdict.passed for verdict in verdicts))
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_files import append_jsonl, drop_after, read_jsonl, read_log, replacing, write_json, write_jsonl
+from durable_files import append_jsonl, drop_after, read_jsonl, read_log, replacing, write_json, write_jsonl, write_text
 from record_files import RecordError
+from samples import Sample, frame, write_samples
 
 
 def test_logs_are_cut_to_the_resumed_step_and_survive_a_torn_line(tmp_path):
@@ -25,6 +26,28 @@ def test_logs_are_cut_to_the_resumed_step_and_survive_a_torn_line(tmp_path):
     log.write_text('{"broken\n{"step": 1}\n')
     with pytest.raises(ValueError, match=r"metrics\.jsonl:1: not JSON"):
         read_jsonl(log)
+
+
+def test_half_of_a_surrogate_pair_is_written_as_its_escape(tmp_path):
+    """UTF-8 has no bytes for it; programs that models write raise exceptions with it. A backslash before it stays."""
+    rows = [{"half of an emoji": "\ud83d \x1b[31m é 😀"}, {"\\\ude00": ["\\\udfff"]}]
+    write_jsonl(tmp_path / "rows.jsonl", rows[:1])
+    append_jsonl(tmp_path / "rows.jsonl", rows[1])
+    assert read_jsonl(tmp_path / "rows.jsonl") == read_log(tmp_path / "rows.jsonl") == rows
+    text = (tmp_path / "rows.jsonl").read_text("utf-8")
+    assert text.startswith('{"half of an emoji": "\\ud83d \\u001b[31m é 😀"}\n')
+    write_json(tmp_path / "a.json", rows)
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == rows
+    write_text(tmp_path / "a.md", "| \ud83d |\n")
+    assert (tmp_path / "a.md").read_bytes() == b"| \\ud83d |\n"
+
+
+def test_the_sample_log_takes_any_text(tmp_path):
+    sample = Sample(1, "r1", "x = '\ud83d'\x1b[31m", "x = '😀'\n", {"es": 1.0}, None, "ok")
+    write_samples(tmp_path / "samples.jsonl", [sample])
+    assert read_jsonl(tmp_path / "samples.jsonl")[0]["completion"] == sample.completion
+    shown = frame(sample).encode("utf-8").decode("utf-8").split("\n")
+    assert (shown[1], shown[3]) == ("x = '\\ud83d'\\x1b[31m", "x = '😀'")
 
 
 def test_json_is_replaced_whole(tmp_path):

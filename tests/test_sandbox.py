@@ -496,6 +496,9 @@ def test_command_line(tmp_path):
     assert lines[-2:] == ["AssertionError: no", "before"]
     zero = subprocess.run([*command, "--memory-gb", "0", good], capture_output=True, text=True, check=False)
     assert zero.returncode == 2 and "--memory-gb: 0 is not above 0" in zero.stderr
+    bad.write_text("raise ValueError(chr(0xd83d) + chr(27))")
+    done = subprocess.run([*command, bad], capture_output=True, encoding="utf-8", check=False)
+    assert done.stdout.splitlines()[-1] == "ValueError: \\ud83d\\x1b"
     missing = subprocess.run([*command, tmp_path / "no.py"], capture_output=True, text=True, check=False)
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1
 

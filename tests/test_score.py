@@ -143,6 +143,20 @@ def test_more_samples_of_the_same_identity_are_scored_in_the_same_folder(scored,
     assert "holds the results of other samples" in done.stderr
 
 
+def test_an_exception_with_half_of_an_emoji_does_not_end_the_run(data, tmp_path):
+    task = TRIM["prog_syn_id"]
+    code = "def panel(marks):\n    raise ValueError('\\ud83d \\x1b[31m')"
+    rows = [{**row, "code": code} for row in sample_rows() if row["sample_id"] == 0]
+    samples = write_samples(tmp_path / "samples.jsonl", rows)
+    command = ["--benchmark", "arena", "--data", data, "--samples", samples, "--out", tmp_path / "out"]
+    run_script("score.py", *command)
+    verdicts = (tmp_path / "out" / "verdicts.jsonl").read_text("utf-8")
+    assert "ValueError: \\ud83d \\u001b[31m" in verdicts
+    assert [json.loads(line)["status"] for line in verdicts.splitlines()] == ["error"] * 5
+    [detail] = [row["detail"] for row in map(json.loads, verdicts.splitlines()) if row["task_id"] == task]
+    assert detail.endswith("ValueError: \ud83d \x1b[31m")
+
+
 def refused(tmp_path: Path, data: Path, rows: list[dict], *flags: object) -> str:
     samples = write_samples(tmp_path / "samples.jsonl", rows)
     command = ["--benchmark", "arena", "--data", data, "--samples", samples, "--out", tmp_path / "out"]
