@@ -19,6 +19,12 @@ def imports(tree: ast.AST) -> dict[str, str]:
     return found
 
 
+def modules(tree: ast.Module) -> set[str]:
+    """The modules that code cannot run without: those that its top level imports."""
+    plain = {name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names}
+    return plain | {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module}
+
+
 def uses(tree: ast.AST) -> Counter[tuple]:
     """(path, positional arguments, keywords) of every call, (path,) of every import and attribute.
 

@@ -6,13 +6,17 @@ environments.jsonl, a lock for each list of pins: all that the environment held 
     {"pins": ["pandas==2.0.0", …], "installed": ["numpy==1.26.4", "pandas==2.0.0", "six==1.17.0", …]}
 
 An environment with a lock and one without, or with another lock, are different environments, in folders of their own.
+
+Everybody may read an environment, whatever the umask was: in the sandbox, programs of root run as another user.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -74,6 +78,17 @@ def _look(home: Path) -> list[str]:
     return sorted((pin for pin in found if not pin.startswith("pip==")), key=str.lower)
 
 
+def make_readable(home: Path) -> None:
+    """`chmod -R a+rX`: links are left alone."""
+    for folder, folders, files in os.walk(home):
+        for path in (folder, *(os.path.join(folder, name) for name in (*folders, *files))):
+            if not os.path.islink(path):
+                mode = os.stat(path).st_mode
+                wanted = mode | (0o555 if stat.S_ISDIR(mode) or mode & 0o111 else 0o444)
+                if wanted != mode:
+                    os.chmod(path, stat.S_IMODE(wanted))
+
+
 def _run(command: list[str], pins: Sequence[str]) -> None:
     """Run a command; EnvironmentFailed with the first error that it told."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -107,5 +122,6 @@ def environment(pins: Sequence[str], root: Path, locks: Locks | None = None) -> 
             # venv brings a setuptools of its own, another one with each Python
             given = [pin for pin in lock if pin.startswith("setuptools==")]
             _run([*pip, "--constraint", str(constraints), "--", *pins, *given], pins)
+            make_readable(home)
             write_text(made, "\n".join(_look(home)) + "\n")
     return python

@@ -121,8 +121,12 @@ def check_evalplus(args: argparse.Namespace) -> None:
             "evalplus is not installed: python -m venv .venvs/evalplus && "
             ".venvs/evalplus/bin/pip install -r requirements-humaneval.txt"
         )
-    if not args.unsafe:
-        sandbox_mounts.binary()
+    with tempfile.TemporaryDirectory(prefix="evalplus-") as folder:
+        command, own = judge_command(args, folder)
+        done = subprocess.run([*command, "--check"], **own, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise InfrastructureError(f"{args.python} cannot import evalplus there: {last}")
 
 
 def draw(args: argparse.Namespace, data: Path, flags: list[str]) -> Path:
@@ -135,32 +139,31 @@ def draw(args: argparse.Namespace, data: Path, flags: list[str]) -> Path:
     return out
 
 
+def judge_command(args: argparse.Namespace, folder: str) -> tuple[list[str], dict[str, Any]]:
+    """(command line, keywords for subprocess.run) of src/humaneval_judge.py, in the sandbox unless --unsafe."""
+    executable = sandbox_mounts.interpreter(args.python)[0]
+    own: dict[str, Any] = {"env": sandbox_mounts.ENVIRONMENT, "umask": sandbox_mounts.UMASK, "cwd": folder}
+    if args.unsafe:
+        command = [executable, "-s", str(JUDGE), "--bare", "--work", f"{folder}/work"]
+        return command, {**own, "env": {**sandbox_mounts.ENVIRONMENT, "HOME": folder, "TMPDIR": folder}}
+    rights = ("SETUID", "SETGID") if sandbox_mounts.ROOT else ()  # to become nobody with
+    options = [part for right in rights for part in ("--cap-add", f"CAP_{right}")]
+    options += ["--size", str(2**30), "--tmpfs", "/evalplus"]
+    command = [*sandbox_mounts.command(args.python, [JUDGE], options=options), executable, "-s", str(JUDGE)]
+    return command, own
+
+
 def judge(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     """evalplus's results (src/humaneval_judge.py). Raises InfrastructureError where there are none."""
-    executable = sandbox_mounts.interpreter(args.python)[0]
     count = len(job["samples"]) + len(job["controls"])
     seconds = START_SECONDS + (2 * job["sample_seconds"] + 10) * count / (job["workers"] or 1)
     with tempfile.TemporaryDirectory(prefix="evalplus-") as folder:
         if args.unsafe:
             print("NO SANDBOX (--unsafe): these samples can read and delete your files", file=sys.stderr)
-            command = [executable, "-s", str(JUDGE), "--bare", "--work", f"{folder}/work"]
-            environment = {**sandbox_mounts.ENVIRONMENT, "HOME": folder, "TMPDIR": folder}
-        else:
-            rights = ("SETUID", "SETGID") if sandbox_mounts.ROOT else ()  # to become nobody with
-            options = [part for right in rights for part in ("--cap-add", f"CAP_{right}")]
-            options += ["--size", str(2**30), "--tmpfs", "/evalplus"]
-            command = [*sandbox_mounts.command(args.python, [JUDGE], options=options), executable, "-s", str(JUDGE)]
-            environment = sandbox_mounts.ENVIRONMENT
+        command, own = judge_command(args, folder)
+        text = json.dumps(job).encode()
         try:
-            done = subprocess.run(
-                command,
-                input=json.dumps(job).encode(),
-                stdout=subprocess.PIPE,
-                env=environment,
-                cwd=folder,
-                timeout=seconds,
-                check=False,
-            )
+            done = subprocess.run(command, **own, input=text, stdout=subprocess.PIPE, timeout=seconds, check=False)
         except subprocess.TimeoutExpired:
             raise InfrastructureError(f"evalplus had not finished after {seconds:.0f} s") from None
     try:

@@ -31,10 +31,12 @@ def judge(
     samples: Sequence[tuple[str, str | None]],
     evidence: Mapping[str, Evidence],
     interpreters: Mapping[tuple[str, ...], Path],
+    needs: Mapping[tuple[str, ...], Sequence[str]] | None = None,
     **options: Any,
 ) -> list[tuple[str, str]]:
     """(status, what was said) of each (record id, code), in order; equal samples run once.
 
+    `needs`: what the programs of an environment must be able to import, which is tried before they run.
     sandbox.InfrastructureError stops everything.
     """
     from tqdm import tqdm
@@ -51,7 +53,13 @@ def judge(
     with tqdm(total=sum(map(len, by_env.values())), desc="programs") as bar:
         for pins, jobs in by_env.items():
             programs = [proof.program(code, evidence[identity].check) for identity, code in jobs]
-            verdicts = sandbox.run_all(programs, python=interpreters[pins], progress=False, **options)
+            settings = {
+                "python": interpreters[pins],
+                "needs": (needs or {}).get(pins, ()),
+                "progress": False,
+                **options,
+            }
+            verdicts = sandbox.run_all(programs, **settings)
             found |= {job: status(verdict) for job, verdict in zip(jobs, verdicts, strict=True)}
             bar.update(len(jobs))
     return [found[sample] for sample in samples]

@@ -12,18 +12,21 @@ error, assertion, exit, and the sandbox's limits (timeout, memory, processes, cr
 from __future__ import annotations
 
 import argparse
+import ast
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import sandbox
+from api_uses import modules
 from diff_match import diff_match
 from environments import environment, installed, read_locks
-from migration import Migration, load_evidence
+from migration import Evidence, Migration, load_evidence
 from migration_execution import judge
 from migration_report import summarise
 from old_api import uses_old_api
+from records import Record
 from rewards import clean, is_well_formed, similarity
 
 SECONDS = 120.0  # a program: a reference takes 11 to 13 s on a busy machine, and once took more than 30
@@ -48,6 +51,14 @@ def measures(code: str | None, old: str, target: str, is_deprecated: bool) -> di
     }
 
 
+def needs(records: Mapping[str, Record], evidence: Mapping[str, Evidence]) -> dict[tuple[str, ...], list[str]]:
+    """By environment, the modules that the references of its records import: without them no answer could pass."""
+    found: dict[tuple[str, ...], set[str]] = {}
+    for identity, record in records.items():
+        found.setdefault(evidence[identity].new_env, set()).update(modules(ast.parse(record.new_code)))
+    return {pins: sorted(names) for pins, names in found.items()}
+
+
 def score(
     tasks: Sequence[Migration], rows: list[dict[str, Any]], ks: Sequence[int], args: argparse.Namespace, made: Mapping
 ) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Path]]:
@@ -59,7 +70,8 @@ def score(
     locks = read_locks(args.evidence.parent)
     with tqdm(sorted({one.new_env for one in evidence.values()}), desc="environments") as bar:
         places = {pins: environment(pins, args.envs, locks) for pins in bar}
-    seen = judge([(row["task_id"], row["code"]) for row in rows], evidence, places, **sandbox.settings(args))
+    samples = [(row["task_id"], row["code"]) for row in rows]
+    seen = judge(samples, evidence, places, needs(records, evidence), **sandbox.settings(args))
     verdicts = []
     for row, (name, said) in zip(rows, seen, strict=True):
         record = records[row["task_id"]]

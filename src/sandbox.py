@@ -59,6 +59,27 @@ SERVER = Path(__file__).resolve().with_name("sandbox_server.py")
 START_SECONDS = 600  # imports from a cold network disk
 GRACE_SECONDS = 20  # beyond a program's own limit before its server counts as lost
 CONTROLS = {"assert 1 + 1 == 2": "pass", "assert 1 + 1 == 3": "assertion"}
+# May a program read what it can import? It may be another user than the one who installed that (root, umask 027), and
+# than the fork server, which has imported the preloaded modules. Then it imports what the run needs.
+IMPORTS = """\
+import importlib, os, sys
+for folder in sys.path:
+    try:
+        entries = list(os.scandir(folder or "."))
+    except (FileNotFoundError, NotADirectoryError):
+        continue
+    for entry in entries:
+        for path in (entry.path, os.path.join(entry.path, "__init__.py")):
+            try:
+                if os.path.isdir(path):
+                    os.listdir(path)
+                elif path.endswith((".py", ".so", ".pth")):
+                    open(path, "rb").close()
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+for name in needs:
+    importlib.import_module(name)
+"""
 
 
 @dataclass(frozen=True)
@@ -94,6 +115,10 @@ class Verdict:
 DEFAULT = Limits()
 
 
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
+
+
 @functools.cache
 def _warn_unsafe() -> None:
     line = "!" * 100
@@ -104,7 +129,9 @@ class Sandbox:
     """One fork server, one program at a time, for use as a context manager in one thread (it ends with that thread).
 
     `python`: the interpreter, maybe of another virtual environment (3.9 or newer). `preload`: modules imported before
-    forking. `read_only`: paths to show inside. InfrastructureError where it cannot start or its two controls go wrong.
+    forking. `read_only`: paths to show inside. `needs`: modules that programs must be able to import.
+    InfrastructureError if it cannot start or one of its controls goes wrong: a program that passes, one that fails, and
+    one that reads, as the user that programs are, what there is to import.
     """
 
     def __init__(
@@ -114,8 +141,9 @@ class Sandbox:
         limits: Limits = DEFAULT,
         read_only: Sequence[str | Path] = (),
         unsafe: bool = False,
+        needs: Sequence[str] = (),
     ) -> None:
-        self._python, self._unsafe = str(python), unsafe
+        self._python, self._unsafe, self._needs = str(python), unsafe, list(needs)
         self._settings: dict[str, Any] = {
             "preload": list(preload),
             "limits": dataclasses.asdict(limits),
@@ -171,15 +199,14 @@ class Sandbox:
             shown = sandbox_mounts.visible(self._python, self._read_only)
             settings["below_tmp"] = [path for path in shown if Path(path).is_relative_to("/tmp")]
             command = sandbox_mounts.command(self._python, self._read_only, options=sandbox_mounts.SERVER) + server
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._stderr}
         environment = {**sandbox_mounts.ENVIRONMENT, "HOME": self._scratch.name}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._stderr}
+        own = {"env": environment, "umask": sandbox_mounts.UMASK, "cwd": self._scratch.name, "start_new_session": True}
         self._buffer = b""
         with self._lock:
             if self._closed:
                 raise InfrastructureError("the sandbox was closed")
-            self._process = subprocess.Popen(
-                command, **pipes, bufsize=0, env=environment, cwd=self._scratch.name, start_new_session=True
-            )
+            self._process = subprocess.Popen(command, **pipes, **own, bufsize=0)
         ready = self._exchange(settings, START_SECONDS)
         if ready is None:
             raise InfrastructureError(f"the fork server did not start: {self._last_words()}")
@@ -192,6 +219,11 @@ class Sandbox:
             if verdict is None or verdict.status != status:
                 said = f"{verdict.status}: {verdict.detail}" if verdict else self._last_words()
                 raise InfrastructureError(f"control {program!r} should be {status!r}, was {said}")
+        verdict = self._ask(f"needs = {self._needs!r}\n{IMPORTS}")
+        if verdict is None or not verdict.passed:
+            said = last_line(verdict.detail) if verdict else self._last_words()
+            hint = "; chmod -R a+rX on its folder makes it readable" if "PermissionError" in said else ""
+            raise InfrastructureError(f"programs cannot import what {self._python} has: {said}{hint}")
 
     def _clean(self) -> None:
         if process := self._process:
@@ -207,8 +239,7 @@ class Sandbox:
         self._process.kill()
         self._process.wait()
         self._stderr.seek(0)
-        lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return last_line(self._stderr.read().decode("utf-8", "replace")) or "it said nothing"
 
     def _ask(self, program: str) -> Verdict | None:
         """None where the server was lost."""
@@ -249,6 +280,7 @@ def run_all(
     limits: Limits = DEFAULT,
     read_only: Sequence[str | Path] = (),
     unsafe: bool = False,
+    needs: Sequence[str] = (),
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Verdict]:
@@ -263,7 +295,8 @@ def run_all(
         raise ValueError(f"{workers} workers")
     waiting = collections.deque(range(len(programs)))
     workers = min(workers or len(os.sched_getaffinity(0)), len(programs))
-    boxes = [Sandbox(python, preload, limits, read_only, unsafe) for _ in range(workers)]
+    # One of them imports what is needed: that takes as long as a program.
+    boxes = [Sandbox(python, preload, limits, read_only, unsafe, () if i else needs) for i in range(workers)]
     with tqdm(total=len(programs), desc="programs", disable=not progress) as bar:
 
         def work(box: Sandbox) -> None:
@@ -290,12 +323,12 @@ def run_all(
 
 def run(program: str, **settings: Any) -> Verdict:
     """The verdict on one program; the keywords of `run_all`. For many programs use that or a `Sandbox`: a start costs
-    the imports of `preload` and two controls."""
+    the imports of `preload` and three controls."""
     return run_all([program], **{"progress": False, **settings})[0]
 
 
 def check_ready(**settings: Any) -> None:
-    """Start a sandbox, run its two controls (a passing and a failing program), end it; or raise InfrastructureError."""
+    """Start a sandbox, run its controls, end it; or raise InfrastructureError."""
     with Sandbox(**settings):
         pass
 

@@ -43,6 +43,7 @@ ENVIRONMENT = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pandas imports pyarrow; a fork server has one thread
     **{f"{name}_NUM_THREADS": "1" for name in THREADS},
 }
+UMASK = 0o022  # with the caller's 027, what a program of another user must pass through would be closed to it
 ROOT = os.geteuid() == 0
 NAMESPACES = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
 USER = () if ROOT else ("--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000")

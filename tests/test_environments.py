@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -54,6 +55,21 @@ def test_an_environment_is_made_once(index, tmp_path, monkeypatch):
     (locked.parent.parent / "installed.txt").unlink()  # a kill in the middle leaves it so: made anew, and pip fails
     with pytest.raises(EnvironmentFailed):
         environment(["quay==1.0"], tmp_path / "b", locks)
+
+
+def test_everybody_may_read_an_environment_whatever_the_umask(index, tmp_path):
+    """In the sandbox, programs of root run as another user: with umask 027 every reference failed to import."""
+    before = os.umask(0o077)
+    try:
+        home = environment(["quay==1.0"], tmp_path / "envs").parent.parent
+    finally:
+        os.umask(before)
+    paths = [home, *(path for path in home.rglob("*") if path.name != "installed.txt")]
+    assert [path for path in paths if not path.is_symlink() and not path.stat().st_mode & 0o004] == []
+    assert [path for path in paths if path.is_dir() and not path.stat().st_mode & 0o001] == []
+    [module] = home.glob("lib/python*/site-packages/quay.py")
+    assert module.stat().st_mode & 0o777 == 0o644
+    assert (home / "bin" / "activate").stat().st_mode & 0o111 == 0
 
 
 def test_no_program_of_the_packages_runs_while_an_environment_is_made(index, tmp_path):

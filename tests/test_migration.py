@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -264,6 +265,25 @@ def test_the_prompt_is_the_one_that_training_uses():
     assert RENAME not in without
     with pytest.raises(ValueError, match="no one-shot prompt"):
         task.messages("one-shot")
+
+
+def test_an_environment_that_programs_cannot_read_stops_the_run(data, tmp_path):
+    """As root: the folder was made under umask 027 by an older release. Pass@1 was 0, with exit status 0."""
+    samples, envs = tmp_path / "samples.jsonl", tmp_path / "envs"
+    run_script("generate.py", "--benchmark", "migration", "--data", data, "--reference", "--out", samples)
+    before = os.umask(0o027)
+    try:
+        score(data, envs, samples, tmp_path / "out", "--k", 1)
+    finally:
+        os.umask(before)
+    assert result_of(tmp_path / "out")["verdicts"] == {"pass": 4}
+    for module in envs.glob("*/lib/python*/site-packages/gizmo.py"):
+        module.write_text("raise ImportError('broken')")
+    done = score(data, envs, samples, tmp_path / "out", "--k", 1, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 2
+    assert last.startswith("score: the sandbox, not the samples: programs cannot import what ")
+    assert last.endswith("ImportError: broken")
 
 
 def endings(codes: list[str], **options) -> list[str]:

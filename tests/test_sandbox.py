@@ -411,6 +411,31 @@ def test_a_control_that_goes_wrong_stops_the_run(tmp_path):
         check_ready(python=tmp_path / "env" / "bin" / "python", preload=["broken"])
 
 
+@pytest.mark.skipif(not sandbox_mounts.ROOT, reason="programs run as the user who installed what they import")
+@pytest.mark.parametrize("name", ["plain.py", "package", "package/__init__.py", ""])
+def test_what_a_program_may_not_read_stops_the_run(tmp_path, name):
+    """As root, with umask 027: the fork server, which is root, imports what its programs cannot."""
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    python = tmp_path / "env" / "bin" / "python"
+    (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    (packages / "plain.py").write_text("")
+    (packages / "package").mkdir()
+    (packages / "package" / "__init__.py").write_text("")
+    (packages / "notes.txt").write_text("")
+    (packages / "notes.txt").chmod(0o600)
+    check_ready(python=python, preload=["plain", "package"])
+    (packages / name).chmod(0o750 if (packages / name).is_dir() else 0o640)
+    said = rf"programs cannot import what {python} has: PermissionError: .*; chmod -R a\+rX on its folder"
+    with pytest.raises(InfrastructureError, match=said):
+        check_ready(python=python, preload=["plain", "package"])
+
+
+def test_what_a_run_needs_is_imported_first(tmp_path):
+    with pytest.raises(InfrastructureError, match="has: ModuleNotFoundError: No module named 'missing'"):
+        run_all(["", ""], needs=["json", "missing"], progress=False)
+    assert [verdict.status for verdict in run_all(["", ""], needs=["json", "xml.dom"], progress=False)] == ["pass"] * 2
+
+
 def test_limits_are_above_zero():
     with pytest.raises(ValueError, match="memory_gb is 0: a limit is above 0"):
         Limits(memory_gb=0)
