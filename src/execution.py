@@ -4,7 +4,8 @@ One program per unit test, so each starts from a freshly patched library (CodeUp
 imports (they save the old function as `old_X`) once, the updated implementation, the patch, the candidate, one test,
 its call. Importing again after the patch would save the *new* function as old: endless recursion. As in the benchmark
 one namespace holds all of it, so the implementation is also visible by its bare name (references rely on that), and
-updates named like a builtin (`sum`, `max`, `pow`, `compile`) shadow it. With several updates each has a namespace of
+updates named like a builtin (`sum`, `max`, `pow`, `compile`) shadow it; but the test runs in a copy of it, in which the
+candidate has not replaced what the test calls (src/execution_runner.py). With several updates each has a namespace of
 its own, since their helpers may clash.
 
 Random generators are seeded after the patch. Without the update: the same program, the patch left out.
@@ -14,8 +15,10 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sandbox
@@ -26,53 +29,14 @@ from tasks import ApiUpdate, Task
 # Imported once by the sandbox's server, so that no program pays for it; the memory limit counts from there.
 LIBRARIES = ("numpy", "torch", "scipy.special", "sympy", "pandas", "pytest")
 
-RUNNER = """\
-import importlib, linecache, random, sys, types
-
-def module(name):
-    sys.modules[name] = made = types.ModuleType(name)
-    return vars(made)
-
-def run(part, source, scope):
-    file = f"<{part}>"
-    linecache.cache[file] = len(source), None, source.splitlines(True), file
-    exec(compile(source, file, "exec", dont_inherit=True), scope)
-
-def owner(path):
-    first, *rest = path.split(".")[:-1]
-    found = importlib.import_module(first)
-    for i, name in enumerate(rest):
-        if not hasattr(found, name):
-            importlib.import_module(".".join([first, *rest[: i + 1]]))
-        found = getattr(found, name)
-    return found
-
-solution = module("solution")
-scopes = [solution] if len(job["updates"]) == 1 else [module(f"update_{i}") for i in range(len(job["updates"]))]
-run("imports", job["imports"], solution)
-for update, scope in zip(job["updates"], scopes):
-    run("imports", update["imports"], scope)
-for update, scope in zip(job["updates"], scopes):
-    run("update", update["implementation"], scope)
-for update, scope in zip(job["updates"], scopes):
-    if update["in_force"]:
-        place = owner(update["path"])
-        if update["renames"]:
-            delattr(place, update["path"].rpartition(".")[2])
-        setattr(place, update["name"], scope[update["name"]])
-random.seed(0)
-if "numpy" in sys.modules:
-    sys.modules["numpy"].random.seed(0)
-if "torch" in sys.modules:
-    sys.modules["torch"].manual_seed(0)
-for part in ("candidate", "test", "call"):
-    run(part, job[part], solution)
-"""
+RUNNER = Path(__file__).with_name("execution_runner.py").read_text("utf-8")
+TAMPERED = "runner.Tampered: "  # what that file raises against a candidate that meddles with its verdict
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sample. `status`: pass, no code, syntax, or the sandbox's verdict on the first failing test."""
+    """What became of a sample. `status`: pass, no code, syntax, tampered, or the sandbox's verdict on the first failing
+    test."""
 
     status: str
     test: str = ""
@@ -113,11 +77,39 @@ def program(task: Task, code: str, test: int | None, in_force: Collection[int]) 
         }
         for i, update in enumerate(task.updates)
     ]
-    job: dict[str, Any] = {"imports": task.imports, "updates": updates, "candidate": code, "test": "", "call": ""}
+    job: dict[str, Any] = {"imports": task.imports, "updates": updates, "candidate": code, "call": ""}
     if test is not None:
-        chosen = task.tests[test]
-        job |= {"test": chosen.source, "call": f"{chosen.name.rpartition('.')[2]}()"}
-    return f"job = {job!r}\n{RUNNER}"
+        name, source = task.tests[test].name.rpartition(".")[2], task.tests[test].source
+        job |= {"test": source, "call": f"{name}()", **_facts(task.reference, source)}
+    space = f"{{'__builtins__': dict(vars(builtins)), '__name__': 'runner', 'job': {job!r}}}"
+    return f"import builtins\nexec(compile({RUNNER!r}, '<runner>', 'exec', dont_inherit=True), {space})\n"
+
+
+@functools.cache
+def _reference(code: str) -> tuple[list[str], dict[str, str]]:
+    """(the names that a reference defines, what each name that it imports stands for); neither if it does not parse."""
+    body = ast.parse(code).body if parses(code) else []
+    defined = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    assigned = {target.id for target in targets if isinstance(target, ast.Name)}
+    imported = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return sorted(defined | assigned), imported_paths(ast.Module(imported, []))
+
+
+@functools.cache
+def _facts(reference: str, test: str) -> dict[str, Any]:
+    """What a test needs of a candidate, and what else it uses: see src/execution_runner.py."""
+    tree = ast.parse(test)
+    asked, aliases = _reference(reference)
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute)]
+    words = {node.id if isinstance(node, ast.Name) else node.attr for node in names}
+    sets = any(isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load) for node in names)
+    return {
+        "asked": asked,
+        "aliases": aliases,
+        "modules": sorted({path.partition(".")[0] for path in imported_paths(tree).values()}),
+        "patches": sets or bool(words & {"setattr", "delattr", "patch", "MonkeyPatch"}),
+    }
 
 
 def judge(
@@ -153,7 +145,9 @@ def judge(
         verdicts = sandbox.run_all(programs, preload=modules, **options) if programs else []
         for (key, test), verdict in zip(runs, verdicts, strict=True):
             if verdict.status != "pass" and key not in outcomes:
-                outcomes[key] = Outcome(verdict.status, open_jobs[key].tests[test].name, verdict.detail)
+                tampered = sandbox.last_line(verdict.detail).startswith(TAMPERED)
+                status = "tampered" if tampered else verdict.status
+                outcomes[key] = Outcome(status, open_jobs[key].tests[test].name, verdict.detail)
     return [outcomes.get((task.id, code), Outcome("pass")) for task, code in samples]
 
 

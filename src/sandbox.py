@@ -21,7 +21,8 @@ It protects from
 
 It does not protect from
 - a program that targets its tests: they run in its own process, so code written for it can find the token in memory, or
-  replace what the tests call. The same is true of every harness that runs tests in-process;
+  replace what the tests call. For CodeUpdateArena src/execution_runner.py closes the ways that are known and says which
+  stay open; migration checks (src/proof.py) and evalplus's tests have no such guard;
 - a hole in the kernel, side channels, a shared time budget (a loaded machine makes slow programs time out);
 - memory outside of address spaces: memfd and System V segments, for root also file systems that a program mounts;
 - GPU code: no device is visible;

@@ -1,0 +1,310 @@
+"""The inside of src/execution.py: what the sandbox runs for one unit test of one candidate.
+
+src/execution.py hands this file's text and a `job` to the sandbox in one program, which runs the text with builtins of
+its own. The candidate's code is in the same process, and what it can reach it can change; so three things are checked.
+
+- It leaves libraries as they are. The functions and classes that tests rely on are compared before and after its module
+  is run, before and after each of its calls, and at the end; a change (`numpy.allclose = …`) ends the test in Tampered,
+  even if it is caught. New names, and the attribute that the update itself patches, may be set.
+- Its values are compared by their own rules only if these are sane: one that equals everything is Tampered, too.
+- It does not look at its callers, which hold the expected values: frames, the garbage collector, raw memory and code
+  objects are refused to it (an audit hook), while libraries that it calls may use them. The test's text is not in a
+  file, a module or a cache while it runs.
+
+The test gets the names that were bound before the candidate, and Python's builtins, as they were then; of the
+candidate's names it gets the others. Standard library only, Python 3.9 or newer.
+
+What stays open, to code that is written for this file: a value that rigs another operator than == (`-`, `<`), or ==
+with one number alone; an array of objects that do; code that runs while the test compares (a generator, a thread, such
+a value) and undoes its change before the end; a change deeper in a library than COMPARE; a library's function that
+mentions frames and calls back; reading /proc by a relative path; a C extension that it brings along.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _thread
+import builtins
+import importlib
+import io
+import linecache
+import os
+import random
+import sys
+import types
+
+# By name: what runs after the candidate must not be looked up in a module that it, or the update, can change.
+from contextlib import suppress
+from functools import wraps
+from itertools import islice
+from operator import is_
+
+# Beside the modules that the test names: where comparisons are implemented, and what they are made of.
+COMPARE = (
+    *("builtins", "math", "cmath", "operator", "functools", "contextlib", "unittest", "unittest.case", "pytest"),
+    *("_pytest.python_api", "_pytest.raises", "_pytest.outcomes", "numpy", "numpy.testing", "numpy._core.numeric"),
+    *("numpy._core.fromnumeric", "numpy._core._methods", "numpy.core.numeric", "numpy.core.fromnumeric"),
+    *("numpy.testing._private.utils", "torch", "torch.testing", "torch.testing._comparison", "torch._tensor"),
+    *("torch.functional", "pandas", "pandas.testing", "pandas._testing", "pandas._testing.asserters", "sympy"),
+    *("sympy.core.basic", "sympy.core.expr", "fractions", "decimal"),
+)
+ALWAYS = {name for name in COMPARE if name.partition(".")[0] not in ("numpy", "torch", "pandas", "sympy")}
+MEMBERS = (property, classmethod, staticmethod, types.ModuleType)
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+IN_C = (types.WrapperDescriptorType, types.MethodDescriptorType, types.BuiltinFunctionType)
+OVERRIDES = ("__array_function__", "__array_ufunc__", "__torch_function__")  # instead of the library's function
+ODD = (8.125e200, -3.5)  # nothing honest equals both
+HEAP_TYPE = 1 << 9  # of type.__flags__: a class whose attributes can be set
+STANDARD = os.path.dirname(os.__file__)
+LIBRARIES = ("<frozen ", *{os.path.join(path, "") for path in (sys.prefix, sys.base_prefix, STANDARD)})
+PASSES_ON = {os.path.join(STANDARD, *parts) for parts in (["inspect.py"], ["traceback.py"], ["ctypes", "__init__.py"])}
+FORMATS, LOGS = os.path.join(STANDARD, "traceback.py"), os.path.join(STANDARD, "logging", "__init__.py")
+FRAMES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}
+TRACES = {"sys._getframe", "sys._current_frames", "sys._current_exceptions", "sys.settrace", "sys.setprofile"}
+SECRETS = {"gc.get_objects", "gc.get_referrers", "gc.get_referents", "code.__new__", *TRACES}
+SECRETS |= {"sys.monitoring.register_callback", "sys.addaudithook"}
+
+
+class Tampered(Exception):
+    """The candidate changed what decides on it."""
+
+
+def module(name):
+    sys.modules[name] = made = types.ModuleType(name)
+    made.__builtins__ = vars(builtins)  # not this file's own
+    return vars(made)
+
+
+def show(part, source):
+    """Let tracebacks quote the source of a part."""
+    file = f"<{part}>"
+    linecache.cache[file] = len(source), None, io.StringIO(source, newline=None).readlines(), file
+
+
+def run(part, source, scope):
+    exec(compile(source, f"<{part}>", "exec", dont_inherit=True), scope)
+
+
+def owner(path):
+    first, *rest = path.split(".")[:-1]
+    found = importlib.import_module(first)
+    for i, name in enumerate(rest):
+        if not hasattr(found, name):
+            importlib.import_module(".".join([first, *rest[: i + 1]]))
+        found = getattr(found, name)
+    return found
+
+
+def label(place):
+    """The name of a module or class."""
+    return f"{place.__module__}.{place.__qualname__}" if issubclass(type(place), type) else place.__name__
+
+
+class Watch:
+    """The functions, classes and submodules of modules, and the methods of their classes, as they are now."""
+
+    def __init__(self, modules, exempt):
+        self.seen = [("sys.modules", sys.modules, {one.__name__: one for one in modules}, ())]
+        classes = {}
+        for one in modules:
+            then = {name: value for name, value in vars(one).items() if (one.__name__, name) not in exempt}
+            self.seen.append((one.__name__, vars(one), then, ()))
+            for value in then.values():
+                if isinstance(value, type):
+                    classes.update(dict.fromkeys(value.__mro__))
+        for one in classes:
+            if one.__flags__ & HEAP_TYPE:
+                then = {name: value for name, value in vars(one).items() if (label(one), name) not in exempt}
+                self.seen.append((label(one), vars(one), then, one.__mro__[1:]))
+
+    def changes(self):
+        """The names of what has been replaced, removed, or hidden by a subclass's."""
+        found = set()
+        for place, now, then, bases in self.seen:
+            if not all(map(is_, map(now.get, then), then.values())):
+                old = ((name, value) for name, value in then.items() if now.get(name) is not value)
+                found.update(f"{place}.{name}" for name, value in old if callable(value) or isinstance(value, MEMBERS))
+            if bases and len(now) > len(then):
+                added = (name for name in now if name not in then and any(name in vars(base) for base in bases))
+                found.update(f"{place}.{name}" for name in added)
+        return found
+
+
+def is_rigged(value, scope, depth=3):
+    """Whether a value, or one in it, decides for itself what it equals: everything."""
+    kind = type(value)
+    if kind in PLAIN:
+        return False
+    if depth and issubclass(kind, (list, tuple, set, frozenset, dict)):
+        parts = islice(dict.values(value) if issubclass(kind, dict) else kind.__iter__(value), 1000)
+        if any(is_rigged(part, scope, depth - 1) for part in parts):
+            return True
+    members = {
+        name: vars(base)[name]
+        for base in reversed(kind.__mro__)
+        for name in (*OVERRIDES, "__eq__")
+        if name in vars(base)
+    }
+    for name in OVERRIDES:
+        found = members.get(name)
+        if getattr(getattr(found, "__func__", found), "__globals__", None) is scope:
+            return True
+    if isinstance(members["__eq__"], IN_C):
+        return False
+    with suppress(Exception):
+        return bool(value == object()) or all(bool(value == odd) for odd in ODD)
+    return False
+
+
+def guarded(function, watch, reasons, scope):
+    """The candidate's function, for the test to call."""
+
+    @wraps(function)
+    def call(*args, **settings):
+        before = watch.changes()
+        try:
+            value = function(*args, **settings)
+        finally:
+            refuse(watch.changes() - before, reasons)
+        if is_rigged(value, scope):
+            refuse(["what values are equal"], reasons)
+        return value
+
+    return call
+
+
+def refuse(changes, reasons):
+    for change in sorted(changes)[:1]:
+        reasons.append(f"the candidate changed {change}")
+        raise Tampered(reasons[0]) from None
+
+
+def forbid(scopes):
+    """From now on, code that is neither a library's nor in one of these namespaces sees no frame but its own."""
+    getframe, install, ident, asking = sys._getframe, _signal.signal, _thread.get_ident, set()
+
+    def is_foreign(event, words):
+        frame = getframe(2)
+        while frame is not None and not any(frame.f_globals is scope for scope in scopes):
+            code = frame.f_code
+            file = code.co_filename
+            if file in PASSES_ON or (file == LOGS and code.co_name in ("<lambda>", "currentframe")):
+                frame = frame.f_back
+                if event == "tb_frame" and file == FORMATS and frame and frame.f_code.co_filename == file:
+                    return False  # traceback's own formatting of an exception, as text
+                continue
+            named = not words or any(word in name for name in code.co_names for word in words)
+            return not (file.startswith(LIBRARIES) and named)
+        return False
+
+    def hook(event, args):
+        if event in SECRETS:
+            words = ("frame", "stack", "trace", "profile") if event in TRACES else ()
+        elif event == "object.__getattr__":
+            event, words = args[1], ()
+            if event == "__code__":
+                if not any(args[0].__globals__ is scope for scope in scopes):
+                    return
+            elif event not in FRAMES:
+                return
+        elif event == "compile":
+            words = ()
+            if not str(args[1]).startswith(LIBRARIES):
+                return
+        elif event == "open":
+            words = ()
+            if not str(args[0]).startswith("/proc/"):
+                return
+        elif event.startswith("ctypes."):
+            words = ()
+        else:
+            return
+        me = ident()
+        if me in asking:
+            return
+        asking.add(me)
+        try:
+            foreign = is_foreign(event, words)
+        finally:
+            asking.discard(me)
+        if foreign:
+            raise RuntimeError(f"{event} is refused to the candidate")
+
+    def without_frame(number, handler):
+        return install(number, (lambda number, _: handler(number, None)) if callable(handler) else handler)
+
+    _signal.signal = without_frame  # a handler would be given the frame that it interrupts
+    sys.addaudithook(hook)
+
+
+def main(job):
+    solution = module("solution")
+    updates = job["updates"]
+    scopes = [solution] if len(updates) == 1 else [module(f"update_{i}") for i in range(len(updates))]
+    show("imports", job["imports"])
+    run("imports", job["imports"], solution)
+    pairs = list(zip(updates, scopes))  # noqa: B905 (Python 3.9 knows no strict)
+    for update, scope in pairs:
+        run("imports", update["imports"], scope)
+    for update, scope in pairs:
+        show("update", update["implementation"])
+        run("update", update["implementation"], scope)
+    exempt = set()
+    for update, scope in pairs:
+        place, old = owner(update["path"]), update["path"].rpartition(".")[2]
+        exempt |= {(label(place), old), (label(place), update["name"])}
+        if update["in_force"]:
+            if update["renames"]:
+                delattr(place, old)
+            setattr(place, update["name"], scope[update["name"]])
+    if not job["call"]:
+        return
+    for name in job["modules"]:
+        with suppress(ImportError):  # then the test says so itself
+            importlib.import_module(name)
+    aliases = {}
+    for alias, path in job["aliases"].items():
+        with suppress(ImportError, AttributeError):
+            aliases[alias] = (
+                getattr(owner(path), path.rpartition(".")[2]) if "." in path else importlib.import_module(path)
+            )
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+    given = dict(solution)
+    named = {*job["modules"], *(value.__name__ for value in given.values() if isinstance(value, types.ModuleType))}
+    roots = {name.partition(".")[0] for name in named}
+    wanted = named | ALWAYS | {name for name in COMPARE if name.partition(".")[0] in roots}
+    modules = [sys.modules[name] for name in sorted(wanted) if isinstance(sys.modules.get(name), types.ModuleType)]
+    watch, reasons, test = Watch(modules, exempt), [], {}
+    show("candidate", job["candidate"])
+    linecache.cache.pop(sys.modules["__main__"].__file__, None)
+    os.unlink(sys.modules["__main__"].__file__)
+    forbid([globals(), test])
+
+    run("candidate", job["candidate"], solution)
+    refuse(watch.changes(), reasons)
+    mine = {name: value for name, value in solution.items() if name in job["asked"] or not hasattr(builtins, name)}
+    kept = {name: value for name, value in given.items() if name not in job["asked"]}
+    test.update({**mine, **{name: value for name, value in aliases.items() if name in mine}, **kept})
+    test["__builtins__"] = builtins
+    for name in job["asked"]:
+        if callable(test.get(name)) and not issubclass(type(test[name]), type):
+            test[name] = guarded(test[name], watch, reasons, solution)
+    try:
+        run("test", job["test"], test)
+        run("call", job["call"], test)
+    except BaseException:
+        if not reasons:
+            show("test", job["test"])
+            raise
+    if not (reasons or job["patches"]):
+        refuse(watch.changes(), reasons)
+    if reasons:
+        raise Tampered(reasons[0])
+
+
+main(job)  # noqa: F821 (src/execution.py puts it beside the builtins)
