@@ -103,19 +103,16 @@ def label(place):
 class Watch:
     """The functions, classes and submodules of modules, and the methods of their classes, as they are now."""
 
-    def __init__(self, modules, exempt):
-        self.seen = [("sys.modules", sys.modules, {one.__name__: one for one in modules}, ())]
-        classes = {}
-        for one in modules:
-            then = {name: value for name, value in vars(one).items() if (one.__name__, name) not in exempt}
-            self.seen.append((one.__name__, vars(one), then, ()))
-            for value in then.values():
-                if isinstance(value, type):
-                    classes.update(dict.fromkeys(value.__mro__))
-        for one in classes:
-            if one.__flags__ & HEAP_TYPE:
-                then = {name: value for name, value in vars(one).items() if (label(one), name) not in exempt}
-                self.seen.append((label(one), vars(one), then, one.__mro__[1:]))
+    def __init__(self, names, exempt):
+        found = {name: sys.modules.get(name) for name in sorted(names)}
+        modules = {name: one for name, one in found.items() if isinstance(one, types.ModuleType)}
+        self.seen = [("sys.modules", sys.modules, modules, ())]
+        self.seen += [(label(one), vars(one), dict(vars(one)), ()) for one in modules.values()]
+        named = (value for one in modules.values() for value in vars(one).values())
+        classes = {one for value in named if isinstance(value, type) for one in value.__mro__}
+        heap = (one for one in classes if one.__flags__ & HEAP_TYPE)
+        self.seen += [(label(one), vars(one), dict(vars(one)), one.__mro__[1:]) for one in heap]
+        self.exempt = exempt
 
     def changes(self):
         """The names of what has been replaced, removed, or hidden by a subclass's."""
@@ -124,10 +121,10 @@ class Watch:
             if not all(map(is_, map(now.get, then), then.values())):
                 old = ((name, value) for name, value in then.items() if now.get(name) is not value)
                 found.update(f"{place}.{name}" for name, value in old if callable(value) or isinstance(value, MEMBERS))
-            if bases and len(now) > len(then):
-                added = (name for name in now if name not in then and any(name in vars(base) for base in bases))
+            if bases and len(now) != len(then):
+                added = (name for name in now.keys() - then.keys() if any(name in vars(base) for base in bases))
                 found.update(f"{place}.{name}" for name in added)
-        return found
+        return found - self.exempt
 
 
 def is_rigged(value, scope, depth=3):
@@ -252,7 +249,7 @@ def main(job):
     exempt = set()
     for update, scope in pairs:
         place, old = owner(update["path"]), update["path"].rpartition(".")[2]
-        exempt |= {(label(place), old), (label(place), update["name"])}
+        exempt |= {f"{label(place)}.{name}" for name in (old, update["name"])}
         if update["in_force"]:
             if update["renames"]:
                 delattr(place, old)
@@ -278,8 +275,7 @@ def main(job):
     named = {*job["modules"], *(value.__name__ for value in given.values() if isinstance(value, types.ModuleType))}
     roots = {name.partition(".")[0] for name in named}
     wanted = named | ALWAYS | {name for name in COMPARE if name.partition(".")[0] in roots}
-    modules = [sys.modules[name] for name in sorted(wanted) if isinstance(sys.modules.get(name), types.ModuleType)]
-    watch, reasons, test = Watch(modules, exempt), [], {}
+    watch, reasons, test = Watch(wanted, exempt), [], {}
     show("candidate", job["candidate"])
     linecache.cache.pop(sys.modules["__main__"].__file__, None)
     os.unlink(sys.modules["__main__"].__file__)
