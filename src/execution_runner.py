@@ -32,6 +32,7 @@ import os
 import random
 import sys
 import types
+from collections.abc import Callable, Iterable
 
 # By name: what runs after the candidate must not be looked up in a module that it, or the update, can change.
 from contextlib import suppress
@@ -59,6 +60,7 @@ STANDARD = os.path.dirname(os.__file__)
 LIBRARIES = ("<frozen ", *{os.path.join(path, "") for path in (sys.prefix, sys.base_prefix, STANDARD)})
 PASSES_ON = {os.path.join(STANDARD, *parts) for parts in (["inspect.py"], ["traceback.py"], ["ctypes", "__init__.py"])}
 FORMATS, LOGS = os.path.join(STANDARD, "traceback.py"), os.path.join(STANDARD, "logging", "__init__.py")
+WORDS = ("frame", "stack", "trace", "profile")  # in the names of code that asks for a frame itself
 FRAMES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}
 TRACES = {"sys._getframe", "sys._current_frames", "sys._current_exceptions", "sys.settrace", "sys.setprofile"}
 SECRETS = {"gc.get_objects", "gc.get_referrers", "gc.get_referents", "code.__new__", *TRACES}
@@ -69,23 +71,24 @@ class Tampered(Exception):
     """The candidate changed what decides on it."""
 
 
-def module(name):
+def module(name: str) -> dict:
     sys.modules[name] = made = types.ModuleType(name)
     made.__builtins__ = vars(builtins)  # not this file's own
     return vars(made)
 
 
-def show(part, source):
+def show(part: str, source: str) -> None:
     """Let tracebacks quote the source of a part."""
     file = f"<{part}>"
     linecache.cache[file] = len(source), None, io.StringIO(source, newline=None).readlines(), file
 
 
-def run(part, source, scope):
+def run(part: str, source: str, scope: dict) -> None:
     exec(compile(source, f"<{part}>", "exec", dont_inherit=True), scope)
 
 
-def owner(path):
+def owner(path: str) -> object:
+    """The module or class that holds the last name of a dotted path."""
     first, *rest = path.split(".")[:-1]
     found = importlib.import_module(first)
     for i, name in enumerate(rest):
@@ -95,7 +98,7 @@ def owner(path):
     return found
 
 
-def label(place):
+def label(place: object) -> str:
     """The name of a module or class."""
     return f"{place.__module__}.{place.__qualname__}" if issubclass(type(place), type) else place.__name__
 
@@ -103,7 +106,7 @@ def label(place):
 class Watch:
     """The functions, classes and submodules of modules, and the methods of their classes, as they are now."""
 
-    def __init__(self, names, exempt):
+    def __init__(self, names: set[str], exempt: set[str]) -> None:
         found = {name: sys.modules.get(name) for name in sorted(names)}
         modules = {name: one for name, one in found.items() if isinstance(one, types.ModuleType)}
         self.seen = [("sys.modules", sys.modules, modules, ())]
@@ -114,7 +117,7 @@ class Watch:
         self.seen += [(label(one), vars(one), dict(vars(one)), one.__mro__[1:]) for one in heap]
         self.exempt = exempt
 
-    def changes(self):
+    def changes(self) -> set[str]:
         """The names of what has been replaced, removed, or hidden by a subclass's."""
         found = set()
         for place, now, then, bases in self.seen:
@@ -127,25 +130,23 @@ class Watch:
         return found - self.exempt
 
 
-def is_rigged(value, scope, depth=3):
+def parts(value: object) -> Iterable:
+    """What a container holds, at most 1,000 of it, whatever its class says."""
+    base = next((one for one in (dict, list, tuple, set, frozenset) if issubclass(type(value), one)), None)
+    return islice(dict.values(value) if base is dict else base.__iter__(value), 1000) if base else ()
+
+
+def is_rigged(value: object, scope: dict, depth: int = 3) -> bool:
     """Whether a value, or one in it, decides for itself what it equals: everything."""
     kind = type(value)
     if kind in PLAIN:
         return False
-    if depth and issubclass(kind, (list, tuple, set, frozenset, dict)):
-        parts = islice(dict.values(value) if issubclass(kind, dict) else kind.__iter__(value), 1000)
-        if any(is_rigged(part, scope, depth - 1) for part in parts):
-            return True
-    members = {
-        name: vars(base)[name]
-        for base in reversed(kind.__mro__)
-        for name in (*OVERRIDES, "__eq__")
-        if name in vars(base)
-    }
-    for name in OVERRIDES:
-        found = members.get(name)
-        if getattr(getattr(found, "__func__", found), "__globals__", None) is scope:
-            return True
+    if depth and any(is_rigged(part, scope, depth - 1) for part in parts(value)):
+        return True
+    members = {name: member for base in reversed(kind.__mro__) for name, member in vars(base).items()}
+    overrides = (members.get(name) for name in OVERRIDES)
+    if any(getattr(getattr(one, "__func__", one), "__globals__", None) is scope for one in overrides):
+        return True
     if isinstance(members["__eq__"], IN_C):
         return False
     with suppress(Exception):
@@ -153,8 +154,8 @@ def is_rigged(value, scope, depth=3):
     return False
 
 
-def guarded(function, watch, reasons, scope):
-    """The candidate's function, for the test to call."""
+def guarded(function: Callable, watch: Watch, reasons: list[str], scope: dict) -> Callable:
+    """The candidate's function, for the test to call. `reasons` keeps what it tampers with, whoever catches that."""
 
     @wraps(function)
     def call(*args, **settings):
@@ -170,62 +171,53 @@ def guarded(function, watch, reasons, scope):
     return call
 
 
-def refuse(changes, reasons):
+def refuse(changes: Iterable[str], reasons: list[str]) -> None:
     for change in sorted(changes)[:1]:
         reasons.append(f"the candidate changed {change}")
         raise Tampered(reasons[0]) from None
 
 
-def forbid(scopes):
+def secret_of(event: str, args: tuple, scopes: list[dict]) -> str | None:
+    """What an audit event is about, if it is one of those that the candidate may not cause."""
+    if event == "object.__getattr__":
+        is_test = args[1] == "__code__" and any(args[0].__globals__ is scope for scope in scopes)
+        return args[1] if is_test or args[1] in FRAMES else None
+    if event == "compile":  # under a library's name
+        return event if str(args[1]).startswith(LIBRARIES) else None
+    if event == "open":
+        return event if "/proc/" in str(args[0]) and "/mem" in str(args[0]) else None
+    return event if event in SECRETS or event.startswith("ctypes.") else None
+
+
+def forbid(scopes: list[dict]) -> None:
     """From now on, code that is neither a library's nor in one of these namespaces sees no frame but its own."""
     getframe, install, ident, asking = sys._getframe, _signal.signal, _thread.get_ident, set()
 
-    def is_foreign(event, words):
+    def is_foreign(secret: str, words: tuple[str, ...]) -> bool:
         frame = getframe(2)
         while frame is not None and not any(frame.f_globals is scope for scope in scopes):
             code = frame.f_code
             file = code.co_filename
             if file in PASSES_ON or (file == LOGS and code.co_name in ("<lambda>", "currentframe")):
                 frame = frame.f_back
-                if event == "tb_frame" and file == FORMATS and frame and frame.f_code.co_filename == file:
+                if secret == "tb_frame" and file == FORMATS and frame and frame.f_code.co_filename == file:
                     return False  # traceback's own formatting of an exception, as text
                 continue
             named = not words or any(word in name for name in code.co_names for word in words)
             return not (file.startswith(LIBRARIES) and named)
         return False
 
-    def hook(event, args):
-        if event in SECRETS:
-            words = ("frame", "stack", "trace", "profile") if event in TRACES else ()
-        elif event == "object.__getattr__":
-            event, words = args[1], ()
-            if event == "__code__":
-                if not any(args[0].__globals__ is scope for scope in scopes):
-                    return
-            elif event not in FRAMES:
-                return
-        elif event == "compile":
-            words = ()
-            if not str(args[1]).startswith(LIBRARIES):
-                return
-        elif event == "open":
-            words = ()
-            if not str(args[0]).startswith("/proc/"):
-                return
-        elif event.startswith("ctypes."):
-            words = ()
-        else:
+    def hook(event: str, args: tuple) -> None:
+        secret = secret_of(event, args, scopes)
+        if secret is None or ident() in asking:
             return
-        me = ident()
-        if me in asking:
-            return
-        asking.add(me)
+        asking.add(ident())  # looking at frames is itself such an event
         try:
-            foreign = is_foreign(event, words)
+            foreign = is_foreign(secret, WORDS if event in TRACES else ())
         finally:
-            asking.discard(me)
+            asking.discard(ident())
         if foreign:
-            raise RuntimeError(f"{event} is refused to the candidate")
+            raise RuntimeError(f"{secret} is refused to the candidate")
 
     def without_frame(number, handler):
         return install(number, (lambda number, _: handler(number, None)) if callable(handler) else handler)
@@ -234,59 +226,83 @@ def forbid(scopes):
     sys.addaudithook(hook)
 
 
-def main(job):
+def put_in_force(job: dict) -> tuple[dict, set[str]]:
+    """(the candidate's namespace, the attributes that the updates patch): imports, implementations, patches."""
     solution = module("solution")
     updates = job["updates"]
     scopes = [solution] if len(updates) == 1 else [module(f"update_{i}") for i in range(len(updates))]
+    pairs = list(zip(updates, scopes))  # noqa: B905 (Python 3.9 knows no strict)
     show("imports", job["imports"])
     run("imports", job["imports"], solution)
-    pairs = list(zip(updates, scopes))  # noqa: B905 (Python 3.9 knows no strict)
     for update, scope in pairs:
         run("imports", update["imports"], scope)
     for update, scope in pairs:
         show("update", update["implementation"])
         run("update", update["implementation"], scope)
-    exempt = set()
+    patched = set()
     for update, scope in pairs:
         place, old = owner(update["path"]), update["path"].rpartition(".")[2]
-        exempt |= {f"{label(place)}.{name}" for name in (old, update["name"])}
+        patched |= {f"{label(place)}.{name}" for name in (old, update["name"])}
         if update["in_force"]:
             if update["renames"]:
                 delattr(place, old)
             setattr(place, update["name"], scope[update["name"]])
-    if not job["call"]:
-        return
-    for name in job["modules"]:
-        with suppress(ImportError):  # then the test says so itself
-            importlib.import_module(name)
-    aliases = {}
-    for alias, path in job["aliases"].items():
+    return solution, patched
+
+
+def imported(aliases: dict[str, str]) -> dict:
+    """What the names that the reference imports stand for: tests rely on the candidate's importing the same."""
+    found = {}
+    for alias, path in aliases.items():
+        first, _, last = path.rpartition(".")
         with suppress(ImportError, AttributeError):
-            aliases[alias] = (
-                getattr(owner(path), path.rpartition(".")[2]) if "." in path else importlib.import_module(path)
-            )
+            found[alias] = getattr(owner(path), last) if first else importlib.import_module(path)
+    return found
+
+
+def seed() -> None:
     random.seed(0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
 
-    given = dict(solution)
-    named = {*job["modules"], *(value.__name__ for value in given.values() if isinstance(value, types.ModuleType))}
+
+def watched(given: dict, modules: list[str]) -> set[str]:
+    """The names of the modules whose functions and classes the candidate must leave as they are."""
+    named = {*modules, *(value.__name__ for value in given.values() if isinstance(value, types.ModuleType))}
     roots = {name.partition(".")[0] for name in named}
-    wanted = named | ALWAYS | {name for name in COMPARE if name.partition(".")[0] in roots}
-    watch, reasons, test = Watch(wanted, exempt), [], {}
+    return named | ALWAYS | {name for name in COMPARE if name.partition(".")[0] in roots}
+
+
+def names_of_test(given: dict, imports: dict, solution: dict, asked: list[str]) -> dict:
+    """The test's namespace: see this file's docstring."""
+    mine = {name: value for name, value in solution.items() if name in asked or not hasattr(builtins, name)}
+    same = {name: value for name, value in imports.items() if name in mine}
+    kept = {name: value for name, value in given.items() if name not in asked}
+    return {**mine, **same, **kept, "__builtins__": builtins}
+
+
+def main(job: dict) -> None:
+    solution, patched = put_in_force(job)
+    if not job["call"]:
+        return
+    for name in job["modules"]:
+        with suppress(ImportError):  # then the test says so itself
+            importlib.import_module(name)
+    imports = imported(job["aliases"])
+    seed()
+    given = dict(solution)
+    watch, reasons, test = Watch(watched(given, job["modules"]), patched), [], {}
     show("candidate", job["candidate"])
-    linecache.cache.pop(sys.modules["__main__"].__file__, None)
-    os.unlink(sys.modules["__main__"].__file__)
+    file = sys.modules["__main__"].__file__
+    linecache.cache.pop(file, None)
+    os.unlink(file)
     forbid([globals(), test])
 
     run("candidate", job["candidate"], solution)
     refuse(watch.changes(), reasons)
-    mine = {name: value for name, value in solution.items() if name in job["asked"] or not hasattr(builtins, name)}
-    kept = {name: value for name, value in given.items() if name not in job["asked"]}
-    test.update({**mine, **{name: value for name, value in aliases.items() if name in mine}, **kept})
-    test["__builtins__"] = builtins
+    test.update(names_of_test(given, imports, solution, job["asked"]))
     for name in job["asked"]:
         if callable(test.get(name)) and not issubclass(type(test[name]), type):
             test[name] = guarded(test[name], watch, reasons, solution)
@@ -297,7 +313,7 @@ def main(job):
         if not reasons:
             show("test", job["test"])
             raise
-    if not (reasons or job["patches"]):
+    if not job["patches"]:  # the test itself
         refuse(watch.changes(), reasons)
     if reasons:
         raise Tampered(reasons[0])
