@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lint and tests, on any machine; no GPU, no model hub.
 #
-#   bash scripts/test.sh          lint, and every test under 30 seconds   (under 10 minutes)
+#   bash scripts/test.sh          lint, and every test under 30 seconds   (under 8 minutes)
 #   bash scripts/test.sh --all    the end-to-end runs too; installs DeepSpeed (under 45 minutes; what CI runs)
 #   bash scripts/test.sh -k rewards     other flags go to pytest
 source "$(dirname "$0")/common.sh"
@@ -21,8 +21,10 @@ say "ruff and shellcheck"
 "$PYTHON" -m ruff format --check .
 "$(dirname "$("$PYTHON" -c 'import sys; print(sys.executable)')")/shellcheck" -x --source-path=SCRIPTDIR scripts/*.sh .ci/run
 say "pytest"
+export OMP_NUM_THREADS=1 # a core for each worker; a file's tests share theirs, and its fixtures
+workers=(-n auto --maxprocesses 4 --dist loadfile)
 if [[ -n "$all" ]]; then
-  "$PYTHON" -m pytest -q --durations=10 "$@"
+  "$PYTHON" -m pytest -q "${workers[@]}" --durations=10 "$@"
 else
-  "$PYTHON" -m pytest -q -m "not slow" --durations=5 "$@"
+  "$PYTHON" -m pytest -q "${workers[@]}" -m "not slow" --durations=5 "$@"
 fi

@@ -149,7 +149,11 @@ def run(collector: Collector, kept: list[Paragraph]) -> int:
     with tqdm(total=len(kept) * (1 + args.pairs), desc="updates and pairs", unit="job") as bar:
 
         def work(paragraph: Paragraph) -> None:
-            bar.update(1 + args.pairs - collector.collect(paragraph, bar.update))
+            try:
+                bar.update(1 + args.pairs - collector.collect(paragraph, bar.update))
+            except BaseException:
+                collector.stop.set()  # here, before this thread takes the next paragraph
+                raise
             bar.set_postfix_str(f"{len(collector.log.accepted_pairs())} accepted", refresh=False)
 
         pool = ThreadPoolExecutor(args.concurrency)
