@@ -14,8 +14,9 @@ needs another --out. Writes into --out:
     curve.md       both as a table; curve.json: the same with everything that identifies the run
     step-N/        samples, verdicts and scores of each checkpoint
 
-The run must keep its checkpoints: a save_total_limit that keeps every checkpoint for src/grpo.py, trainer.max_actor_ckpt_to_keep=null for
-src/dapo.py, whose checkpoints are merged into step-N/ for the time of their evaluation.
+The run must keep its checkpoints: a save_total_limit of at least their number for src/grpo.py,
+trainer.max_actor_ckpt_to_keep=null for src/dapo.py, whose checkpoints are merged into step-N/ for the time of their
+evaluation.
 """
 
 from __future__ import annotations
