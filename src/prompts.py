@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -205,6 +205,16 @@ _USER = {"role": "user", "content": "question"}
 _MARK = "recode assistant text"
 
 
+def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], **settings: Any) -> str:
+    """The messages as text. Raises ValueError if the template refuses them (Gemma 2 takes no system turn)."""
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(list(messages), tokenize=False, **settings)
+    except TemplateError as error:
+        raise ValueError(f"the chat template refuses these messages: {error}") from None
+
+
 def assistant_header(tokenizer: PreTrainedTokenizerBase) -> str:
     """What the tokenizer's template writes between a user turn and the assistant's text.
 
@@ -212,11 +222,13 @@ def assistant_header(tokenizer: PreTrainedTokenizerBase) -> str:
     that its finished turns have, and reasoning models put their own <think> into it.
     """
     turns = [_USER, {"role": "assistant", "content": _MARK}]
-    before = tokenizer.apply_chat_template(turns[:1], tokenize=False)
-    after = tokenizer.apply_chat_template(turns, tokenize=False)
+    before = _apply(tokenizer, turns[:1])
+    after = _apply(tokenizer, turns)
     if not after.startswith(before) or _MARK not in after:
         raise ValueError("the chat template rewrites earlier turns: no open assistant turn can be derived from it")
-    return after[len(before) : after.index(_MARK)]
+    header = after[len(before) : after.index(_MARK)]
+    # Qwen3, GLM-4 and others put an empty, closed think part there: thinking would be over before it starts.
+    return header[: header.index("<think>")] if "</think>" in header else header
 
 
 def open_chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -233,8 +245,8 @@ def open_chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
     # Jinja drops one newline at the end of a template; inside a longer template it would stay.
     template = _BEFORE + own.removesuffix("\n") + _AFTER.replace("HEADER", quoted)
     probe = [_USER, {"role": "assistant", "content": _MARK}]
-    text = tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True, chat_template=template)
-    if text != tokenizer.apply_chat_template(probe[:1], tokenize=False) + header + _MARK:
+    text = _apply(tokenizer, probe, add_generation_prompt=True, chat_template=template)
+    if text != _apply(tokenizer, probe[:1]) + header + _MARK:
         raise ValueError("the chat template does not leave its last assistant turn open")
     return template
 
@@ -245,12 +257,8 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], temp
     A BOS that the template writes is removed where the tokenizer adds one itself, so the model sees one.
     Pass `template=open_chat_template(tokenizer)` when rendering many.
     """
-    text = tokenizer.apply_chat_template(
-        list(messages),
-        tokenize=False,
-        add_generation_prompt=True,
-        chat_template=template or open_chat_template(tokenizer),
-    )
+    template = template or open_chat_template(tokenizer)
+    text = _apply(tokenizer, messages, add_generation_prompt=True, chat_template=template)
     bos = tokenizer.bos_token
     if bos and text.startswith(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
         text = text.removeprefix(bos)

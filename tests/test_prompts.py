@@ -193,3 +193,32 @@ def test_a_base_model_without_a_template_is_refused():
     tokenizer.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):
         open_chat_template(tokenizer)
+
+
+def trl_templates() -> list[Path]:
+    """The chat templates that the installed trl ships, without its training variants of the same."""
+    import trl
+
+    return sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+
+
+@pytest.mark.parametrize("path", trl_templates(), ids=lambda path: path.stem)
+def test_trl_s_templates_end_in_our_open_think_part_or_are_refused(path):
+    """Qwen3's and GLM's finished turns hold an empty, closed think part: it must not come before ours."""
+    tokenizer = make_tokenizer("chatml")
+    tokenizer.chat_template = path.read_text("utf-8")
+    messages = [
+        {"role": "system", "content": "rules"},
+        {"role": "user", "content": "question"},
+        {"role": "assistant", "content": PREFILL},
+    ]
+    try:
+        text = render(tokenizer, messages)
+    except ValueError as error:
+        assert "chat template" in str(error)
+        assert not path.stem.startswith(("qwen2_5", "qwen3", "llama3", "glm4moe", "deepseekv3"))
+        return
+    assert text.endswith(PREFILL)
+    assert "</think>" not in text.split("question")[1]
+    if path.stem == "qwen3":
+        assert text.endswith(f"question<|im_end|>\n<|im_start|>assistant\n{PREFILL}")
