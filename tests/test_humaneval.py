@@ -9,6 +9,7 @@ import json
 import os
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -559,3 +560,22 @@ def test_an_environment_without_evalplus(tmp_path):
         pytest.skip("evalplus is installed here")
     message = failure("humaneval.py", "--python", sys.executable, "--out", tmp_path / "o")
     assert "evalplus is not installed: python -m venv .venvs/evalplus" in message
+
+
+def test_the_judge_s_check_imports_what_the_judge_imports():
+    """Under an interpreter without evalplus it fails, before any sample has been drawn."""
+    from importlib.util import find_spec
+
+    if find_spec("evalplus"):
+        pytest.skip("evalplus is installed here")
+    judge = ROOT / "src" / "humaneval_judge.py"
+    done = subprocess.run([sys.executable, judge, "--bare", "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "No module named 'evalplus'" in done.stderr
+
+
+@pytest.mark.skipif(not Path(PYTHON).exists(), reason="evalplus's environment is not here")
+def test_the_judge_s_check_passes_where_evalplus_is():
+    judge = ROOT / "src" / "humaneval_judge.py"
+    done = subprocess.run([PYTHON, judge, "--bare", "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
