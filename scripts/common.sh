@@ -52,17 +52,17 @@ use_python() {
   elif [[ ! -x .venv/bin/python ]]; then
     local found="" candidate
     for candidate in python3.11 python3.12 python3.13 python3; do
-      if python_is "$candidate" 11; then
+      if python_is "$candidate" 11 14; then
         found="$candidate"
         break
       fi
     done
-    [[ -n "$found" ]] || die "needs Python 3.11 or newer (python3.11 -m venv must work)"
+    [[ -n "$found" ]] || die "needs Python 3.11, 3.12 or 3.13 (python3.11 -m venv must work)"
     if [[ -n "${DRY_RUN:-}" ]]; then return; fi
     say "making .venv with $("$found" --version)"
     "$found" -m venv .venv
   fi
-  python_is "$PYTHON" 11 || die "$("$PYTHON" --version) is too old: 3.11 or newer"
+  python_is "$PYTHON" 11 14 || die "$("$PYTHON" --version): needs Python 3.11, 3.12 or 3.13"
 }
 
 # need FILE...: install requirements files, unless their very content is installed already.
@@ -70,7 +70,7 @@ need() {
   local file stamp hash prefix
   for file in "$@"; do
     if [[ "$file" == requirements-dapo.txt ]] && python_is "$PYTHON" 13; then
-      die "$("$PYTHON" --version): verl 0.9.1 has no release for Python 3.13 or newer: use 3.11 or 3.12"
+      die "$("$PYTHON" --version): verl 0.9.1 has no release for it: activate an environment of Python 3.11 or 3.12"
     fi
     if [[ -n "${DRY_RUN:-}" ]]; then
       say "needs $file"
@@ -99,7 +99,7 @@ evalplus_python() {
 # Sets GPUS, the number of GPUs to use (GPUS if set, else what CUDA_VISIBLE_DEVICES leaves, else nvidia-smi's count), and
 # checks the driver before gigabytes are fetched for it.
 use_gpus() {
-  local listed=()
+  local listed=() device
   if [[ -n "${GPUS:-}" ]]; then
     [[ "$GPUS" =~ ^(0|[1-9][0-9]*)$ ]] || die "GPUS=$GPUS: expected a whole number"
   elif [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then
@@ -121,10 +121,10 @@ use_gpus() {
 check_driver() {
   local driver
   if has torch || ! command -v nvidia-smi >/dev/null; then return 0; fi
-  driver="$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1)"
+  driver="$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null || true)" # a line for each GPU
   [[ "$driver" =~ ^[0-9]+ ]] || return 0
   ((BASH_REMATCH[0] >= 580)) ||
-    die "NVIDIA driver $driver: torch 2.13.0 from PyPI needs 580 or newer; with an older one, install a torch build for it first"
+    die "NVIDIA driver ${driver%%$'\n'*}: torch 2.13.0 from PyPI needs 580 or newer; with an older one, install a torch build for it first"
 }
 
 # --- training with accelerate -----------------------------------------------------------------------------------------
@@ -145,17 +145,23 @@ launch() {
   fi
 }
 
+# launcher_key KEY: its value in the configuration of accelerate that ACCELERATE names.
+launcher_key() {
+  [[ -z "${ACCELERATE:-}" ]] || sed -n "s/^ *$1: *\([A-Za-z0-9_]*\).*/\1/p" "configs/accelerate/$ACCELERATE.yaml"
+}
+
 # check_flags SCRIPT ARGS...: parse the flags once, before any process starts. A mistake is one line and ends the launcher
 # with status 2. Sets LAYERS, the requirements files that the run needs beyond requirements.txt.
 check_flags() {
   local script="$1" found environment=() flags=(--check "$((GPUS > 0 ? GPUS : 1))")
   shift
-  if [[ "${ACCELERATE:-}" == zero2 ]]; then
-    environment=(ACCELERATE_USE_DEEPSPEED=true ACCELERATE_DEEPSPEED_ZERO_STAGE=2) # as the launcher announces it
-  fi
+  case "$(launcher_key distributed_type)" in # as the launcher announces it to every process
+    DEEPSPEED) environment=(ACCELERATE_USE_DEEPSPEED=true "ACCELERATE_DEEPSPEED_ZERO_STAGE=$(launcher_key zero_stage)") ;;
+    FSDP) environment=(ACCELERATE_USE_FSDP=true) ;;
+  esac
   if [[ -n "${DRY_RUN:-}" ]]; then
     has trl || return 0 # nothing is installed yet: the real launch checks
-    if [[ -n "${environment[*]}" ]] && ! has deepspeed; then return 0; fi
+    if [[ "${environment[*]}" == *DEEPSPEED* ]] && ! has deepspeed; then return 0; fi
     flags+=(--use_cpu true) # the GPUs of a dry run need not be here
   fi
   found="$(env "${environment[@]}" "$PYTHON" "$script" "$@" "${flags[@]}" | tail -n 1)"
@@ -173,9 +179,10 @@ train() {
     die "ACCELERATE=$ACCELERATE: there is no configs/accelerate/$ACCELERATE.yaml"
   use_python
   use_gpus
+  [[ -z "${ACCELERATE:-}" ]] || ((GPUS > 0)) || die "ACCELERATE=$ACCELERATE: no GPU found"
   need requirements.txt
   if [[ " $* " == *" --help-all "* ]]; then exec "$PYTHON" "$script" --help-all; fi
-  if [[ "${ACCELERATE:-}" == zero2 ]]; then need requirements-deepspeed.txt; fi
+  if [[ "$(launcher_key distributed_type)" == DEEPSPEED ]]; then need requirements-deepspeed.txt; fi
   set -- ${config:+--config "$config"} "$@"
   check_flags "$script" "$@"
   need "${LAYERS[@]}"

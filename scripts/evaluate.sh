@@ -30,6 +30,7 @@ while (($#)); do
 done
 read -ra score <<<"${SCORE:-}"
 use_python
+use_gpus
 need requirements.txt requirements-eval.txt
 multi="$out/multi-questions.jsonl"
 generate() { run "$PYTHON" src/generate.py --config "$config" "$@"; }

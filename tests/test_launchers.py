@@ -160,6 +160,7 @@ def test_flags_bring_their_layers(node):
         ("grpo.sh", [], {"GPUS": "3"}, "8 sequences a step cannot be divided evenly among 3 process(es)"),
         ("grpo.sh", [], {"ACCELERATE": "zero9"}, "there is no configs/accelerate/zero9.yaml"),
         ("grpo.sh", [], {"GPUS": "08"}, "GPUS=08: expected a whole number"),
+        ("grpo.sh", [], {"GPUS": "0", "ACCELERATE": "zero2"}, "ACCELERATE=zero2: no GPU found"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_process(script, flags, environment, message, node):
@@ -191,9 +192,39 @@ def test_an_old_driver_is_named_before_torch_is_fetched(driver, fits, node, tmp_
         assert "NVIDIA driver 570.86.15: torch 2.13.0 from PyPI needs 580 or newer" in the_mistake(done)
 
 
+@pytest.mark.parametrize("smi", ["exit 18", "for i in 1 2 3 4 5 6 7 8; do echo 580.65.06; sleep 0.05; done"])
+def test_an_odd_nvidia_smi_does_not_end_the_launcher_silently(smi, node, tmp_path):
+    """Its library may not match its driver; and it may print a line at a time, one for each GPU."""
+    described = {**node(2), "GPUS": "2"}
+    (tmp_path / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{smi}\n")
+    done = launcher("grpo.sh", **{**described, "PATH": f"{bare_python(tmp_path)}:{described['PATH']}"})
+    assert (done.returncode, layers(done)) == (0, ["requirements.txt"]), done.stderr
+
+
+@pytest.mark.parametrize(("status", "said"), [(0, "requirements-vllm.txt"), (2, "")])
+def test_a_real_launch_checks_once_then_installs_and_starts(status, said, node, tmp_path):
+    """Without DRY_RUN, on a stand-in for Python that writes down what it is asked to do."""
+    described = node(2)
+    (tmp_path / "bin" / "python").write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n'
+        f'case "$*" in *--check*) echo noise; echo {said}; exit {status};; *sys.prefix*) echo {tmp_path};; esac\n'
+    )
+    (tmp_path / "bin" / "python").chmod(0o755)
+    done = launcher("grpo.sh", "--output_dir", "runs/with space", **described, DRY_RUN="")
+    calls = [line for line in (tmp_path / "calls").read_text().splitlines() if not line.startswith("-c")]
+    pip = "-m pip install --quiet --disable-pip-version-check -r"
+    check = "src/grpo.py --config configs/grpo.yaml --output_dir runs/with space --check 2"
+    start = "-m accelerate.commands.launch --config_file configs/accelerate/ddp.yaml --num_processes 2 src/grpo.py "
+    start += "--config configs/grpo.yaml --output_dir runs/with space"
+    expected = [f"{pip} requirements.txt", check]
+    if status == 0:
+        expected += [f"{pip} requirements-vllm.txt", start]
+    assert (done.returncode, calls) == (status, expected)
+
+
 def test_dapo_on_python_3_13_is_refused_in_one_line(node):
     done = launcher("dapo.sh", **node(2, python="3.13.0"))
-    assert "verl 0.9.1 has no release for Python 3.13 or newer: use 3.11 or 3.12" in the_mistake(done)
+    assert "verl 0.9.1 has no release for it: activate an environment of Python 3.11 or 3.12" in the_mistake(done)
 
 
 def test_a_dry_run_makes_nothing(tmp_path):
