@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 RELEASED_TARGETS = ("q_proj", "v_proj")
 GENERATION_MODES = ("merge", "cache", "stock")
+DECAYS_MAGNITUDES = (  # said of a weight decay above 0
+    "also shrinks DoRA's magnitudes, and with them every row of the adapted weights; 0.0 does not"
+)
 
 
 def adapter_config(

@@ -268,3 +268,6 @@ def parse(
         return parser.parse_args_into_dataclasses(args=flags)
     except ValueError as error:
         fail(_complaint(error))
+    except ImportError as error:  # transformers asks for DeepSpeed when --deepspeed is read
+        layer = "requirements-deepspeed.txt" if "deepspeed" in str(error) else "requirements.txt"
+        fail(f"{_complaint(error)}: pip install -r {layer}")

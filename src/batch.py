@@ -36,7 +36,7 @@ class Batch:
         )
 
 
-def plan_batch(processes: int, per_device: int, sequences: int, group: int = 1) -> Batch:
+def plan_batch(processes: int, per_device: int, sequences: int) -> Batch:
     """The batch of `sequences` a step that puts at most `per_device` through a process at once.
 
     `per_device` is lowered to a process's share of the step. Raises ValueError if the sequences do not divide evenly.
@@ -51,7 +51,7 @@ def plan_batch(processes: int, per_device: int, sequences: int, group: int = 1) 
             f"{sequences} sequences a step cannot be divided evenly among {processes} process(es) x "
             f"per_device_train_batch_size {per_device}: change per_device_train_batch_size or the number of processes"
         )
-    return Batch(processes, at_once, share // at_once, group)
+    return Batch(processes, at_once, share // at_once)
 
 
 def world_size() -> int:

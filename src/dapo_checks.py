@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from omegaconf import DictConfig, OmegaConf
 
+from adapters import DECAYS_MAGNITUDES
 from records import BAD_ROWS
 from rewards import reward_names
 from verl_config import CONFIGS, ConfigError, check_keys, one_line
@@ -44,10 +45,7 @@ def warnings(config: DictConfig) -> list[str]:
     """What runs and is probably not meant, a line each."""
     decay = config.actor_rollout_ref.actor.optim.weight_decay
     if config.recode.adapter == "dora" and decay > 0:
-        return [
-            f"actor_rollout_ref.actor.optim.weight_decay={decay} also shrinks DoRA's magnitudes, and with them every "
-            "row of the adapted weights; 0.0 does not"
-        ]
+        return [f"actor_rollout_ref.actor.optim.weight_decay={decay} {DECAYS_MAGNITUDES}"]
     return []
 
 

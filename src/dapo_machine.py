@@ -56,19 +56,9 @@ def check(config: DictConfig) -> None:
 
 
 def check_allocator(config: DictConfig) -> None:
-    """Refuse expandable segments that vLLM does not notice: memory of its pool is then not freed while it sleeps.
-
-    vLLM 0.27.1 turns them off around its pool if PYTORCH_CUDA_ALLOC_CONF asks for them (device_allocator/cumem.py).
-    torch 2.13 reads PYTORCH_ALLOC_CONF too, if the other is not set.
-    """
-    rollout, name = config.actor_rollout_ref.rollout, "PYTORCH_ALLOC_CONF"
-    value = os.environ.get(name, "")
-    hidden = "expandable_segments:True" in value.replace(" ", "") and "PYTORCH_CUDA_ALLOC_CONF" not in os.environ
-    need(
-        not (rollout.name == "vllm" and rollout.free_cache_engine and hidden),
-        f"{name}={value}: vLLM does not see it under this name and its sleep mode would free no memory; unset it, or "
-        "call it PYTORCH_CUDA_ALLOC_CONF",
-    )
+    """Refuse expandable segments that vLLM does not notice, if it has to sleep."""
+    rollout, problem = config.actor_rollout_ref.rollout, toolchain.hidden_segments()
+    need(not (rollout.name == "vllm" and rollout.free_cache_engine and problem), str(problem))
 
 
 def check_cluster(config: DictConfig, nodes: Sequence[Mapping[str, float]]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import arguments
+import toolchain
 from batch import Batch
 
 
@@ -81,6 +82,8 @@ def check_rollouts(script: ScriptArguments, args: Any, model: Any) -> None:
             arguments.fail(f"dora_generation {script.dora_generation} needs whole weights: DDP or ZeRO-2, or use stock")
     if args.use_transformers_continuous_batching and (model.use_peft or args.bf16 or args.fp16):
         arguments.fail("use_transformers_continuous_batching: not supported: trl leaves the trained weights in bf16")
+    if args.use_vllm and args.vllm_enable_sleep_mode and (problem := toolchain.hidden_segments()):
+        arguments.fail(problem)
     if args.use_vllm:
         longest = script.max_prompt_length + args.max_completion_length
         if args.vllm_max_model_length is not None and args.vllm_max_model_length < longest:

@@ -39,6 +39,11 @@ class EpochSampler(RepeatSampler):
         return super().__iter__()
 
 
+def rank_seed(seed: int, process: int, tensor_parallel: int) -> int:
+    """The seed of a process: its own, but one for the ranks of a tensor-parallel group."""
+    return seed + process // tensor_parallel
+
+
 class DoraGRPOTrainer(GRPOTrainer):
     """`generation`: merge, cache or stock (src/adapters.py). `print_samples`: framed samples shown per logged step."""
 
@@ -50,7 +55,7 @@ class DoraGRPOTrainer(GRPOTrainer):
         if self.use_vllm and self.vllm_mode == "colocate":
             # The engine has just reset this process's generators to a seed that ignores args.seed. As in trl, ranks
             # differ, except within a tensor-parallel group, whose ranks must sample the same tokens.
-            set_seed(self.args.seed + self.accelerator.process_index // self.args.vllm_tensor_parallel_size)
+            set_seed(rank_seed(self.args.seed, self.accelerator.process_index, self.args.vllm_tensor_parallel_size))
         if hasattr(self.model, "peft_config"):
             # trl has put the hook on the embedding that checkpointing needs. transformers would add another one every
             # time trl switches checkpointing back on, twice a step, and each slows every generated token down.

@@ -1,4 +1,5 @@
-"""Whether Triton can compile on this machine: a C compiler and Python's headers. Standard library only.
+"""What GPU libraries need of this machine: a compiler for Triton, an allocator that vLLM understands. Standard library
+only.
 
 Triton 3.7.1 compiles its launchers with both at run time (triton/runtime/build.py). A driver-only image, or a Python
 without its -dev package, passes every import and fails at the first compiled kernel, after the models have loaded.
@@ -24,3 +25,19 @@ def missing() -> str | None:
     if not (Path(folder) / "Python.h").is_file():
         return f"Triton needs Python's headers at run time: {folder}/Python.h is missing (python3-dev, python3-devel)"
     return None
+
+
+def hidden_segments() -> str | None:
+    """Why vLLM's sleep mode would free no memory, in one line; None if it would.
+
+    vLLM 0.27.1 turns expandable segments off around its pool if PYTORCH_CUDA_ALLOC_CONF asks for them
+    (device_allocator/cumem.py). torch 2.13 reads PYTORCH_ALLOC_CONF too, if the other is not set.
+    """
+    name = "PYTORCH_ALLOC_CONF"
+    value = os.environ.get(name, "")
+    if "expandable_segments:True" not in value.replace(" ", "") or "PYTORCH_CUDA_ALLOC_CONF" in os.environ:
+        return None
+    return (
+        f"{name}={value}: vLLM does not see it under this name and its sleep mode would free no memory; unset it, or "
+        "call it PYTORCH_CUDA_ALLOC_CONF"
+    )

@@ -19,8 +19,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
 import toolchain
-from adapters import adapter_config
+from adapters import DECAYS_MAGNITUDES, adapter_config
 from arguments import DataArguments, fail
+from batch import world_size
 from durable_files import append_jsonl, drop_after
 from prompts import migration_messages, open_chat_template, render
 from record_files import resolve
@@ -240,11 +241,27 @@ def refuse_missing_compiler(args: Any) -> None:
         fail(lacks)
 
 
+def refuse_several_cards(args: Any) -> None:
+    """Exit if one process sees several GPUs: trl would spread the model over all of them, layer by layer."""
+    import torch
+
+    if args.device.type == "cuda" and world_size() == 1 and (count := torch.cuda.device_count()) > 1:
+        fail(f"one process sees {count} GPUs: set CUDA_VISIBLE_DEVICES=0, or start it with the script in scripts/")
+
+
+def warn_of_decay(args: Any, model: Any) -> None:
+    """Say that weight decay acts on DoRA's magnitudes too."""
+    if model.use_peft and model.use_dora and args.weight_decay > 0:
+        say(f"warning: weight_decay {args.weight_decay} {DECAYS_MAGNITUDES}")
+
+
 def prepare(
     script: DataArguments, args: Any, model: Any
 ) -> tuple[list[dict[str, str]], PreTrainedTokenizerBase, Path | None]:
     """(prompt rows, tokenizer, checkpoint to resume from); any mistake ends here, before the model loads."""
     refuse_missing_compiler(args)
+    refuse_several_cards(args)
+    warn_of_decay(args, model)
     try:
         records = load_records(script.data, script.bad_rows)
         checkpoint = begin(args, script, model, data=script, records=records)

@@ -273,3 +273,31 @@ def test_a_gpu_run_needs_a_compiler(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         training.refuse_missing_compiler(SimpleNamespace(device=SimpleNamespace(type="cuda")))
     assert "Triton compiles with CC=absent-cc, which is not there" in capsys.readouterr().err
+
+
+def test_one_process_takes_one_card(capsys, monkeypatch):
+    """trl would spread the model over all cards that a single process sees."""
+    import torch
+
+    import training
+
+    cards = SimpleNamespace(device=SimpleNamespace(type="cuda"))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    training.refuse_several_cards(cards)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    with pytest.raises(SystemExit):
+        training.refuse_several_cards(cards)
+    assert "one process sees 8 GPUs: set CUDA_VISIBLE_DEVICES=0" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    training.refuse_several_cards(cards)
+
+
+def test_decay_of_magnitudes_is_reported(capsys):
+    import training
+
+    model = SimpleNamespace(use_peft=True, use_dora=True)
+    training.warn_of_decay(SimpleNamespace(weight_decay=0.0), model)
+    assert capsys.readouterr().out == ""
+    training.warn_of_decay(SimpleNamespace(weight_decay=0.1), model)
+    assert "warning: weight_decay 0.1 also shrinks DoRA's magnitudes" in capsys.readouterr().out

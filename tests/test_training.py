@@ -380,3 +380,10 @@ def test_the_seed_survives_vllm_s_engine(random_model, tmp_path, monkeypatch):
         draws.append((random.random(), numpy.random.rand(), torch.rand(()).item()))
     assert draws[0] == draws[2]
     assert not set(draws[0]) & set(draws[1])
+
+
+def test_ranks_differ_except_within_a_tensor_parallel_group():
+    from grpo_trainer import rank_seed
+
+    assert [rank_seed(42, process, 1) for process in range(3)] == [42, 43, 44]
+    assert [rank_seed(42, process, 2) for process in range(4)] == [42, 42, 43, 43]
