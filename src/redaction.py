@@ -16,7 +16,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 HIDDEN = "***"
 LOGIN = re.compile(r"(https?://)[^/?#\s]*@", re.IGNORECASE)
-NAMES = re.compile(r"(^|_)(hub_token|auth_token|access_token|api_key|password|secret)$")  # not eos_token, pad_token
+NAMES = re.compile(r"(^|_)(token|api_key|password|secret)$")
+TOKENS = re.compile(r"(^|_)(eos|bos|pad|unk|sep|cls|mask|image|audio|video)_token$")  # of a tokenizer: not secret
 SHORT = 8  # characters
 
 
@@ -27,7 +28,8 @@ def without_logins(text: str) -> str:
 
 def is_secret(name: str) -> bool:
     """Whether a flag or a key of a configuration holds a secret, by its name."""
-    return bool(NAMES.search(re.sub(r"[-.]", "_", name.lower())))
+    name = re.sub(r"[-.]", "_", name.lower())
+    return bool(NAMES.search(name)) and not TOKENS.search(name)
 
 
 def command_line(words: Sequence[str]) -> str:

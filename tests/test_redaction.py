@@ -31,6 +31,11 @@ def test_the_secrets_of_a_command():
     )
 
 
+@pytest.mark.parametrize("word", ["--hf_token", "--token"])
+def test_the_token_of_a_hub(word):
+    assert command_line([word, "hf_1", f"{word}=hf_2", "HF_TOKEN=hf_3"]) == f"{word} '***' '{word}=***' 'HF_TOKEN=***'"
+
+
 def test_the_secrets_of_a_configuration():
     config = {"hub_token": "hf_1", "eos_token": "</s>", "lr": 1e-4, "a": {"api_key": "k", "urls": ["http://u:p@h/"]}}
     assert recorded(config) == {
@@ -40,6 +45,9 @@ def test_the_secrets_of_a_configuration():
         "a": {"api_key": "***", "urls": ["http://***@h/"]},
     }
     assert recorded({"hub_token": None}) == {"hub_token": None}
+    ray = {"runtime_env": {"env_vars": {"HF_TOKEN": "hf_1", "WANDB_API_KEY": "w", "TOKENIZERS_PARALLELISM": "false"}}}
+    hidden = {"HF_TOKEN": "***", "WANDB_API_KEY": "***", "TOKENIZERS_PARALLELISM": "false"}
+    assert recorded(ray) == {"runtime_env": {"env_vars": hidden}}
 
 
 def test_every_spelling_of_a_secret():
