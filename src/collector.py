@@ -94,7 +94,7 @@ class Collector:
                 if error.status not in PROMPT_REFUSED and not error.is_filtered:
                     raise
                 done, refusal = Completion("", None, None, REFUSED), str(error)
-            answer = done.text.encode("utf-8", "replace").decode()  # a lone surrogate has no UTF-8, so no hash
+            answer = done.text.encode("utf-8", "replace").decode()  # a hash takes no half pair
             if refusal:
                 verdict, found = Verdict(REFUSED, (f"the server refused the prompt: {refusal}",)), {}
             else:

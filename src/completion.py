@@ -25,7 +25,8 @@ FILTERED = "content_filter"  # the provider withheld or cut the answer: its deci
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. Tokens are None where the server does not count; the finish reason is stop or length."""
+    """One answer. Tokens are None where the server does not count; the finish reason is stop or length
+    (src/collector.py records a prompt that a server refused as one of its own)."""
 
     text: str
     prompt_tokens: int | None

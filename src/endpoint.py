@@ -116,9 +116,9 @@ class EndpointError(NoAnswer):
 class _Again(Exception):
     """This try failed, the next one may not."""
 
-    def __init__(self, reason: str, after: float | None = None, *, is_filtered: bool = False) -> None:
+    def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)
-        self.after, self.is_filtered = after, is_filtered
+        self.after = after
 
 
 @dataclass
@@ -176,7 +176,7 @@ class Endpoint:
                 return self._try(body)
             except _Again as error:
                 if tried == self.tries:
-                    raise self._failed(str(error), f", {tried} times", is_filtered=error.is_filtered) from None
+                    raise self._failed(str(error), f", {tried} times") from None
                 self.repeats += 1
                 grown = min(60.0, self.pause * 2 ** (tried - 1)) * (1 + random.random() / 2)
                 time.sleep(grown if error.after is None else error.after)
@@ -211,7 +211,9 @@ class Endpoint:
         try:
             done = read_completion(found)
         except NoAnswer as error:
-            raise _Again(f"{error}{said}", is_filtered=error.is_filtered) from None
+            if error.is_filtered:  # the provider's decision: it would be the same again
+                raise self._failed(f"{error}{said}", is_filtered=True) from None
+            raise _Again(f"{error}{said}") from None
         text = self._hide_in_answer(done.text)
         if self.dialect != "vllm":
             text = text.lstrip().removeprefix("<think>") if text.lstrip().startswith("<think>") else text

@@ -57,7 +57,6 @@ FAILURES = {
     "an error beside an answer": lambda body: (200, {}, {**answer(body), "error": {"message": "cut off"}}, 0),
     "an error as finish reason": lambda body: (200, {}, stopped(body, "error", ""), 0),
     "an aborted request": lambda body: (200, {}, stopped(body, "abort", "half"), 0),
-    "a content filter": lambda body: (200, {}, stopped(body, "content_filter", "half"), 0),
     "a tool call": lambda body: (200, {}, stopped(body, "tool_calls", None), 0),
     "a finish reason that is a list": lambda body: (200, {}, stopped(body, ["stop"], "x"), 0),
     "no text": lambda body: (200, {}, stopped(body, "stop", None), 0),
@@ -115,11 +114,12 @@ def test_it_gives_up_with_the_server_s_own_words(serve, case, message):
     assert not error.value.is_filtered
 
 
-def test_a_content_filter_is_told_from_other_failures(serve):
-    server = serve(lambda number, body: (200, {}, stopped(body, "content_filter", ""), 0))
-    with pytest.raises(EndpointError, match=r"finish_reason content_filter: .*, 1 times$") as error:
-        client(server, tries=1).complete(MESSAGES, SAMPLING, 0)
+def test_a_content_filter_is_the_provider_s_decision_and_not_asked_again(serve):
+    server = serve(lambda number, body: (200, {}, stopped(body, "content_filter", "half"), 0))
+    with pytest.raises(EndpointError, match="finish_reason content_filter: ") as error:
+        client(server, tries=8).complete(MESSAGES, SAMPLING, 0)
     assert error.value.is_filtered
+    assert len(server.bodies) == 1
 
 
 @pytest.mark.parametrize(
