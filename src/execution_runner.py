@@ -57,7 +57,7 @@ OVERRIDES = ("__array_function__", "__array_ufunc__", "__torch_function__")  # i
 ODD = (8.125e200, -3.5)  # nothing honest equals both
 HEAP_TYPE = 1 << 9  # of type.__flags__: a class whose attributes can be set
 STANDARD = os.path.dirname(os.__file__)
-LIBRARIES = ("<frozen ", *{os.path.join(path, "") for path in (sys.prefix, sys.base_prefix, STANDARD)})
+LIBRARY_FOLDERS = ("<frozen ", *{os.path.join(path, "") for path in (sys.prefix, sys.base_prefix, STANDARD)})
 PASSES_ON = {os.path.join(STANDARD, *parts) for parts in (["inspect.py"], ["traceback.py"], ["ctypes", "__init__.py"])}
 FORMATS, LOGS = os.path.join(STANDARD, "traceback.py"), os.path.join(STANDARD, "logging", "__init__.py")
 WORDS = ("frame", "stack", "trace", "profile")  # in the names of code that asks for a frame itself
@@ -183,7 +183,7 @@ def secret_of(event: str, args: tuple, scopes: list[dict]) -> str | None:
         is_test = args[1] == "__code__" and any(args[0].__globals__ is scope for scope in scopes)
         return args[1] if is_test or args[1] in FRAMES else None
     if event == "compile":  # under a library's name
-        return event if str(args[1]).startswith(LIBRARIES) else None
+        return event if str(args[1]).startswith(LIBRARY_FOLDERS) else None
     if event == "open":
         return event if "/proc/" in str(args[0]) and "/mem" in str(args[0]) else None
     return event if event in SECRETS or event.startswith("ctypes.") else None
@@ -204,7 +204,7 @@ def forbid(scopes: list[dict]) -> None:
                     return False  # traceback's own formatting of an exception, as text
                 continue
             named = not words or any(word in name for name in code.co_names for word in words)
-            return not (file.startswith(LIBRARIES) and named)
+            return not (file.startswith(LIBRARY_FOLDERS) and named)
         return False
 
     def hook(event: str, args: tuple) -> None:

@@ -32,7 +32,8 @@ from api_uses import imports, uses
 from arguments import fail
 from record_files import RecordError, read_rows, resolve
 from record_folder import read_evidence
-from records import check_file, parse_code
+from records import check_file
+from rewards import syntax_tree
 from similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest
 from tasks import load_tasks
 
@@ -82,7 +83,7 @@ def read_problems(source: str) -> list[Item]:
     items = []
     for task in load_tasks(resolve(source)):
         [update] = task.updates
-        tree = parse_code(task.reference)
+        tree = syntax_tree(task.reference)
         items.append(
             Item(
                 where=f"{source}: {task.id}",

@@ -21,8 +21,8 @@ from typing import Any
 from api_uses import imports
 from environments import environment
 from proof import execute_all, problems, prove
-from records import Record, check_rows, does_nothing, normalise_dependency, parse_code
-from rewards import dedent, last_python_fence
+from records import Record, check_rows, does_nothing, normalise_dependency
+from rewards import dedent, last_python_fence, syntax_tree
 
 KINDS = ("rename", "move", "signature", "default", "removal", "behaviour")
 UPDATE_PARTS = ("name", "kind", "update_info")
@@ -130,7 +130,7 @@ def bound_names(tree: ast.Module) -> set[str]:
 
 def check_problems(record: Record, check: str) -> Iterator[str]:
     """What a check lacks before anything is run."""
-    tree = parse_code(check)
+    tree = syntax_tree(check)
     if tree is None:
         yield f"<check> does not parse as Python{syntax_error(check)}"
         return
@@ -139,7 +139,7 @@ def check_problems(record: Record, check: str) -> Iterator[str]:
         return
     read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     for field in ("old_code", "new_code"):
-        code = parse_code(getattr(record, field))
+        code = syntax_tree(getattr(record, field))
         if code is not None and not read & bound_names(code):
             yield f"<check> reads no variable that <{field}> sets"
     for field, text in (("old_code", record.old_code), ("new_code", record.new_code), ("check", check)):
@@ -149,7 +149,7 @@ def check_problems(record: Record, check: str) -> Iterator[str]:
 
 def looks_at_versions(code: str) -> bool:
     """Whether code seems to ask for a version, of the library, of Python or of anything else; by the usual names."""
-    tree = parse_code(code)
+    tree = syntax_tree(code)
     if tree is None:
         return False
     modules = imports(tree)
@@ -186,7 +186,7 @@ def record_problems(record: Record, name: str) -> Iterator[str]:
         yield f"<{problem.field}>: {problem.message}{detail}"
     if last_name(name) not in record.old_code and last_name(name) not in record.new_code:
         yield f"neither snippet uses {last_name(name)}"
-    new = parse_code(record.new_code)
+    new = syntax_tree(record.new_code)
     if new is not None and new.body and does_nothing(new.body):
         yield "<new_code>: only imports, pass or empty definitions"
 

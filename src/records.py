@@ -24,7 +24,6 @@ import json
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -33,7 +32,7 @@ from pathlib import Path
 from durable_files import write_jsonl
 from prompts import reference_completion
 from record_files import RecordError, read_rows, resolve
-from rewards import MATCH, score
+from rewards import MATCH, score, syntax_tree
 from terminal import printable
 
 FIELDS = ("dependency", "new_version", "description", "update_info", "old_code", "new_code")
@@ -167,16 +166,6 @@ def normalise_dependency(name: str) -> str:
     return LIBRARIES.get(re.sub(r"[\s_.-]", "", name).lower(), name.strip())
 
 
-def parse_code(code: str) -> ast.Module | None:
-    """The syntax tree, or None where Python does not accept the code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return ast.parse(code)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
-
-
 def is_text(value: object) -> bool:
     """Whether a value is a string that can be written as UTF-8: JSON can escape one half of a surrogate pair."""
     return isinstance(value, str) and not SURROGATE.search(value)
@@ -226,7 +215,7 @@ def check_fields(row: object) -> Iterator[tuple[str, str, str]]:
 
 def read_code(code: str) -> ast.Module | tuple[str, str]:
     """The syntax tree; (check, message) for code whose tree cannot be walked."""
-    tree = parse_code(code)
+    tree = syntax_tree(code, longest=None)
     if tree is None:
         return "parse", "does not parse as Python"
     levels = depth(tree)

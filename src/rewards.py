@@ -142,9 +142,12 @@ def extract(completion: str) -> str | None:
 _warnings_lock = threading.Lock()  # catch_warnings swaps global state, and verl scores from several threads
 
 
-def syntax_tree(code: str) -> ast.Module | None:
-    """The syntax tree, or None where Python's parser refuses; a SyntaxWarning (say, an invalid escape) is no error."""
-    if len(code) > MAX_CODE:
+def syntax_tree(code: str, longest: int | None = MAX_CODE) -> ast.Module | None:
+    """The syntax tree; None if the parser rejects the code, or if it has more characters than `longest`.
+
+    A SyntaxWarning (say, an invalid escape) is not an error.
+    """
+    if longest is not None and len(code) > longest:
         return None
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -130,9 +130,9 @@ class Sandbox:
     """One fork server, one program at a time, for use as a context manager in one thread (it ends with that thread).
 
     `python`: the interpreter, maybe of another virtual environment (3.9 or newer). `preload`: modules imported before
-    forking. `read_only`: paths to show inside. `needs`: modules that programs must be able to import.
-    InfrastructureError if it cannot start or one of its controls goes wrong: a program that passes, one that fails, and
-    one that reads, as the user that programs are, what there is to import.
+    forking. `read_only`: paths to show inside. `needs`: modules that programs must be able to import;
+    None: that is not tried. InfrastructureError if it cannot start or one of its controls goes wrong: a program that
+    passes, one that fails, and one that reads, as the user that programs are, what there is to import.
     """
 
     def __init__(
@@ -142,9 +142,10 @@ class Sandbox:
         limits: Limits = DEFAULT,
         read_only: Sequence[str | Path] = (),
         unsafe: bool = False,
-        needs: Sequence[str] = (),
+        needs: Sequence[str] | None = (),
     ) -> None:
-        self._python, self._unsafe, self._needs = str(python), unsafe, list(needs)
+        self._python, self._unsafe = str(python), unsafe
+        self._needs = None if needs is None else list(needs)
         self._settings: dict[str, Any] = {
             "preload": list(preload),
             "limits": dataclasses.asdict(limits),
@@ -220,7 +221,11 @@ class Sandbox:
             if verdict is None or verdict.status != status:
                 said = f"{verdict.status}: {verdict.detail}" if verdict else self._last_words()
                 raise InfrastructureError(f"control {program!r} should be {status!r}, was {said}")
+        if self._needs is None:
+            return
         verdict = self._ask(f"needs = {self._needs!r}\n{IMPORTS}")
+        if verdict and verdict.status == "timeout":
+            raise InfrastructureError(f"{self._python}: importing {self._needs} took too long: raise --seconds")
         if verdict is None or not verdict.passed:
             said = last_line(verdict.detail) if verdict else self._last_words()
             hint = "; chmod -R a+rX on its folder makes it readable" if "PermissionError" in said else ""
@@ -296,8 +301,8 @@ def run_all(
         raise ValueError(f"{workers} workers")
     waiting = collections.deque(range(len(programs)))
     workers = min(workers or len(os.sched_getaffinity(0)), len(programs))
-    # One of them imports what is needed: that takes as long as a program.
-    boxes = [Sandbox(python, preload, limits, read_only, unsafe, () if i else needs) for i in range(workers)]
+    # One of them tries what programs can read and import: that takes as long as a program.
+    boxes = [Sandbox(python, preload, limits, read_only, unsafe, None if i else needs) for i in range(workers)]
     with tqdm(total=len(programs), desc="programs", disable=not progress) as bar:
 
         def work(box: Sandbox) -> None:

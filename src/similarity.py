@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import Levenshtein
 
 from record_files import read_rows, resolve
-from records import parse_code
+from rewards import syntax_tree
 
 CLONE = 0.9  # edit similarity above which two rows count as one
 # PaLM (arXiv 2204.02311, §8) calls a test item contaminated where 70 % of its 8-grams stand in the training data.
@@ -59,7 +59,7 @@ class NumberNames(ast.NodeTransformer):
 
 def canonical(code: str) -> str:
     """The code without comments and layout, its own names numbered; code that does not parse: without white space."""
-    tree = parse_code(code)
+    tree = syntax_tree(code)
     return ast.unparse(NumberNames(tree).visit(tree)) if tree else "".join(code.split())
 
 

@@ -268,7 +268,7 @@ def test_the_prompt_is_the_one_that_training_uses():
 
 
 def test_an_environment_that_programs_cannot_read_stops_the_run(data, tmp_path):
-    """As root: the folder was made under umask 027 by an older release. Pass@1 was 0, with exit status 0."""
+    """Made under umask 027 it is readable; unreadable or broken, it ends the run. Pass@1 was 0, with status 0."""
     samples, envs = tmp_path / "samples.jsonl", tmp_path / "envs"
     run_script("generate.py", "--benchmark", "migration", "--data", data, "--reference", "--out", samples)
     before = os.umask(0o027)
@@ -277,7 +277,15 @@ def test_an_environment_that_programs_cannot_read_stops_the_run(data, tmp_path):
     finally:
         os.umask(before)
     assert result_of(tmp_path / "out")["verdicts"] == {"pass": 4}
-    for module in envs.glob("*/lib/python*/site-packages/gizmo.py"):
+    modules = list(envs.glob("*/lib/python*/site-packages/gizmo.py"))
+    if os.getuid() == 0:  # programs run as another user
+        for module in modules:
+            module.chmod(0o640)
+        last = score(data, envs, samples, tmp_path / "out", "--k", 1, check=False).stderr.splitlines()[-1]
+        assert "PermissionError" in last
+        assert "chmod -R a+rX on its folder makes it readable" in last
+    for module in modules:
+        module.chmod(0o644)
         module.write_text("raise ImportError('broken')")
     done = score(data, envs, samples, tmp_path / "out", "--k", 1, check=False)
     last = done.stderr.splitlines()[-1]

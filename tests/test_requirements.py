@@ -56,7 +56,7 @@ def test_setuptools_is_one_that_vllm_takes_on_python_3_12():
 
 @pytest.mark.slow
 def test_deepspeed_installs_without_a_cuda_toolkit(tmp_path):
-    """In pip's isolated environment: a pure Python wheel, although torch is installed in the environment that asks."""
+    """As the launchers install it, in pip's isolated environment: nothing is compiled."""
     pinned = pins((ROOT / "requirements-deepspeed.txt").read_text())["deepspeed"]
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-cache-dir", "-w", str(tmp_path)]
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}  # no nvcc, no CUDA_HOME
