@@ -96,19 +96,27 @@ evalplus_python() {
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------
 
+# Number of GPUs that CUDA_VISIBLE_DEVICES leaves: CUDA stops at the first entry that names no device.
+visible_gpus() {
+  local listed=() device count=0
+  IFS=',' read -ra listed <<<"$CUDA_VISIBLE_DEVICES"
+  for device in "${listed[@]}"; do
+    [[ "$device" =~ ^\ *([0-9]+|GPU-[0-9a-f-]+|MIG-[0-9A-Za-z/-]+)\ *$ ]] || break
+    count=$((count + 1))
+  done
+  echo "$count"
+}
+
 # Sets GPUS, the number of GPUs to use (GPUS if set, else what CUDA_VISIBLE_DEVICES leaves, else nvidia-smi's count), and
 # checks the driver before gigabytes are fetched for it.
 use_gpus() {
-  local listed=() device
   if [[ -n "${GPUS:-}" ]]; then
-    [[ "$GPUS" =~ ^(0|[1-9][0-9]*)$ ]] || die "GPUS=$GPUS: expected a whole number"
+    [[ "$GPUS" =~ ^(0|[1-9][0-9]{0,2})$ ]] || die "GPUS=$GPUS: expected a whole number"
+    if [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]] && ((GPUS > $(visible_gpus))); then
+      die "GPUS=$GPUS, but CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES shows fewer"
+    fi
   elif [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then
-    IFS=',' read -ra listed <<<"$CUDA_VISIBLE_DEVICES"
-    GPUS=0
-    for device in "${listed[@]}"; do # CUDA stops at the first entry that names no device
-      [[ "$device" =~ ^\ *([0-9]+|GPU-[0-9a-f-]+|MIG-[0-9A-Za-z/-]+)\ *$ ]] || break
-      GPUS=$((GPUS + 1))
-    done
+    GPUS="$(visible_gpus)"
   elif command -v nvidia-smi >/dev/null; then
     GPUS="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
   else

@@ -17,7 +17,7 @@ config=dapo cpu="" overrides=()
 while (($#)); do
   case "$1" in
     --cpu) cpu=1 config=quickstart/dapo ;;
-    --config-name) config="${2:?--config-name needs a name}" && shift ;;
+    --config-name) (($# > 1)) || die "--config-name needs a name" && config="$2" && shift ;;
     --config-name=*) config="${1#*=}" ;;
     *=*) overrides+=("$1") ;;
     *) die "unknown argument $1: flags are --cpu, --config-name and --help, overrides are key=value" ;;

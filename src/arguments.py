@@ -114,6 +114,8 @@ def batch_of(namespace: Any, sequences: int) -> dict[str, int]:
 
     Raises ValueError if they do not divide evenly, or if gradient_accumulation_steps was set to something else.
     """
+    if namespace.check is not None and namespace.check < 1:
+        raise ValueError(f"check {namespace.check}: a launch has at least 1 process")
     batch = plan_batch(namespace.check or world_size(), namespace.per_device_train_batch_size, sequences)
     given = int(namespace.gradient_accumulation_steps)
     if given not in (1, batch.accumulation):
@@ -203,7 +205,10 @@ def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
             from_file += [flag] if value == "True" else []
         elif value is not None:
             from_file += [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
-    return parser.parse_args([*from_file, *flags])
+    found, rest = parser.parse_known_args([*from_file, *flags])
+    if rest:  # without a value, which may be a key
+        fail(f"unexpected argument {rest[0].partition('=')[0]!r}")
+    return found
 
 
 def _complaint(error: ValueError) -> str:

@@ -202,7 +202,8 @@ class Endpoint:
             found = answer.json()
         except (ValueError, RecursionError):
             found = None
-        said = f": {error_of(found) or answer.text}".removesuffix(": ")
+        # Not answer.text: a server may name a charset that is not one of text.
+        said = f": {error_of(found) or answer.content.decode('utf-8', 'replace')}".removesuffix(": ")
         if answer.status_code in REPEATED or answer.status_code >= 500:
             after = answer.headers.get("retry-after", "")
             raise _Again(f"status {answer.status_code}{said}", min(float(after), 600.0) if after.isdecimal() else None)

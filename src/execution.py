@@ -27,7 +27,8 @@ from rewards import parses
 from tasks import ApiUpdate, Task
 
 # Imported once by the sandbox's server, so that no program pays for it; the memory limit counts from there.
-LIBRARIES = ("numpy", "torch", "scipy.special", "sympy", "pandas", "pytest")
+# torch._dynamo is what torch.optim, torch.func and others import at their first use; it replaces torch.manual_seed.
+LIBRARIES = ("numpy", "torch", "torch._dynamo", "scipy.special", "sympy", "pandas", "pytest")
 
 RUNNER = Path(__file__).with_name("execution_runner.py").read_text("utf-8")
 TAMPERED = "runner.Tampered: "  # what that file raises against a candidate that meddles with its verdict

@@ -57,6 +57,7 @@ OVERRIDES = ("__array_function__", "__array_ufunc__", "__torch_function__")  # i
 ODD = (8.125e200, -3.5)  # nothing honest equals both
 HEAP_TYPE = 1 << 9  # of type.__flags__: a class whose attributes can be set
 STANDARD = os.path.dirname(os.__file__)
+FOLLOWS = {("torch", "Storage")}  # an attribute that torch itself sets again, with its default dtype
 LIBRARY_FOLDERS = ("<frozen ", *{os.path.join(path, "") for path in (sys.prefix, sys.base_prefix, STANDARD)})
 PASSES_ON = {os.path.join(STANDARD, *parts) for parts in (["inspect.py"], ["traceback.py"], ["ctypes", "__init__.py"])}
 FORMATS, LOGS = os.path.join(STANDARD, "traceback.py"), os.path.join(STANDARD, "logging", "__init__.py")
@@ -185,7 +186,8 @@ def secret_of(event: str, args: tuple, scopes: list[dict]) -> str | None:
     if event == "compile":  # under a library's name
         return event if str(args[1]).startswith(LIBRARY_FOLDERS) else None
     if event == "open":
-        return event if "/proc/" in str(args[0]) and "/mem" in str(args[0]) else None
+        path = args[0].decode("utf-8", "replace") if isinstance(args[0], bytes) else str(args[0])
+        return event if "/proc/" in path and path.endswith("/mem") else None
     return event if event in SECRETS or event.startswith("ctypes.") else None
 
 
@@ -290,10 +292,13 @@ def main(job: dict) -> None:
     for name in job["modules"]:
         with suppress(ImportError):  # then the test says so itself
             importlib.import_module(name)
+    if "torch" in sys.modules:
+        with suppress(ImportError):  # it replaces torch.manual_seed: before the snapshot, not during an honest answer
+            importlib.import_module("torch._dynamo")
     imports = imported(job["aliases"])
     seed()
     given = dict(solution)
-    watch, reasons, test = Watch(watched(given, job["modules"]), patched), [], {}
+    watch, reasons, test = Watch(watched(given, job["modules"]), patched | FOLLOWS), [], {}
     show("candidate", job["candidate"])
     file = sys.modules["__main__"].__file__
     linecache.cache.pop(file, None)

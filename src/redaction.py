@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 HIDDEN = "***"
-LOGIN = re.compile(r"(https?://)[^/?#\s]*@", re.IGNORECASE)
-NAMES = re.compile(r"(^|_)(token|api_key|password|secret)$")
+LOGIN = re.compile(r"([a-z][a-z0-9+.-]*://)[^/?#\s]*@", re.IGNORECASE)
+NAMES = re.compile(r"(^|_)(token|api_?key|access_key|secret_key|password|passwd|secret|authorization)$")
 TOKENS = re.compile(r"(^|_)(eos|bos|pad|unk|sep|cls|mask|image|audio|video)_token$")  # of a tokenizer: not secret
 SHORT = 8  # characters
 

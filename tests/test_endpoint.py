@@ -57,6 +57,7 @@ FAILURES = {
     "an error beside an answer": lambda body: (200, {}, {**answer(body), "error": {"message": "cut off"}}, 0),
     "an error as finish reason": lambda body: (200, {}, stopped(body, "error", ""), 0),
     "an aborted request": lambda body: (200, {}, stopped(body, "abort", "half"), 0),
+    "an error with a charset that is not one": lambda body: (500, {"Content-Type": "text/html; charset=zlib"}, b"x", 0),
     "a tool call": lambda body: (200, {}, stopped(body, "tool_calls", None), 0),
     "a finish reason that is a list": lambda body: (200, {}, stopped(body, ["stop"], "x"), 0),
     "no text": lambda body: (200, {}, stopped(body, "stop", None), 0),

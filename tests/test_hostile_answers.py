@@ -531,6 +531,24 @@ HONEST_LIBRARIES = {
         NUMPY,
         "import numpy\nclass Mine(numpy.ndarray): pass\ndef panel(marks): return numpy.full(3, 6173).view(Mine)",
     ),
+    "torch's optimizers, which import torch._dynamo": (
+        TORCH.replace("6173.0", "0.0"),
+        "import torch\n"
+        "def panel(marks):\n"
+        "    p = torch.nn.Parameter(torch.ones(3))\n"
+        "    o = torch.optim.SGD([p], lr=1.0)\n"
+        "    p.sum().backward()\n"
+        "    o.step()\n"
+        "    return p.detach()",
+    ),
+    "torch's default dtype": (
+        TORCH,
+        "import torch\n"
+        "def panel(marks):\n"
+        "    torch.set_default_dtype(torch.float64)\n"
+        "    torch.set_default_dtype(torch.float32)\n"
+        "    return torch.full((3,), 6173.0)",
+    ),
     "torch, which looks at frames": (
         TORCH,
         "import torch\n"

@@ -160,6 +160,7 @@ def test_flags_bring_their_layers(node):
         ("grpo.sh", [], {"GPUS": "3"}, "8 sequences a step cannot be divided evenly among 3 process(es)"),
         ("grpo.sh", [], {"ACCELERATE": "zero9"}, "there is no configs/accelerate/zero9.yaml"),
         ("grpo.sh", [], {"GPUS": "08"}, "GPUS=08: expected a whole number"),
+        ("grpo.sh", [], {"GPUS": "2", "CUDA_VISIBLE_DEVICES": "3"}, "GPUS=2, but CUDA_VISIBLE_DEVICES=3 shows fewer"),
         ("grpo.sh", [], {"GPUS": "0", "ACCELERATE": "zero2"}, "ACCELERATE=zero2: no GPU found"),
     ],
 )
@@ -307,6 +308,7 @@ def test_dapo_on_a_cpu_makes_the_warmed_model_first():
 
 def test_dapo_says_what_it_cannot_do(node):
     assert "no GPU found" in the_mistake(launcher("dapo.sh"))
+    assert "--config-name needs a name" in the_mistake(launcher("dapo.sh", "--config-name"))
     assert "unknown argument --config" in the_mistake(launcher("dapo.sh", "--config", "x"))
     assert "Could not override 'data.train_batch_sise'" in the_mistake(
         launcher("dapo.sh", "data.train_batch_sise=8", **node(2))

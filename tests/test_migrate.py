@@ -24,7 +24,8 @@ def write(monkeypatch, path: Path, completion: str) -> int:
 
 
 @pytest.mark.parametrize(
-    "code", ["", "\n\n", "# the code is as before\n", "x = = 1\n", "pass\n", "...\n", "import numpy as np\n"]
+    "code",
+    ["", "\n\n", "# as before\n", "x = = 1\n", "pass\n", "...\n", "import numpy as np\n", "async def f(): pass\n"],
 )
 def test_an_answer_without_code_leaves_the_file_alone(monkeypatch, capsys, tmp_path, code):
     path = tmp_path / "old.py"

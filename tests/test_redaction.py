@@ -14,6 +14,7 @@ from redaction import command_line, hider, is_unmistakable, recorded, secrets_of
     [
         ("http://me:pass@host:1/v1", "http://***@host:1/v1"),
         ("x HTTPS://token@host and http://a:b@c@d/e?f=g@h", "x HTTPS://***@host and http://***@d/e?f=g@h"),
+        ("socks5://u:secret@host:1 s3://id:key@bucket", "socks5://***@host:1 s3://***@bucket"),
         ("https://host/@user mail me@host", "https://host/@user mail me@host"),
         ("hf://datasets/OWNER/NAME@main/x.jsonl", "hf://datasets/OWNER/NAME@main/x.jsonl"),
     ],
