@@ -205,10 +205,7 @@ def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
             from_file += [flag] if value == "True" else []
         elif value is not None:
             from_file += [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
-    found, rest = parser.parse_known_args([*from_file, *flags])
-    if rest:  # without a value, which may be a key
-        fail(f"unexpected argument {rest[0].partition('=')[0]!r}")
-    return found
+    return parser.parse_args([*from_file, *flags])
 
 
 def _complaint(error: ValueError) -> str:

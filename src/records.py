@@ -186,7 +186,6 @@ def does_nothing(body: list[ast.stmt]) -> bool:
         isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass))
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         or (isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and does_nothing(node.body))
-        or (isinstance(node, ast.If) and does_nothing(node.body) and does_nothing(node.orelse))
         for node in body
     )
 
