@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lint and tests, on any machine; no GPU, no model hub.
 #
-#   bash scripts/test.sh          lint, and every test under 30 seconds   (under 8 minutes)
+#   bash scripts/test.sh          lint, and every test under 30 seconds   (under 10 minutes)
 #   bash scripts/test.sh --all    the end-to-end runs too; installs DeepSpeed (under 45 minutes; what CI runs)
 #   bash scripts/test.sh -k rewards     other flags go to pytest
 source "$(dirname "$0")/common.sh"
