@@ -9,7 +9,7 @@
 #   RAY_ADDRESS=10.0.0.1:6379 bash scripts/dapo.sh trainer.nnodes=2    on a Ray cluster that runs already (README)
 #
 # Makes the parquet files where they are missing or out of date (src/data_process.py), then trains
-# (src/dapo.py). The same command again goes on from the last checkpoint. key=value are Hydra overrides for both.
+# (src/dapo.py). The same command again resumes from the last checkpoint. key=value are Hydra overrides for both.
 # Environment: GPUS=N is the number of GPUs of a node, DRY_RUN=1 prints the commands.
 source "$(dirname "$0")/common.sh"
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
