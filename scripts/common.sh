@@ -140,17 +140,12 @@ check_driver() {
 # launch SCRIPT ARGS...: one process for each GPU with accelerate, or one process. One process gets one card to see: trl
 # spreads the model over all that it sees.
 launch() {
-  local script="$1"
-  shift
-  if [[ -n "${ACCELERATE:-}" ]] && ((GPUS > 0)) || ((GPUS > 1)); then
-    run "$PYTHON" -m accelerate.commands.launch --config_file "configs/accelerate/${ACCELERATE:-ddp}.yaml" \
-      --num_processes "$GPUS" "$script" "$@"
-  elif ((GPUS == 1)); then
-    local first="${CUDA_VISIBLE_DEVICES:-0}"
-    run env CUDA_VISIBLE_DEVICES="${first%%,*}" "$PYTHON" "$script" "$@"
-  else
-    run "$PYTHON" "$script" "$@"
+  local command=("$PYTHON") first="${CUDA_VISIBLE_DEVICES:-0}"
+  if ((GPUS > 1)) || { ((GPUS == 1)) && [[ -n "${ACCELERATE:-}" ]]; }; then
+    command+=(-m accelerate.commands.launch --config_file "configs/accelerate/${ACCELERATE:-ddp}.yaml" --num_processes "$GPUS")
   fi
+  if ((GPUS == 1)); then command=(env "CUDA_VISIBLE_DEVICES=${first%%,*}" "${command[@]}"); fi
+  run "${command[@]}" "$@"
 }
 
 # launcher_key KEY: its value in the configuration of accelerate that ACCELERATE names.

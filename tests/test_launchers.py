@@ -139,6 +139,16 @@ def test_visible_devices_are_counted_as_cuda_counts_them(visible, gpus, node):
         assert shlex.split(command)[:2] == ["env", f"CUDA_VISIBLE_DEVICES={visible.split(',')[0]}"]
 
 
+def test_one_process_under_accelerate_sees_one_card_too(node):
+    code = "source scripts/common.sh; PYTHON=python; use_gpus; launch train.py --x 1"
+    env = {**os.environ, **node(8), "GPUS": "1", "ACCELERATE": "zero2", "DRY_RUN": "1"}
+    env["PATH"] += f":{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    words = shlex.split(done.stdout)
+    assert words[:5] == ["env", "CUDA_VISIBLE_DEVICES=0", "python", "-m", "accelerate.commands.launch"]
+    assert words[-5:] == ["--num_processes", "1", "train.py", "--x", "1"]
+
+
 def test_zero2_alone_needs_deepspeed(node):
     done = launcher("grpo.sh", "--config", QUICK, **node(2), ACCELERATE="zero2")
     assert (done.returncode, layers(done)) == (0, ["requirements.txt", "requirements-deepspeed.txt"]), done.stderr
