@@ -69,6 +69,6 @@ if [[ "${HUMANEVAL:-1}" != 0 && " ${flags[*]} " != *" --no-docs "* ]]; then
     run "$PYTHON" src/humaneval.py --config "$config" "${flags[@]}" --prompt "${HUMANEVAL_PROMPT:-zero-shot}" \
       --python "$EVALPLUS_PYTHON" --out "$out/humaneval" "${shown[@]}"
   else
-    echo "HumanEval+ was left out, for the reason above; HUMANEVAL=0 leaves it out without a word"
+    echo "HumanEval+ was left out, for the reason above; HUMANEVAL=0 leaves it out silently"
   fi
 fi

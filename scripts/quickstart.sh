@@ -2,7 +2,7 @@
 # The whole pipeline, small: SmolLM2-135M -> a short SFT warm-up -> GRPO + DoRA with the real rewards -> held-out test.
 # On two CPU cores in about 20 minutes after installation; no GPU and no model hub.
 #
-#   bash scripts/quickstart.sh                    killed half-way? the same command goes on from there
+#   bash scripts/quickstart.sh                    killed half-way? the same command resumes
 #   bash scripts/quickstart.sh --max_steps 64     flags go to the GRPO stage
 #   rm -r runs/quickstart                         start over
 #

@@ -170,7 +170,7 @@ def find_adapter(folder: str | Path) -> Path | None:
     merger writes; None where there is none.
 
     Raises ValueError where the configuration denies DoRA and the weights have it: verl 0.9.1's merger writes no
-    `use_dora`, and peft would drop the magnitudes without a word.
+    `use_dora`, and peft would silently drop the magnitudes.
     """
     for place in (Path(folder), Path(folder) / "lora_adapter"):
         if is_adapter(place):
