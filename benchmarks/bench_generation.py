@@ -1,7 +1,7 @@
 """Tokens per second of DoRA rollouts: stock, cached, merged copies, against a model merged for good, in one run.
 
 The four take turns on the same prompts, so a machine whose speed drifts still gives fair ratios. What is timed is what
-src/grpo_trainer.py does around one generation, entering and leaving the context included.
+src/trl_training/grpo_trainer.py does around one generation, entering and leaving the context included.
 
     PYTHONPATH=src python benchmarks/bench_generation.py --model models/SmolLM2-135M-Instruct
     PYTHONPATH=src python benchmarks/bench_generation.py --targets all-linear --rounds 5

@@ -1,7 +1,7 @@
 """Seconds of GRPO's loss and its gradient on a CPU: trl's LM head over prompts and completions, or completions alone.
 
-The two take turns on the same batch (src/cpu_loss.py says why they differ on a CPU alone); the log-probabilities of
-the completions are compared too.
+The two take turns on the same batch (src/trl_training/cpu_loss.py says why they differ on a CPU alone); the
+log-probabilities of the completions are compared too.
 
     PYTHONPATH=src python benchmarks/bench_loss.py --model models/SmolLM2-135M-Instruct
 """
@@ -18,7 +18,7 @@ from peft import get_peft_model
 from transformers import AutoModelForCausalLM
 
 from adapters import adapter_config
-from cpu_loss import picks_first
+from trl_training.cpu_loss import picks_first
 
 LOOKS = {"completions alone": picks_first, "every position": lambda device: False}
 

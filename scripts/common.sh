@@ -69,7 +69,7 @@ use_python() {
 need() {
   local file stamp hash prefix
   for file in "$@"; do
-    if [[ "$file" == requirements-dapo.txt ]] && python_is "$PYTHON" 13; then
+    if [[ "$file" == requirements/dapo.txt ]] && python_is "$PYTHON" 13; then
       die "$("$PYTHON" --version): verl 0.9.1 has no release for it: activate an environment of Python 3.11 or 3.12"
     fi
     if [[ -n "${DRY_RUN:-}" ]]; then
@@ -77,8 +77,8 @@ need() {
       continue
     fi
     prefix="$("$PYTHON" -c 'import sys; print(sys.prefix)')"
-    hash="$(cat "$file" constraints.txt | cksum | tr ' ' '-')"
-    stamp="$prefix/.recode-$file.$hash"
+    hash="$(cat "$file" requirements/constraints.txt | cksum | tr ' ' '-')"
+    stamp="$prefix/.recode-${file//\//-}.$hash"
     [[ -e "$stamp" ]] && continue
     say "installing $file (once; several minutes on a new machine)"
     "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$file"
@@ -91,7 +91,7 @@ evalplus_python() {
   EVALPLUS_PYTHON=.venvs/evalplus/bin/python
   [[ -z "${DRY_RUN:-}" ]] || return 0
   [[ -x "$EVALPLUS_PYTHON" ]] || "$PYTHON" -m venv .venvs/evalplus
-  PYTHON="$EVALPLUS_PYTHON" need requirements-humaneval.txt
+  PYTHON="$EVALPLUS_PYTHON" need requirements/humaneval.txt
 }
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ train() {
   [[ -z "${ACCELERATE:-}" ]] || ((GPUS > 0)) || die "ACCELERATE=$ACCELERATE: no GPU found"
   need requirements.txt
   if [[ " $* " == *" --help-all "* ]]; then exec "$PYTHON" "$script" --help-all; fi
-  if [[ "$(launcher_key distributed_type)" == DEEPSPEED ]]; then need requirements-deepspeed.txt; fi
+  if [[ "$(launcher_key distributed_type)" == DEEPSPEED ]]; then need requirements/deepspeed.txt; fi
   set -- ${config:+--config "$config"} "$@"
   check_flags "$script" "$@"
   need "${LAYERS[@]}"

@@ -28,7 +28,7 @@ use_python
 described="${GPUS:-}"
 if [[ -n "$cpu" ]]; then on_cpu; fi
 use_gpus
-need requirements.txt requirements-dapo.txt
+need requirements.txt requirements/dapo.txt
 if [[ -n "$cpu" ]]; then
   unset RAY_ADDRESS # a cluster takes no logical GPUs from here
   warm_smollm2
@@ -42,7 +42,7 @@ else
   if [[ -z "${DRY_RUN:-}" ]] || has verl; then
     "$PYTHON" src/dapo.py --config-name "$config" "$check" "${overrides[@]}" >/dev/null
   fi
-  need requirements-vllm.txt
+  need requirements/vllm.txt
 fi
 say "data"
 run "$PYTHON" src/data_process.py --config-name "$config" --if-stale "${overrides[@]}"

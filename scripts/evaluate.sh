@@ -31,7 +31,7 @@ done
 read -ra score <<<"${SCORE:-}"
 use_python
 use_gpus
-need requirements.txt requirements-eval.txt
+need requirements.txt requirements/eval.txt
 multi="$out/multi-questions.jsonl"
 generate() { run "$PYTHON" src/generate.py --config "$config" "$@"; }
 # The flags once, before anything is sampled; it prints the requirements files that they need beyond these.

@@ -12,10 +12,10 @@ if [[ "${1:-}" == --all ]]; then
   shift
 fi
 use_python
-need requirements.txt requirements-dapo.txt requirements-eval.txt requirements-dev.txt
+need requirements.txt requirements/dapo.txt requirements/eval.txt requirements/dev.txt
 evalplus_python
 export EVALPLUS_PYTHON
-if [[ -n "$all" ]]; then need requirements-deepspeed.txt; fi
+if [[ -n "$all" ]]; then need requirements/deepspeed.txt; fi
 say "ruff and shellcheck"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .

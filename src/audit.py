@@ -10,9 +10,9 @@ one or a later one. Many stated versions have no wheel for Python 3.11; their ro
 errors (src/validate.py) and rows of libraries that no environment holds are left out.
 
 A row *runs* when its new code comes to its end, and is *gold* when that emits no deprecation warning either while the
-old code raises or emits one. Programs run in src/sandbox.py's sandbox, forked from an interpreter that has imported the
-environment's libraries: a warning at import is the library's own, not the row's (pandas 2.2.0 emits one). No network:
-rows that download data fail.
+old code raises or emits one. Programs run in the sandbox (src/sandbox/), forked from an interpreter that has
+imported the environment's libraries: a warning at import is the library's own, not the row's (pandas 2.2.0 emits one).
+No network: rows that download data fail.
 
 OUT has a line for the file (sha256, environments, commit), then one for each row: line, id, the environment's place in
 the list, whether its version is the stated one, and how each snippet ended. It quotes no text of the rows. Killed and
@@ -31,15 +31,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from arguments import fail
-from durable_files import append_jsonl, read_jsonl, read_log
-from environments import EnvironmentFailed, environment
-from proof import execute_all
-from record_files import RecordError, resolve
+from common.files import append_jsonl, read_jsonl, read_log
+from common.provenance import git_state, sha256
+from common.rows import RecordError, resolve
+from curation.levels import level
+from curation.proof import execute_all
+from curation.virtualenvs import EnvironmentFailed, environment
 from records import Record, check_file, normalise_dependency
-from run_context import git_state, sha256
 from sandbox import InfrastructureError
-from verdicts import level
+from trl_training.arguments import fail
 
 # In the order in which they are tried. The scientific libraries depend on each other, so they come as sets of one time.
 ENVIRONMENTS = (

@@ -32,13 +32,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from arguments import fail, read_yaml
-from checkpoints import Checkpoint, base_of, find_checkpoints, run_start
-from curve_report import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
-from curve_settings import claim, generate_settings, locked
-from durable_files import read_jsonl, replacing, write_json, write_text
-from record_files import RecordError, resolve
-from run_context import sha256
+from common.checkpoints import Checkpoint, base_of, find_checkpoints, run_start
+from common.files import read_jsonl, replacing, write_json, write_text
+from common.provenance import sha256
+from common.rows import RecordError, resolve
+from evaluation.curve import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
+from evaluation.curve_settings import claim, generate_settings, locked
+from trl_training.arguments import fail, read_yaml
 
 SRC = Path(__file__).resolve().parent
 DEFAULT_LIMIT = 100

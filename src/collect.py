@@ -29,21 +29,21 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import endpoint
-from arguments import fail, parse_flags
-from collect_log import FolderError, Log, claim, rates
-from collector import Collector, sampling
-from durable_files import write_json, write_jsonl
-from endpoint import EndpointError
-from environments import PIN, EnvironmentFailed, environment
-from prompt_files import PromptError, fingerprint
-from proposals import Upgrade
+from common import endpoint
+from common.endpoint import EndpointError
+from common.files import write_json, write_jsonl
+from common.provenance import git_state
+from common.redaction import command_line, recorded, without_logins
+from common.terminal import printable
+from curation.collecting.conversation import Collector, sampling
+from curation.collecting.log import FolderError, Log, claim, rates
+from curation.collecting.proposals import Upgrade
+from curation.collecting.questions import PromptError, fingerprint
+from curation.collecting.release_notes import Paragraph, sieve
+from curation.virtualenvs import PIN, EnvironmentFailed, environment
 from records import normalise_dependency
-from redaction import command_line, recorded, without_logins
-from release_notes import Paragraph, sieve
-from run_context import git_state
 from sandbox import InfrastructureError, check_ready
-from terminal import printable
+from trl_training.arguments import fail, parse_flags
 
 ROLES = ("update", "pair")
 

@@ -24,16 +24,16 @@ try:
 except ModuleNotFoundError:
     if __name__ != "__main__":
         raise
-    print("dapo: verl is not installed: pip install -r requirements-dapo.txt", file=sys.stderr)
+    print("dapo: verl is not installed: pip install -r requirements/dapo.txt", file=sys.stderr)
     sys.exit(2)
 
-import dapo_checks
-import dapo_machine
-import verl_config
-import verl_data
-from dapo_resume import check_same_run, choose_resume, last_checkpoint
-from record_files import RecordError
-from verl_config import ConfigError
+from common.rows import RecordError
+from verl_training import checks as dapo_checks
+from verl_training import config as verl_config
+from verl_training import machine as dapo_machine
+from verl_training import parquet as verl_data
+from verl_training.config import ConfigError
+from verl_training.resume import check_same_run, choose_resume, last_checkpoint
 
 SRC = Path(__file__).resolve().parent
 
@@ -45,7 +45,7 @@ def environment(config: DictConfig) -> dict[str, str]:
     """Variables that verl, Ray and their workers read. verl fixes its platform when it is imported."""
     variables = {
         "PYTHONPATH": os.pathsep.join(filter(None, (str(SRC), os.environ.get("PYTHONPATH")))),
-        "VERL_USE_EXTERNAL_MODULES": "verl_fixes",
+        "VERL_USE_EXTERNAL_MODULES": "verl_training.fixes",
         "TENSORBOARD_DIR": str(Path(config.trainer.default_local_dir) / "tensorboard"),
         "VERL_LOGGING_LEVEL": os.environ.get("VERL_LOGGING_LEVEL", "ERROR"),  # it warns once per completion
         "TQ_LOGGING_LEVEL": os.environ.get("TQ_LOGGING_LEVEL", "ERROR"),
@@ -56,7 +56,7 @@ def environment(config: DictConfig) -> dict[str, str]:
     }
     if config.trainer.device == "cpu":
         variables |= {
-            "VERL_USE_EXTERNAL_MODULES": "verl_cpu,verl_fixes",
+            "VERL_USE_EXTERNAL_MODULES": "verl_training.cpu_platform,verl_training.fixes",
             "VERL_PLATFORM": "cpu",
             "VERL_ENGINE_DEVICE": "cuda",  # the name under which verl registers its FSDP engine
             "OMP_NUM_THREADS": str(os.cpu_count() or 1),  # Ray would give each worker one
@@ -161,7 +161,7 @@ def prepare(config: DictConfig) -> None:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
-    from run_context import describe, record_start
+    from common.provenance import describe, record_start
 
     folder = Path(config.trainer.default_local_dir)
     why = verl_data.stale(config)
@@ -193,8 +193,8 @@ def train(config: DictConfig) -> int:
     import ray
     from verl.trainer.main_ppo import run_ppo
 
-    from dapo_buffer import GenerationCapError
-    from dapo_trainer import DapoRunner
+    from verl_training.buffer import GenerationCapError
+    from verl_training.trainer import DapoRunner
 
     try:
         run_ppo(config, task_runner_class=DapoRunner)

@@ -21,14 +21,14 @@ from typing import Any
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-import dapo_checks
-import verl_config
-import verl_data
-from durable_files import replacing, write_json
+from common.files import replacing, write_json
+from common.provenance import sha256
+from common.rows import RecordError
 from prompts import PREFILL, migration_messages, open_chat_template
-from record_files import RecordError
 from records import Record, load_records
-from run_context import sha256
+from verl_training import checks as dapo_checks
+from verl_training import config as verl_config
+from verl_training import parquet as verl_data
 
 PERCENTILES = (0, 50, 90, 99, 100)
 

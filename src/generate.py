@@ -10,8 +10,8 @@
     python src/generate.py --benchmark migration --data data/heldout.jsonl --model MODEL --out FILE    # or --copy
 
 --model takes a base model, a merged one, or an adapter folder (its base is then read from it); --adapter puts an
-adapter on a model. What is written: src/sample_files.py. The same command goes on after an interruption, and with a
-larger --samples; another model, prompt, data or sampling is refused: never mixed.
+adapter on a model. What is written: src/evaluation/samples.py. The same command goes on after an interruption, and with
+a larger --samples; another model, prompt, data or sampling is refused: never mixed.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from arguments import fail, parse_flags
-from completion import Completion, NoAnswer
-from durable_files import append_jsonl
-from endpoint import connect
-from engines import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
-from generate_flags import add_flags, check, sampling_of
-from humaneval_tasks import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions
-from migration import Migration
+from common.completion import Completion, NoAnswer
+from common.endpoint import connect
+from common.files import append_jsonl
+from common.provenance import describe, sha256
+from common.rows import RecordError, resolve
+from evaluation.arena.problems import Task, fingerprint, load_tasks, subset
+from evaluation.backends import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
+from evaluation.flags import add_flags, check, sampling_of
+from evaluation.humaneval.problems import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions
+from evaluation.migration.problems import Migration
+from evaluation.samples import claim, code_of, keep_whole, prompt_hash
 from prompts import open_chat_template, reference_completion, render
-from record_files import RecordError, resolve
-from run_context import describe, sha256
-from sample_files import claim, code_of, keep_whole, prompt_hash
-from tasks import Task, fingerprint, load_tasks, subset
+from trl_training.arguments import fail, parse_flags
 
 
 def model_identity(args: argparse.Namespace) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def write_down(drawn: Drawn, args: argparse.Namespace, done: int, total: int) ->
 def main() -> int:
     args = parse_arguments()
     if args.check:
-        print("requirements-vllm.txt" if args.backend == "vllm" else "")
+        print("requirements/vllm.txt" if args.backend == "vllm" else "")
         return 0
     try:
         path = data_path(args.data, args.benchmark) if args.benchmark in FUNCTION_BENCHMARKS else resolve(args.data)

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import arguments
-import toolchain
-from batch import Batch
+from common import toolchain
+from trl_training import arguments
+from trl_training.batch import Batch
 
 
 def derive(namespace: object) -> dict[str, int]:
@@ -70,8 +70,8 @@ def known_rewards() -> dict[str, Callable[..., list]]:
 
 def check_rollouts(script: ScriptArguments, args: Any, model: Any) -> None:
     """Exit if sampling as asked would harm the weights or cut the completions."""
-    import training
     from adapters import GENERATION_MODES
+    from trl_training import training
 
     if script.dora_generation not in GENERATION_MODES:
         arguments.fail(f"dora_generation {script.dora_generation!r}: choose from {', '.join(GENERATION_MODES)}")
@@ -97,8 +97,8 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
     """(script, GRPO, model) arguments, checked."""
     from trl import GRPOConfig, ModelConfig
 
-    import training
     from rewards import reward_names
+    from trl_training import training
 
     script, args, model = arguments.parse((ScriptArguments, GRPOConfig, ModelConfig), argv, derive)
     try:
@@ -127,11 +127,11 @@ def main() -> None:
     from datasets import Dataset
     from trl.rewards import get_soft_overlong_punishment
 
-    import training
     from adapters import start_from_base
-    from cpu_loss import look_at_completions_alone
-    from grpo_trainer import DoraGRPOTrainer
     from rewards import reward_names
+    from trl_training import training
+    from trl_training.cpu_loss import look_at_completions_alone
+    from trl_training.grpo_trainer import DoraGRPOTrainer
 
     started = time.time()
     batch = Batch(

@@ -17,14 +17,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from arguments import fail
-from durable_files import write_json, write_jsonl
-from estimates import mean_and_error
+from common.estimates import mean_and_error
+from common.files import write_json, write_jsonl
+from common.provenance import describe, sha256
+from common.rows import resolve
 from prompts import migration_messages, open_chat_template, reference_completion, render
-from record_files import resolve
 from records import Record, RecordError, load_records
 from rewards import Score, score
-from run_context import describe, sha256
+from trl_training.arguments import fail
 
 PARTS = ("format_rate", "es_star", "em", "reward", "is_old_code")
 

@@ -9,8 +9,8 @@
 Flags that are not below go to src/generate.py; the same command goes on after an interruption. --baseline puts the
 paired change against an earlier run beside the scores, with its interval and the tasks that flipped.
 
-The verdicts are evalplus's (its tests, oracles, limits); pass@k is the unbiased estimate of src/estimates.py, because
-evalplus prints k = 1, 10, 100 only. "base" is HumanEval's own tests, "plus" those and evalplus's. An answer to
+The verdicts are evalplus's (its tests, oracles, limits); pass@k is the unbiased estimate of src/common/estimates.py,
+because evalplus prints k = 1, 10, 100 only. "base" is HumanEval's own tests, "plus" those and evalplus's. An answer to
 evalplus's prompt is cut and sanitised as evalplus does; one to our prompt is judged as it stands. With neither is the
 problem's text put before it: an answer brings its own imports.
 
@@ -23,7 +23,7 @@ Time limits are evalplus's too, by the clock: an input has 4 times what its refe
 has a minute for its base inputs and one for the others. On a busy machine right answers fail. So the reference of each
 problem is judged beside the samples, and those that do not pass are named: believe the scores where none is.
 
-evalplus needs an environment of its own (requirements-humaneval.txt says why): .venvs/evalplus, which
+evalplus needs an environment of its own (requirements/humaneval.txt says why): .venvs/evalplus, which
 scripts/evaluate.sh makes, or --python. The data: --data, else $HUMANEVAL_OVERRIDE_PATH or $MBPP_OVERRIDE_PATH, else
 what evalplus downloads once. An answer can end or forge evalplus's whole run if it targets it, but not leave the
 sandbox. Writes OUT/samples.jsonl, results.json, table.md and verdicts.jsonl.
@@ -41,20 +41,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import sandbox_mounts
-from arguments import fail
-from humaneval_report import markdown, summarise, verdict_rows
-from humaneval_tasks import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions, read_lines
-from record_files import RecordError
-from result_files import check_owner, fit_ks, made_how, parse_ks, write_results
-from run_context import describe, sha256
-from sample_files import read_samples
-from sandbox_mounts import InfrastructureError
-from score_report import compare, paper_labels
-from tasks import subset
+from common.provenance import describe, sha256
+from common.rows import RecordError
+from evaluation.arena.problems import subset
+from evaluation.humaneval.problems import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions, read_lines
+from evaluation.humaneval.report import markdown, summarise, verdict_rows
+from evaluation.results import check_owner, fit_ks, made_how, parse_ks, write_results
+from evaluation.samples import read_samples
+from evaluation.tables import compare, paper_labels
+from sandbox import mounts
+from sandbox.mounts import InfrastructureError
+from trl_training.arguments import fail
 
 ROOT = Path(__file__).resolve().parent.parent
-JUDGE = Path(__file__).resolve().with_name("humaneval_judge.py")
+JUDGE = ROOT / "src" / "evaluation" / "humaneval" / "judge.py"
 OWN_PYTHON = ROOT / ".venvs" / "evalplus" / "bin" / "python"
 START_SECONDS = 1800  # imports and the expected outputs
 LIMITS = ("workers", "min_time_limit", "gt_time_limit_factor", "sample_seconds")  # flags that evalplus gets
@@ -119,7 +119,7 @@ def check_evalplus(args: argparse.Namespace) -> None:
     if missing:
         fail(
             "evalplus is not installed: python -m venv .venvs/evalplus && "
-            ".venvs/evalplus/bin/pip install -r requirements-humaneval.txt"
+            ".venvs/evalplus/bin/pip install -r requirements/humaneval.txt"
         )
     with tempfile.TemporaryDirectory(prefix="evalplus-") as folder:
         command, own = judge_command(args, folder)
@@ -140,21 +140,21 @@ def draw(args: argparse.Namespace, data: Path, flags: list[str]) -> Path:
 
 
 def judge_command(args: argparse.Namespace, folder: str) -> tuple[list[str], dict[str, Any]]:
-    """(command line, keywords for subprocess.run) of src/humaneval_judge.py, in the sandbox unless --unsafe."""
-    executable = sandbox_mounts.interpreter(args.python)[0]
-    own: dict[str, Any] = {"env": sandbox_mounts.ENVIRONMENT, "umask": sandbox_mounts.UMASK, "cwd": folder}
+    """(command line, keywords for subprocess.run) of the judge, in the sandbox unless --unsafe."""
+    executable = mounts.interpreter(args.python)[0]
+    own: dict[str, Any] = {"env": mounts.ENVIRONMENT, "umask": mounts.UMASK, "cwd": folder}
     if args.unsafe:
         command = [executable, "-s", str(JUDGE), "--bare", "--work", f"{folder}/work"]
-        return command, {**own, "env": {**sandbox_mounts.ENVIRONMENT, "HOME": folder, "TMPDIR": folder}}
-    rights = ("SETUID", "SETGID") if sandbox_mounts.ROOT else ()  # to become nobody with
+        return command, {**own, "env": {**mounts.ENVIRONMENT, "HOME": folder, "TMPDIR": folder}}
+    rights = ("SETUID", "SETGID") if mounts.ROOT else ()  # to become nobody with
     options = [part for right in rights for part in ("--cap-add", f"CAP_{right}")]
     options += ["--size", str(2**30), "--tmpfs", "/evalplus"]
-    command = [*sandbox_mounts.command(args.python, [JUDGE], options=options), executable, "-s", str(JUDGE)]
+    command = [*mounts.command(args.python, [JUDGE], options=options), executable, "-s", str(JUDGE)]
     return command, own
 
 
 def judge(job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
-    """evalplus's results (src/humaneval_judge.py). Raises InfrastructureError where there are none."""
+    """evalplus's results (src/evaluation/humaneval/judge.py). Raises InfrastructureError where there are none."""
     count = len(job["samples"]) + len(job["controls"])
     seconds = START_SECONDS + (2 * job["sample_seconds"] + 10) * count / (job["workers"] or 1)
     with tempfile.TemporaryDirectory(prefix="evalplus-") as folder:

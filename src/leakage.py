@@ -28,14 +28,14 @@ from collections import Counter
 from dataclasses import dataclass
 from statistics import quantiles
 
-from api_uses import imports, uses
-from arguments import fail
-from record_files import RecordError, read_rows, resolve
-from record_folder import read_evidence
+from common.api_uses import imports, uses
+from common.rows import RecordError, read_rows, resolve
+from curation.evidence import read_evidence
+from curation.similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest
+from evaluation.arena.problems import load_tasks
 from records import check_file
 from rewards import syntax_tree
-from similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest
-from tasks import load_tasks
+from trl_training.arguments import fail
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import verl_checkpoint
 from adapters import is_adapter, load_merged
-from durable_files import write_json
+from common.files import write_json
+from verl_training import checkpoint as verl_checkpoint
 
 
 def write(model: Any, base: str, revision: str, out: Path, source: Path, dtype: str) -> None:

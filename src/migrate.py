@@ -16,11 +16,11 @@ import difflib
 import sys
 from pathlib import Path
 
-from durable_files import write_text
+from common.files import write_text
+from common.terminal import printable
 from prompts import migration_messages
 from records import Record, does_nothing, normalise_dependency, normalise_version
 from rewards import dedent, extract, syntax_tree
-from terminal import printable
 
 
 def migrate(model_name: str, adapter: Path | None, messages: list[dict[str, str]], args: argparse.Namespace) -> str:

@@ -30,13 +30,13 @@ from pathlib import Path
 from typing import Any
 
 import sandbox
-from arguments import fail, parse_flags
-from durable_files import write_json, write_jsonl
-from execution import called_functions, judge
-from record_files import RecordError, resolve
+from common.files import write_json, write_jsonl
+from common.provenance import describe
+from common.rows import RecordError, resolve
+from evaluation.arena.problems import ApiUpdate, Task, add_update, by_hash, join_tasks, load_problems
+from evaluation.arena.programs import called_functions, judge
 from rewards import parses
-from run_context import describe
-from tasks import ApiUpdate, Task, add_update, by_hash, join_tasks, load_problems
+from trl_training.arguments import fail, parse_flags
 
 Problems = Sequence[tuple[Task, dict[str, Any]]]
 

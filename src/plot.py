@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from durable_files import read_jsonl, replacing
-from training_log import ema, points
+from common.files import read_jsonl, replacing
+from common.training_log import ema, points
 
-# title, y label, {key in metrics.jsonl: legend}; GRPO's keys (trl), then DAPO's (src/dapo_trainer.py, verl)
+# title, y label, {key in metrics.jsonl: legend}; GRPO's keys (trl), then DAPO's (src/verl_training/trainer.py, verl)
 PANELS = [
     (
         "Reward (format + correctness)",

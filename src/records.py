@@ -29,11 +29,11 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from durable_files import write_jsonl
+from common.files import write_jsonl
+from common.rows import RecordError, read_rows, resolve
+from common.terminal import printable
 from prompts import reference_completion
-from record_files import RecordError, read_rows, resolve
 from rewards import MATCH, score, syntax_tree
-from terminal import printable
 
 FIELDS = ("dependency", "new_version", "description", "update_info", "old_code", "new_code")
 

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from durable_files import write_text
-from estimates import mean_and_error
+from common.estimates import mean_and_error
+from common.files import write_text
 
 STAGES = {"base": "as it is", "sft": "+ SFT", "grpo": "+ SFT + GRPO"}
 COLUMNS = {"reward": "reward", "format_rate": "format rate", "es_star": "ES*", "em": "EM", "is_old_code": "copies old"}

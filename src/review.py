@@ -29,17 +29,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from arguments import fail, parse_flags
-from collect_log import FolderError, Log
-from durable_files import append_jsonl, encoded
-from environments import EnvironmentFailed
+from common.files import append_jsonl, encoded
+from common.rows import RecordError
+from common.terminal import printable
+from curation.collecting.log import FolderError, Log
+from curation.collecting.proposals import (
+    ACCEPTED,
+    CODE,
+    KINDS,
+    PAIR_PARTS,
+    Verdict,
+    as_row,
+    examine,
+    from_row,
+    lacking,
+    part,
+)
+from curation.evidence import add, alike, read_evidence, split_of, twin
+from curation.virtualenvs import EnvironmentFailed
 from prompts import fenced
-from proposals import ACCEPTED, CODE, KINDS, PAIR_PARTS, Verdict, as_row, examine, from_row, lacking, part
-from record_files import RecordError
-from record_folder import add, alike, read_evidence, split_of, twin
 from records import Record
 from sandbox import InfrastructureError
-from terminal import printable
+from trl_training.arguments import fail, parse_flags
 
 MENU = "[a]ccept  [e]dit  [r]eject  [s]kip  [q]uit > "
 EDITED = ("kind", "update_info", *PAIR_PARTS)

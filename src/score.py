@@ -6,14 +6,14 @@
     python src/score.py --compare results/base results/grpo            # paired difference, and the tasks that changed
 
 Pass@k is the unbiased estimate over the n samples of a problem (a --k above n is an error). What is executed is the
-samples' `code`, in src/sandbox.py's sandbox. Refused: incomplete files, doubled samples, other data than the samples
-were made for. Writes OUT/results.json, OUT/table.md and OUT/verdicts.jsonl (one line a sample, with the end of its
-traceback).
+samples' `code`, in the sandbox (src/sandbox/). Refused: incomplete files, doubled samples, other data than the
+samples were made for. Writes OUT/results.json, OUT/table.md and OUT/verdicts.jsonl (one line a sample, with the end of
+its traceback).
 
-arena, multi   (src/arena_score.py) UPass counts samples that pass with the update in force and fail without it.
+arena, multi   (src/evaluation/arena/) UPass counts samples that pass with the update in force and fail without it.
                Intervals: bootstrap over problems (those of one update are alike, so it is somewhat narrow). Needs
-               requirements-eval.txt, here or in the environment of --python.
-migration      (src/migration_score.py) A sample passes when it and the record's check run on the new version without
+               requirements/eval.txt, here or in the environment of --python.
+migration      (src/evaluation/migration/) A sample passes when it and the record's check run on the new version without
                an exception or a deprecation warning. Intervals: bootstrap over updates. Makes the environments of
                --evidence in --envs: Python 3.11 for data/, and a package index the first time.
 """
@@ -25,18 +25,18 @@ import sys
 import time
 from pathlib import Path
 
-import arena_score
-import migration_report
-import migration_score
 import sandbox
-import score_report
-from arguments import fail, parse_flags
-from environments import EnvironmentFailed
-from record_files import RecordError, resolve
-from result_files import check_owner, fit_ks, made_how, parse_ks, write_results
-from run_context import describe, sha256
-from sample_files import read_samples
-from tasks import BENCHMARKS, load_tasks, subset
+from common.provenance import describe, sha256
+from common.rows import RecordError, resolve
+from curation.virtualenvs import EnvironmentFailed
+from evaluation import tables as score_report
+from evaluation.arena import score as arena_score
+from evaluation.arena.problems import BENCHMARKS, load_tasks, subset
+from evaluation.migration import report as migration_report
+from evaluation.migration import score as migration_score
+from evaluation.results import check_owner, fit_ks, made_how, parse_ks, write_results
+from evaluation.samples import read_samples
+from trl_training.arguments import fail, parse_flags
 
 ONLY = {"migration": ("evidence", "envs"), "arena": ("errata", "write_errata", "python")}  # flags of one protocol
 

@@ -14,8 +14,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import arguments
-from batch import Batch
+from trl_training import arguments
+from trl_training.batch import Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,7 +58,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
     """(script, SFT, model) arguments, checked."""
     from trl import ModelConfig, SFTConfig
 
-    import training
+    from trl_training import training
 
     script, args, model = arguments.parse((ScriptArguments, SFTConfig, ModelConfig), argv, derive)
     arguments.refuse_unread(model)
@@ -80,9 +80,9 @@ def main() -> None:
     from datasets import Dataset
     from trl import SFTTrainer
 
-    import training
     from adapters import start_from_base
-    from cpu_loss import look_at_completions_alone
+    from trl_training import training
+    from trl_training.cpu_loss import look_at_completions_alone
 
     started = time.time()
     training.say(f"batch: {Batch(args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps)}")

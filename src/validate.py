@@ -30,11 +30,11 @@ from statistics import quantiles
 
 from tqdm import tqdm
 
-from record_files import read_rows, resolve
+from common.rows import read_rows, resolve
+from common.terminal import printable
+from curation.levels import LEVELS, select
+from curation.similarity import CLONE, nearest, read_snippets
 from records import ERRORS, WARNINGS, Checked, RecordError, check_file, normalise_dependency, write_rows
-from similarity import CLONE, nearest, read_snippets
-from terminal import printable
-from verdicts import LEVELS, select
 
 
 def compare(files: list[str], against: list[str], limit: int) -> bool:

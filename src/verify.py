@@ -6,7 +6,7 @@ old from new. A record is proven when
   1. the new code, then its check, runs on the new environment with no error and no deprecation warning;
   2. the old code on the new environment raises, or emits a deprecation warning, or fails the check;
   3. the old code, then its check, runs on the old environment without an error.
-src/proof.py runs them, in src/sandbox.py's sandbox: no network, no display, limits on time and memory.
+src/curation/proof.py runs them, in the sandbox (src/sandbox/): no network, no display, limits on time and memory.
 
     python src/verify.py                         # every record in data/: makes its environments first (slow once)
     python src/verify.py out/records.jsonl       # another file of records, or a folder, with evidence.jsonl beside it
@@ -15,7 +15,8 @@ src/proof.py runs them, in src/sandbox.py's sandbox: no network, no display, lim
     python src/verify.py --record 3f2a9c01b7de   # one record, with what each run said
     python src/verify.py --write                 # store what was seen in evidence.jsonl, what pip installed beside it
 
-Where environments.jsonl beside the records knows a list of pins, pip is held to all that it says (src/environments.py).
+Where environments.jsonl beside the records knows a list of pins, pip is held to all that it says
+(src/curation/virtualenvs.py).
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from arguments import fail
-from durable_files import append_jsonl, read_jsonl, read_log, write_jsonl
-from environments import (
+from common.files import append_jsonl, read_jsonl, read_log, write_jsonl
+from common.terminal import printable
+from curation.proof import problems, prove_all
+from curation.virtualenvs import (
     EnvironmentFailed,
     Locks,
     Pins,
@@ -43,10 +45,9 @@ from environments import (
     read_locks,
     write_locks,
 )
-from proof import problems, prove_all
 from records import Record, RecordError, load_records
 from sandbox import InfrastructureError
-from terminal import printable
+from trl_training.arguments import fail
 
 SPLITS = ("train", "heldout")
 

@@ -50,16 +50,16 @@ VERL_ON_CPU = {
     "PYTHONPATH": str(ROOT / "src"),
     "VERL_PLATFORM": "cpu",
     "VERL_ENGINE_DEVICE": "cuda",
-    "VERL_USE_EXTERNAL_MODULES": "verl_cpu,verl_fixes",
+    "VERL_USE_EXTERNAL_MODULES": "verl_training.cpu_platform,verl_training.fixes",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
 
 @pytest.fixture(scope="session")
 def verl():
-    """verl, imported as src/dapo.py imports it on a CPU; skipped where requirements-dapo.txt is not installed."""
+    """verl, imported as src/dapo.py imports it on a CPU; skipped where requirements/dapo.txt is not installed."""
     os.environ.update(VERL_ON_CPU)
-    return pytest.importorskip("verl", reason="requirements-dapo.txt is not installed")
+    return pytest.importorskip("verl", reason="requirements/dapo.txt is not installed")
 
 
 @pytest.fixture(scope="session")

@@ -141,8 +141,8 @@ def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
         (["--bad_rows", "skip"], "bad_rows 'skip': choose from stop, drop, keep"),
         (["--drop_bad_rows", "true"], "drop_bad_rows is now bad_rows: stop, drop or keep"),
         (["--drop_bad_rows=false"], "drop_bad_rows is now bad_rows: stop, drop or keep"),
-        (["--use_vllm", "true"], "vllm is not installed: pip install -r requirements-vllm.txt"),
-        (["--report_to", "wandb"], "wandb is not installed: pip install -r requirements-extras.txt"),
+        (["--use_vllm", "true"], "vllm is not installed: pip install -r requirements/vllm.txt"),
+        (["--report_to", "wandb"], "wandb is not installed: pip install -r requirements/extras.txt"),
         (["--num_generations", "1", "--prompts_per_step", "16"], "at least 2 generations"),
         (["--updates_per_generation", "0"], "updates_per_generation 0: at least 1"),
         (["--updates_per_generation", "2", "--steps_per_generation", "2"], "not beside steps_per_generation"),
@@ -266,7 +266,7 @@ def test_no_training_decays_the_magnitudes_or_searches_the_graph(config):
 
 def test_a_gpu_run_needs_a_compiler(capsys, monkeypatch):
     """Triton compiles at run time; a driver-only image has no gcc, and would fail after the model has loaded."""
-    import training
+    from trl_training import training
 
     monkeypatch.setenv("CC", "absent-cc")
     training.refuse_missing_compiler(SimpleNamespace(device=SimpleNamespace(type="cpu")))
@@ -279,7 +279,7 @@ def test_one_process_takes_one_card(capsys, monkeypatch):
     """trl would spread the model over all cards that a single process sees."""
     import torch
 
-    import training
+    from trl_training import training
 
     cards = SimpleNamespace(device=SimpleNamespace(type="cuda"))
     monkeypatch.delenv("WORLD_SIZE", raising=False)
@@ -294,7 +294,7 @@ def test_one_process_takes_one_card(capsys, monkeypatch):
 
 
 def test_decay_of_magnitudes_is_reported(capsys):
-    import training
+    from trl_training import training
 
     model = SimpleNamespace(use_peft=True, use_dora=True)
     training.warn_of_decay(SimpleNamespace(weight_decay=0.0), model)

@@ -15,13 +15,12 @@ import pytest
 
 import grpo
 import sft
-from batch import plan_batch
+from trl_training.batch import plan_batch
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.sh") if path.name != "common.sh")
 QUICK = "configs/quickstart/grpo.yaml"
 PROGRAMS = sorted(path for path in (ROOT / "src").glob("*.py") if '\nif __name__ == "__main__":' in path.read_text())
-PROGRAMS = [path for path in PROGRAMS if path.name != "sandbox_server.py"]  # started by src/sandbox.py, never by hand
 
 
 def dry_run(script: str, *flags: str, **environment: str) -> list[list[str]]:
@@ -151,13 +150,13 @@ def test_one_process_under_accelerate_sees_one_card_too(node):
 
 def test_zero2_alone_needs_deepspeed(node):
     done = launcher("grpo.sh", "--config", QUICK, **node(2), ACCELERATE="zero2")
-    assert (done.returncode, layers(done)) == (0, ["requirements.txt", "requirements-deepspeed.txt"]), done.stderr
+    assert (done.returncode, layers(done)) == (0, ["requirements.txt", "requirements/deepspeed.txt"]), done.stderr
     assert "configs/accelerate/zero2.yaml --num_processes 2" in done.stdout
 
 
 def test_flags_bring_their_layers(node):
     done = launcher("grpo.sh", *("--use_vllm", "true", "--vllm_mode", "colocate", "--report_to", "wandb"), **node(2))
-    wanted = ["requirements.txt", "requirements-extras.txt", "requirements-vllm.txt"]
+    wanted = ["requirements.txt", "requirements/extras.txt", "requirements/vllm.txt"]
     assert (done.returncode, layers(done)) == (0, wanted), done.stderr
 
 
@@ -212,7 +211,7 @@ def test_an_odd_nvidia_smi_does_not_end_the_launcher_silently(smi, node, tmp_pat
     assert (done.returncode, layers(done)) == (0, ["requirements.txt"]), done.stderr
 
 
-@pytest.mark.parametrize(("status", "said"), [(0, "requirements-vllm.txt"), (2, "")])
+@pytest.mark.parametrize(("status", "said"), [(0, "requirements/vllm.txt"), (2, "")])
 def test_a_real_launch_checks_once_then_installs_and_starts(status, said, node, tmp_path):
     """Without DRY_RUN, on a stand-in for Python that writes down what it is asked to do."""
     described = node(2)
@@ -229,7 +228,7 @@ def test_a_real_launch_checks_once_then_installs_and_starts(status, said, node, 
     start += "--config configs/grpo.yaml --output_dir runs/with space"
     expected = [f"{pip} requirements.txt", check]
     if status == 0:
-        expected += [f"{pip} requirements-vllm.txt", start]
+        expected += [f"{pip} requirements/vllm.txt", start]
     assert (done.returncode, calls) == (status, expected)
 
 
@@ -285,8 +284,8 @@ def test_the_quickstart_is_nine_commands_that_exist(monkeypatch):
 @pytest.mark.parametrize("gpus", ["1", "8"])
 @pytest.mark.parametrize("name", ["dapo", "dapo_released"])
 def test_dapo_prepares_and_trains_with_the_same_configuration(name, gpus):
-    import dapo_checks
-    import verl_config
+    from verl_training import checks as dapo_checks
+    from verl_training import config as verl_config
 
     commands = dry_run("dapo.sh", "--config-name", name, "run=with space", GPUS=gpus)
     assert [command[1] for command in commands] == ["src/data_process.py", "src/dapo.py"]
@@ -306,7 +305,7 @@ def test_dapo_counts_the_cpus_of_the_node(gpus, cpus, needed, node):
     if cpus < needed:
         assert f"needs {needed} CPUs for {gpus} GPU(s), Ray sees {cpus}" in the_mistake(done)
     else:
-        wanted = ["requirements.txt", "requirements-dapo.txt", "requirements-vllm.txt"]
+        wanted = ["requirements.txt", "requirements/dapo.txt", "requirements/vllm.txt"]
         assert (done.returncode, layers(done)) == (0, wanted), done.stderr
         assert f"src/dapo.py --config-name dapo trainer.n_gpus_per_node={gpus}" in done.stdout
 

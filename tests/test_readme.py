@@ -58,10 +58,12 @@ def test_links_lead_somewhere(document):
             assert (path.parent / link).exists(), link
 
 
-def test_every_source_file_is_in_the_tree():
+def test_every_folder_and_program_is_in_the_tree():
     tree = README.split("## Files")[1].split("```")[1]
     for path in (ROOT / "src").glob("*.py"):
         assert path.name in tree, path.name
+    for path in (ROOT / "src").rglob("__init__.py"):
+        assert f"{path.parent.name}/" in tree, path.parent
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
@@ -88,8 +90,8 @@ def test_commands_exist_and_take_their_flags(command):
         text = "".join(subprocess.run(h, capture_output=True, text=True, check=True).stdout for h in helps)
         assert all(flag in text for flag in flags)
     if target.name in ("dapo.py", "data_process.py"):
-        import dapo_checks
-        import verl_config
+        from verl_training import checks as dapo_checks
+        from verl_training import config as verl_config
 
         names = [word for word, before in zip(command[3:], command[2:], strict=False) if before == "--config-name"]
         overrides = [word for word in command[2:] if "=" in word]

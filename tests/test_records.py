@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from durable_files import read_jsonl
+from common.files import read_jsonl
+from common.provenance import sha256
 from records import (
     FIELDS,
     Record,
@@ -25,7 +26,6 @@ from records import (
     normalise_version,
     write_rows,
 )
-from run_context import sha256
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT.parent / "shared" / "data" / "train" / "recode-train-data.jsonl"

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = sorted(path.name for path in ROOT.glob("requirements*.txt"))
-APART = "requirements-humaneval.txt"  # evalplus's environment, not a layer
+FOLDER = ROOT / "requirements"
+LAYERS = ["requirements.txt"]
+LAYERS += sorted(f"requirements/{path.name}" for path in FOLDER.glob("*.txt") if path.name != "constraints.txt")
+APART = "requirements/humaneval.txt"  # evalplus's environment, not a layer
 
 
 def pins(text: str) -> dict[str, str]:
@@ -42,7 +44,7 @@ def test_every_layer_resolves(layer, python):
 @pytest.mark.slow
 def test_the_constraints_are_the_resolution_of_all_layers():
     together = [name for name in LAYERS if name != APART]
-    constraints = pins((ROOT / "constraints.txt").read_text())
+    constraints = pins((FOLDER / "constraints.txt").read_text())
     for python in ("3.11", "3.12"):
         assert resolve(python, *together).items() <= constraints.items()
     assert resolve("3.11", *together) == constraints
@@ -50,14 +52,14 @@ def test_the_constraints_are_the_resolution_of_all_layers():
 
 def test_setuptools_is_one_that_vllm_takes_on_python_3_12():
     """vLLM 0.27.1 on Python 3.12: setuptools>=77.0.3,<81. It once stood at 84, and no GPU node could install."""
-    version = pins((ROOT / "constraints.txt").read_text())["setuptools"]
+    version = pins((FOLDER / "constraints.txt").read_text())["setuptools"]
     assert (77, 0, 3) <= tuple(map(int, version.split("."))) < (81,)
 
 
 @pytest.mark.slow
 def test_deepspeed_installs_without_a_cuda_toolkit(tmp_path):
     """As the launchers install it, in pip's isolated environment: nothing is compiled."""
-    pinned = pins((ROOT / "requirements-deepspeed.txt").read_text())["deepspeed"]
+    pinned = pins((ROOT / "requirements/deepspeed.txt").read_text())["deepspeed"]
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-cache-dir", "-w", str(tmp_path)]
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}  # no nvcc, no CUDA_HOME
     env |= {key: value for key, value in os.environ.items() if key.startswith("PIP_")}
@@ -74,5 +76,5 @@ def test_no_layer_asks_for_what_only_another_launch_needs():
     """The paper's GRPO run needs requirements.txt alone: neither vLLM nor DeepSpeed."""
     base = pins((ROOT / "requirements.txt").read_text())
     assert not {"vllm", "deepspeed", "liger-kernel", "verl", "ray"} & set(base)
-    assert set(pins((ROOT / "requirements-deepspeed.txt").read_text())) == {"deepspeed"}
+    assert set(pins((ROOT / "requirements/deepspeed.txt").read_text())) == {"deepspeed"}
     assert "--no-build-isolation" not in (ROOT / "scripts" / "common.sh").read_text()

@@ -1,0 +1,1 @@
+"""What several folders share; imports nothing of the project outside itself."""

@@ -1,0 +1,1 @@
+"""From release notes to proposed records, with a model."""

@@ -1,0 +1,112 @@
+"""How alike two pieces of code or text are: edit similarity of canonical code, and containment of token n-grams.
+
+Edit similarity (1 - Levenshtein distance / length of the longer) after comments, layout and the names that the code
+itself gives are taken out finds clones: code that differs in variable names alone has 1. Containment of 8-grams finds
+test items whose words stand in the training set, whatever is around them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import Levenshtein
+
+from common.rows import read_rows, resolve
+from rewards import syntax_tree
+
+CLONE = 0.9  # edit similarity above which two rows count as one
+# PaLM (arXiv 2204.02311, §8) calls a test item contaminated where 70 % of its 8-grams stand in the training data.
+GRAM = 8
+CONTAMINATED = 0.7
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text and where it stands."""
+
+    file: str
+    line: int
+    text: str
+
+
+class NumberNames(ast.NodeTransformer):
+    """Renames what the code binds itself (variables, parameters, functions, classes, errors) to v0, v1, …."""
+
+    def __init__(self, tree: ast.AST) -> None:
+        self.names: dict[str, str] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                self.number(node.id)
+            elif isinstance(node, ast.arg):
+                self.number(node.arg)
+            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler)):
+                self.number(node.name or "")
+
+    def number(self, name: str) -> None:
+        self.names.setdefault(name, f"v{len(self.names)}")
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        for field in ("id", "arg", "name"):
+            name = getattr(node, field, None)
+            if isinstance(name, str) and name in self.names and not isinstance(node, (ast.alias, ast.keyword)):
+                setattr(node, field, self.names[name])
+        return super().generic_visit(node)
+
+
+def canonical(code: str) -> str:
+    """The code without comments and layout, its own names numbered; code that does not parse: without white space."""
+    tree = syntax_tree(code)
+    return ast.unparse(NumberNames(tree).visit(tree)) if tree else "".join(code.split())
+
+
+def read_snippets(source: str) -> list[Text]:
+    """Both snippets, canonical, of every row of a file that has two, whatever else is wrong with it."""
+    path = resolve(source)
+    rows = [(line, row) for line, row in read_rows(path) if isinstance(row, dict)]
+    codes = [(line, row.get("old_code"), row.get("new_code")) for line, row in rows]
+    return [
+        Text(source, line, f"{canonical(old)}\n{canonical(new)}")
+        for line, old, new in codes
+        if isinstance(old, str) and isinstance(new, str) and (old + new).strip()
+    ]
+
+
+def nearest(one: Text, others: Sequence[Text]) -> tuple[float, Text | None]:
+    """(highest edit similarity in [0, 1], the text that has it); (0, None) where there is nothing to compare with.
+
+    A text is not compared with itself.
+    """
+    best, found = 0.0, None
+    for other in others:
+        if (one.file, one.line) == (other.file, other.line):
+            continue
+        longer = max(len(one.text), len(other.text))
+        room = int((1 - best) * longer)  # more edits than this cannot beat the best so far
+        edits = Levenshtein.distance(one.text, other.text, score_cutoff=room)
+        if edits <= room and 1 - edits / longer > best:
+            best, found = 1 - edits / longer, other
+    return best, found
+
+
+def grams(text: str) -> set[tuple[str, ...]]:
+    """The distinct runs of 8 tokens (words and single marks, in lower case); of a shorter text the whole as one."""
+    tokens = re.findall(r"\w+|[^\w\s]", text.lower())
+    return {tuple(tokens[i : i + GRAM]) for i in range(max(1, len(tokens) - GRAM + 1))} if tokens else set()
+
+
+def containment(items: Iterable[set], training: Sequence[set]) -> list[tuple[float, int | None]]:
+    """For each item's grams: (their share in [0, 1] that stands anywhere in `training`, the row that holds most)."""
+    index: dict[tuple[str, ...], list[int]] = {}
+    for row, found in enumerate(training):
+        for gram in found:
+            index.setdefault(gram, []).append(row)
+    out: list[tuple[float, int | None]] = []
+    for item in items:
+        shared = [gram for gram in item if gram in index]
+        rows = Counter(row for gram in shared for row in index[gram])
+        out.append((len(shared) / len(item), min(rows, key=lambda row: (-rows[row], row))) if shared else (0.0, None))
+    return out

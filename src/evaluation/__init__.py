@@ -1,0 +1,1 @@
+"""From a model to samples, and from samples to scores."""

@@ -1,0 +1,1 @@
+"""CodeUpdateArena, and the multi-update questions built from it."""

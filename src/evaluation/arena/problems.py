@@ -1,0 +1,289 @@
+"""Problems to evaluate on: CodeUpdateArena and the multi-update set, read into one form
+(migration's problems: src/evaluation/migration/problems.py).
+
+A CodeUpdateArena problem gives an update of a library function (fictitious, with an implementation), a scenario, a
+problem, a signature to solve it under, unit tests and a reference solution. Accepted are flat rows (one problem each)
+and grouped rows (one update each, with `prog_syn_examples`), and both spellings of two fields: `imports` or
+`prog_syn_imports`, `function_path` or `api_path`. The multi-update set is what src/multi_update.py writes.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from common.rows import RecordError, read_rows
+from evaluation.migration.problems import Migration, load_migrations
+from prompts import Message, Update, one_shot_messages, problem_messages
+
+BENCHMARKS = ("arena", "multi", "migration")
+PROMPTS = ("zero-shot", "one-shot")
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)  # what ast.parse raises, the last two if too deep
+
+
+@dataclass(frozen=True)
+class ApiUpdate:
+    """One update: what the prompt says of it, and the code that puts it in force."""
+
+    id: str
+    path: str  # of the function before the update, as `numpy.sum` or `pandas.DataFrame.head`
+    type: str  # such as `add-argument` or `modify-function-name`
+    name: str  # of the function after the update: the one that `implementation` defines
+    imports: str  # they also save the old function: `old_sum = numpy.sum`
+    implementation: str
+    note: Update
+
+    @property
+    def package(self) -> str:
+        return self.path.partition(".")[0]
+
+    @property
+    def renames(self) -> bool:
+        """Whether the old name disappears."""
+        return self.type == "modify-function-name" and self.name != self.path.rpartition(".")[2]
+
+    @property
+    def new_path(self) -> str:
+        return f"{self.path.rpartition('.')[0]}.{self.name}"
+
+
+@dataclass(frozen=True)
+class UnitTest:
+    """One test function, with what the file defines outside of the tests."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem. `kind` is arena, joint (two problems in one) or natural (one problem, two updates)."""
+
+    id: str
+    kind: str
+    updates: tuple[ApiUpdate, ...]
+    scenario: str
+    problem: str
+    signature: str
+    imports: str
+    tests: tuple[UnitTest, ...]
+    reference: str
+
+    def messages(self, prompt: str = "zero-shot", *, docs: bool = True) -> list[Message]:
+        """The chat messages that ask for the solution; `docs=False` withholds the update."""
+        notes = [update.note for update in self.updates]
+        if prompt == "one-shot":
+            test = self.tests[0].source
+            return one_shot_messages(notes, self.scenario, self.problem, self.signature, test, docs=docs)
+        return problem_messages(notes, self.scenario, self.problem, self.signature, docs=docs)
+
+
+def _outside_functions(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """Every node of these statements, those in classes and branches too, but nothing inside of a function."""
+    left = list(body)
+    for node in left:  # no recursion: the parser takes deeper trees than Python's stack does
+        yield node
+        if not isinstance(node, FUNCTIONS):
+            left.extend(ast.iter_child_nodes(node))
+
+
+def _why_not_run(test: ast.FunctionDef | ast.AsyncFunctionDef, body: Sequence[ast.stmt]) -> str | None:
+    """Why calling a test function of the file `body` without arguments would not run it; None if it would."""
+    if test not in body:
+        return "is in a class or a branch: only tests at the top level are run"
+    if isinstance(test, ast.AsyncFunctionDef):
+        return "is asynchronous: only plain functions are run"
+    if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in _outside_functions(test.body)):
+        return "is a generator: only plain functions are run"
+    if len(test.args.posonlyargs + test.args.args) > len(test.args.defaults) or None in test.args.kw_defaults:
+        return "needs arguments"
+    return None
+
+
+def split_tests(source: str) -> tuple[UnitTest, ...]:
+    """The test functions of `source`, each with the code that stands outside of all of them.
+
+    Raises ValueError if there is none, or if one of any kind (asynchronous, in a class, with a fixture) would not be
+    run by calling it; SyntaxError if it is not Python.
+    """
+    body = ast.parse(source).body
+    lines = re.split(r"\r\n?|\n", source)  # as the parser counts them; str.splitlines also splits at a form feed
+
+    def text(node: ast.stmt) -> str:
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+        return "\n".join(lines[first - 1 : node.end_lineno])
+
+    functions = (node for node in _outside_functions(body) if isinstance(node, FUNCTIONS[:2]))
+    tests = [node for node in functions if node.name.startswith("test")]
+    for node in tests:
+        if why := _why_not_run(node, body):
+            raise ValueError(f"{node.name} {why}")
+    if not tests:
+        raise ValueError("no test function")
+    shared = "".join(text(node) + "\n\n" for node in body if node not in tests)
+    return tuple(UnitTest(node.name, shared + text(node)) for node in tests)
+
+
+def defined_function(implementation: str, path: str) -> str:
+    """The name of the function that the implementation is of: the old name, or the last one defined."""
+    body = ast.parse(implementation).body
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    old = path.rpartition(".")[2]
+    if old not in names and (other := [node for node in body if getattr(node, "name", None) == old]):
+        raise ValueError(f"{old} is not a plain function: line {other[0].lineno}")
+    if not names:
+        raise ValueError("defines no function")
+    return old if old in names else names[-1]
+
+
+def _field(row: Mapping[str, Any], *names: str) -> str:
+    """The text under the first of the names that the row has; a list of texts (imports, tests) is joined."""
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            value = "\n\n".join(value)
+        if isinstance(value, str) and value.strip():
+            if re.search("[\ud800-\udfff]", value):  # no tokenizer takes it, and no hash
+                raise ValueError(f"{name}: not Unicode text: it holds half of a surrogate pair")
+            return value
+    raise ValueError(f"{' or '.join(names)}: missing, empty or no text")
+
+
+def _imports(row: Mapping[str, Any], *names: str) -> str:
+    """As `_field`, of code that parses."""
+    text = _field(row, *names)
+    try:
+        ast.parse(text)
+    except NOT_PYTHON as error:
+        raise ValueError(f"{' or '.join(names)}: {error}") from None
+    return text
+
+
+def parse_update(row: Mapping[str, Any]) -> ApiUpdate:
+    """An update from its JSON object. Raises ValueError that names the field."""
+    path = _field(row, "function_path", "api_path")
+    if "." not in path:
+        raise ValueError(f"function_path: {path!r} names no module")
+    implementation = _field(row, "implementation")
+    try:
+        name = defined_function(implementation, path)
+    except NOT_PYTHON as error:
+        raise ValueError(f"implementation: {error}") from None
+    note = Update(path, _field(row, "description"), _field(row, "signature"), _field(row, "docstring"))
+    kind = _field(row, "update_type")
+    return ApiUpdate(_field(row, "update_id"), path, kind, name, _imports(row, "imports"), implementation, note)
+
+
+def parse_task(row: Mapping[str, Any], update: ApiUpdate) -> Task:
+    """A CodeUpdateArena problem from its JSON object. Raises ValueError that names the field."""
+    source = _field(row, "unit_tests")
+    try:
+        tests = split_tests(source)
+    except NOT_PYTHON as error:
+        raise ValueError(f"unit_tests: {error}") from None
+    fields = (_field(row, name) for name in ("scenario", "problem", "solution_signature"))
+    imports = _imports(row, "prog_syn_imports", "imports")  # if a row has both, the second is the update's
+    return Task(_field(row, "prog_syn_id"), "arena", (update,), *fields, imports, tests, _field(row, "ref_solution"))
+
+
+def join_tasks(identity: str, first: Task, second: Task) -> Task:
+    """One question out of two: both updates in the prompt, both functions asked for, the tests of both."""
+    parts = (first, second)
+    return Task(
+        id=identity,
+        kind="joint",
+        updates=tuple(update for part in parts for update in part.updates),
+        scenario="\n".join(f"({i}) {part.scenario.strip()}" for i, part in enumerate(parts, start=1)),
+        problem="Write two functions, both in one code block.\n"
+        + "\n".join(f"({i}) {part.problem.strip()}" for i, part in enumerate(parts, start=1)),
+        signature="\n".join(f"({i}) {part.signature.strip()}" for i, part in enumerate(parts, start=1)),
+        imports="\n".join(part.imports for part in parts),
+        tests=tuple(
+            UnitTest(f"{i}.{test.name}", test.source) for i, part in enumerate(parts, 1) for test in part.tests
+        ),
+        reference="\n\n".join(part.reference for part in parts),
+    )
+
+
+def add_update(identity: str, task: Task, update: ApiUpdate) -> Task:
+    """A natural multi-update question: the problem stays, a second update joins the prompt and is in force."""
+    return replace(task, id=identity, kind="natural", updates=(*task.updates, update))
+
+
+def _arena_rows(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The flat rows of a flat or a grouped row."""
+    if "prog_syn_examples" not in row:
+        yield row
+        return
+    for example in row["prog_syn_examples"]:
+        yield {**example, "update": row["update"]}
+
+
+def _multi_task(row: Mapping[str, Any]) -> Task:
+    parts = [parse_task(part, parse_update(part["update"])) for part in row["problems"]]
+    if row["kind"] == "joint":
+        return join_tasks(row["multi_id"], *parts)
+    return add_update(row["multi_id"], parts[0], parse_update(row["second_update"]))
+
+
+def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[tuple[Task, dict[str, Any]]]:
+    """Every problem of the file with the row that it came from, in the file's order.
+
+    Raises RecordError that names file, line and field of every row that cannot be used, and of duplicate ids;
+    `skip_bad` leaves those rows out instead.
+    """
+    found: dict[str, tuple[Task, dict[str, Any]]] = {}
+    problems = []
+    for line, row in read_rows(path):
+        try:
+            if not isinstance(row, dict):
+                raise ValueError("row: not a JSON object")
+            if benchmark == "multi":
+                tasks = [(_multi_task(row), row)]
+            else:
+                flat = [part if "update" in part else {**part, "update": part} for part in _arena_rows(row)]
+                tasks = [(parse_task(part, parse_update(part["update"])), part) for part in flat]
+        except (ValueError, TypeError, AttributeError) as error:
+            problems.append(f"{path}:{line}: {error}")
+            continue
+        except KeyError as error:
+            problems.append(f"{path}:{line}: {error.args[0]}: missing")
+            continue
+        for task, part in tasks:
+            if task.id in found:
+                problems.append(f"{path}:{line}: prog_syn_id: {task.id} stands on an earlier line")
+            found.setdefault(task.id, (task, part))
+    if problems and not skip_bad:
+        raise RecordError("\n".join(problems))
+    if not found:
+        raise RecordError(f"{path}: holds no problem")
+    return list(found.values())
+
+
+def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task] | list[Migration]:
+    """Every problem of the file, in the file's order. Raises as `load_problems`."""
+    if benchmark == "migration":
+        return load_migrations(path, skip_bad=skip_bad)
+    return [task for task, _ in load_problems(path, benchmark, skip_bad=skip_bad)]
+
+
+def by_hash(identity: str) -> str:
+    """A sort key that looks random, is the same everywhere, and needs no seed."""
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def subset(tasks: Sequence[Any], limit: int | None) -> list[Any]:
+    """A fixed sample of `limit` problems (None: all), by the hash of the id: that of 100 is part of that of 200."""
+    return list(tasks) if limit is None else sorted(tasks, key=lambda task: by_hash(task.id))[:limit]
+
+
+def fingerprint(tasks: Sequence[Task | Migration]) -> str:
+    """A hash of the set of problems, whatever their order."""
+    return hashlib.sha256(json.dumps(sorted(task.id for task in tasks)).encode()).hexdigest()

@@ -1,0 +1,200 @@
+"""What runs in the sandbox for one sample, and how its verdicts become one outcome.
+
+One program per unit test, so each starts from a freshly patched library (CodeUpdateArena's order of execution):
+imports (they save the old function as `old_X`) once, the updated implementation, the patch, the candidate, one test,
+its call. Importing again after the patch would save the *new* function as old: endless recursion. As in the benchmark
+one namespace holds all of it, so the implementation is also visible by its bare name (references rely on that), and
+updates named like a builtin (`sum`, `max`, `pow`, `compile`) shadow it; but the test runs in a copy of it, in which the
+candidate has not replaced what the test calls (src/evaluation/arena/runner.py). With several updates each has a
+namespace of its own, since their helpers may clash.
+
+Random generators are seeded after the patch. Without the update: the same program, the patch left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sandbox
+from common.api_uses import imports as imported_paths
+from evaluation.arena.problems import ApiUpdate, Task
+from rewards import parses
+
+# Imported once by the sandbox's server, so that no program pays for it; the memory limit counts from there.
+# torch._dynamo is what torch.optim, torch.func and others import at their first use; it replaces torch.manual_seed.
+LIBRARIES = ("numpy", "torch", "torch._dynamo", "scipy.special", "sympy", "pandas", "pytest")
+
+RUNNER = Path(__file__).with_name("runner.py").read_text("utf-8")
+TAMPERED = "runner.Tampered: "  # what that file raises against a candidate that meddles with its verdict
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a sample. `status`: pass, no code, syntax, tampered, or the sandbox's verdict on the first failing
+    test."""
+
+    status: str
+    test: str = ""
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.status == "pass"
+
+
+def preload(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """The modules to import once: LIBRARIES, or none where the tasks stay within the standard library.
+
+    Not just those that the tasks name, because seeding reaches only what is imported before the candidate. But pandas
+    only if named: it draws no random numbers of its own, and may bring pyarrow's threads along, which a fork should
+    not meet.
+    """
+    texts = [text for task in tasks for text in (task.imports, *(update.imports for update in task.updates))]
+    roots = {path.partition(".")[0] for text in texts for path in imported_paths(ast.parse(text)).values()}
+    if not roots & {name.partition(".")[0] for name in LIBRARIES}:
+        return ()
+    return tuple(name for name in LIBRARIES if name != "pandas" or name in roots)
+
+
+def program(task: Task, code: str, test: int | None, in_force: Collection[int]) -> str:
+    """The source of the program that runs `code` and one unit test with some of the task's updates in force.
+
+    `test=None`: no test and no candidate, just imports, implementation and patch.
+    """
+    updates = [
+        {
+            "path": update.path,
+            "name": update.name,
+            "renames": update.renames,
+            "imports": update.imports,
+            "implementation": update.implementation,
+            "in_force": i in in_force,
+        }
+        for i, update in enumerate(task.updates)
+    ]
+    job: dict[str, Any] = {"imports": task.imports, "updates": updates, "candidate": code, "call": ""}
+    if test is not None:
+        name, source = task.tests[test].name.rpartition(".")[2], task.tests[test].source
+        job |= {"test": source, "call": f"{name}()", **_facts(task.reference, source)}
+    space = f"{{'__builtins__': dict(vars(builtins)), '__name__': 'runner', 'job': {job!r}}}"
+    return f"import builtins\nexec(compile({RUNNER!r}, '<runner>', 'exec', dont_inherit=True), {space})\n"
+
+
+@functools.cache
+def _reference(code: str) -> tuple[list[str], dict[str, str]]:
+    """(the names that a reference defines, what each name that it imports stands for); neither if it does not parse."""
+    body = ast.parse(code).body if parses(code) else []
+    defined = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    assigned = {target.id for target in targets if isinstance(target, ast.Name)}
+    imported = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return sorted(defined | assigned), imported_paths(ast.Module(imported, []))
+
+
+@functools.cache
+def _facts(reference: str, test: str) -> dict[str, Any]:
+    """What a test needs of a candidate, and what else it uses: see src/evaluation/arena/runner.py."""
+    tree = ast.parse(test)
+    asked, aliases = _reference(reference)
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute)]
+    words = {node.id if isinstance(node, ast.Name) else node.attr for node in names}
+    sets = any(isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load) for node in names)
+    return {
+        "asked": asked,
+        "aliases": aliases,
+        "modules": sorted({path.partition(".")[0] for path in imported_paths(tree).values()}),
+        "patches": sets or bool(words & {"setattr", "delattr", "patch", "MonkeyPatch"}),
+    }
+
+
+def judge(
+    samples: Sequence[tuple[Task, str | None]], in_force: Collection[int] | None = None, **options: Any
+) -> list[Outcome]:
+    """The outcome of each (task, code), in order; a sample passes if all of its task's tests pass.
+
+    `in_force`: the updates that are patched in, all of them by default. Equal samples run once. First one test of each
+    sample runs, then the others of those that passed it: most failures cost one program. `options` go to
+    sandbox.run_all; sandbox.InfrastructureError stops everything.
+    """
+    outcomes: dict[tuple[str, str | None], Outcome] = {}
+    open_jobs: dict[tuple[str, str | None], Task] = {}
+    for task, code in samples:
+        if not code:
+            outcomes[task.id, code] = Outcome("no code")
+        elif not parses(code):
+            outcomes[task.id, code] = Outcome("syntax")
+        else:
+            open_jobs[task.id, code] = task
+    modules = preload(task for task, _ in samples)
+    for later in (False, True):
+        runs = [
+            (key, test)
+            for key, task in open_jobs.items()
+            for test in range(len(task.tests))
+            if (test > 0) == later and key not in outcomes
+        ]
+        programs = [
+            program(open_jobs[key], key[1], test, range(len(open_jobs[key].updates)) if in_force is None else in_force)
+            for key, test in runs
+        ]
+        verdicts = sandbox.run_all(programs, preload=modules, **options) if programs else []
+        for (key, test), verdict in zip(runs, verdicts, strict=True):
+            if verdict.status != "pass" and key not in outcomes:
+                tampered = sandbox.last_line(verdict.detail).startswith(TAMPERED)
+                status = "tampered" if tampered else verdict.status
+                outcomes[key] = Outcome(status, open_jobs[key].tests[test].name, verdict.detail)
+    return [outcomes.get((task.id, code), Outcome("pass")) for task, code in samples]
+
+
+def broken_updates(tasks: Sequence[Task], **options: Any) -> Mapping[str, str]:
+    """Ids of the tasks whose updates cannot even be put in force here (a library is missing, say) -> what was seen."""
+    by_update: dict[tuple[str, ...], list[Task]] = {}
+    for task in tasks:
+        by_update.setdefault((task.imports, *(update.id for update in task.updates)), []).append(task)
+    groups = list(by_update.values())
+    programs = [program(group[0], "", None, range(len(group[0].updates))) for group in groups]
+    verdicts = sandbox.run_all(programs, preload=preload(tasks), **options)
+    return {
+        task.id: verdict.detail
+        for group, verdict in zip(groups, verdicts, strict=True)
+        if verdict.status != "pass"
+        for task in group
+    }
+
+
+def called_functions(code: str, imports: str = "") -> set[str]:
+    """The dotted paths of the functions that `code`, which parses, calls: aliases and imported names are resolved.
+
+    A method of an unknown object comes as `.name`, a bare name that nothing imports as itself.
+    """
+    tree = ast.parse(code)
+    names = imported_paths(ast.parse(imports)) | imported_paths(tree)
+
+    def dotted(node: ast.expr) -> str:
+        if isinstance(node, ast.Name):
+            return names.get(node.id, node.id)
+        return f"{dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else ""
+
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    methods = {f".{node.attr}" for node in called if isinstance(node, ast.Attribute)}
+    return {dotted(node) for node in called} | methods
+
+
+def calls(code: str | None, update: ApiUpdate, imports: str = "") -> bool:
+    """Whether `code` calls the updated function. Static, so an estimate: a call through a variable is missed.
+
+    A method counts by its name alone, whatever its object. The bare name counts too (the benchmark's namespace holds
+    it), unless it is a builtin's.
+    """
+    if not code or not parses(code):
+        return False
+    called = called_functions(code, imports)
+    is_method = update.path.split(".")[-2][:1].isupper()
+    bare = update.name in called and not hasattr(builtins, update.name)
+    return update.new_path in called or bare or (is_method and f".{update.name}" in called)

@@ -1,0 +1,123 @@
+"""CodeUpdateArena and the multi-update set: samples -> verdicts -> numbers, for src/score.py.
+
+What is executed, and in which order: src/evaluation/arena/programs.py. UPass needs a second run of what passes, without
+the update. An errata file names tasks whose reference solution cannot pass, each with its reason; scores come with and
+without them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import sandbox
+from common.files import read_jsonl, write_jsonl
+from common.provenance import sha256
+from common.rows import RecordError
+from evaluation.arena.problems import Task
+from evaluation.arena.programs import LIBRARIES, Outcome, broken_updates, calls, judge, preload
+from evaluation.tables import summarise
+from rewards import is_well_formed
+from trl_training.arguments import fail
+
+ERRATA = Path(__file__).parents[3] / "data" / "arena_errata.jsonl"
+
+
+def read_errata(path: Path | None) -> dict[str, str]:
+    """Task id -> why its reference solution cannot pass; empty without a file. Raises RecordError."""
+    try:
+        return {row["task_id"]: row["reason"] for row in read_jsonl(path)} if path else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise RecordError(f"{path}: {error}") from None
+    except KeyError as error:
+        raise RecordError(f"{path}: a line without {error}") from None
+
+
+def verdict_row(task: Task, row: dict[str, Any], patched: Outcome, plain: Outcome | None) -> dict[str, Any]:
+    """What is kept of one sample."""
+    return {
+        "task_id": task.id,
+        "sample_id": row["sample_id"],
+        "passed": patched.passed,
+        "upassed": patched.passed and plain is not None and not plain.passed,
+        "status": patched.status,
+        "test": patched.test,
+        "detail": patched.detail,
+        "without_update": plain.status if plain else None,
+        "format": is_well_formed(row["completion"]),
+        "truncated": row["finish_reason"] == "length",
+        "calls_update": all(calls(row["code"], update, task.imports) for update in task.updates),
+    }
+
+
+def execute(tasks: dict[str, Task], rows: list[dict[str, Any]], options: dict[str, Any]) -> list[dict[str, Any]]:
+    """The verdict rows of the samples: with the update, then, of those that pass, without."""
+    pairs = [(tasks[row["task_id"]], row["code"]) for row in rows]
+    print(f"{len(rows)} samples of {len(tasks)} problems, with the update in force", file=sys.stderr)
+    patched = judge(pairs, **options)
+    passing = [pair for pair, outcome in zip(pairs, patched, strict=True) if outcome.passed]
+    print(f"{len(passing)} passed; these without the update", file=sys.stderr)
+    plain = iter(judge(passing, in_force=(), **options))
+    return [
+        verdict_row(task, row, outcome, next(plain) if outcome.passed else None)
+        for (task, _), row, outcome in zip(pairs, rows, patched, strict=True)
+    ]
+
+
+def library_versions(python: str) -> dict[str, str | None]:
+    """What the samples were run with: the versions of the benchmark's libraries in the environment of `python`."""
+    names = sorted({name.partition(".")[0] for name in LIBRARIES})
+    code = (
+        "import importlib.metadata as m, json, sys\nfound = {}\nfor name in sys.argv[1:]:\n"
+        "    try: found[name] = m.version(name)\n    except m.PackageNotFoundError: found[name] = None\n"
+        "print(json.dumps({'python': sys.version.split()[0], **found}))"
+    )
+    done = subprocess.run([python, "-c", code, *names], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def check_environment(tasks: list[Task], known: dict[str, str], options: dict[str, Any]) -> None:
+    """Stop in one line where an update cannot even be put in force: every sample of its tasks would fail."""
+    if options["python"] == sys.executable:
+        lacking = [name for name in preload(tasks) if find_spec(name.partition(".")[0]) is None]
+        if lacking:
+            fail(f"{lacking[0].partition('.')[0]} is not installed: pip install -r requirements/eval.txt")
+    broken = {task: seen for task, seen in broken_updates(tasks, **options).items() if task not in known}
+    if broken:
+        task, seen = next(iter(broken.items()))
+        fail(f"the updates of {len(broken)} tasks cannot be put in force, first {task}: {seen.splitlines()[-1]}")
+
+
+def write_errata(path: Path, verdicts: list[dict[str, Any]]) -> None:
+    """The tasks whose reference does not pass, each with the reason as seen."""
+    lasts = [(row, (row["detail"].strip().splitlines() or [""])[-1]) for row in verdicts if not row["passed"]]
+    rows = [{"task_id": row["task_id"], "reason": f"{row['test']}: {row['status']}: {last}"} for row, last in lasts]
+    write_jsonl(path, rows)
+
+
+def score(
+    tasks: Sequence[Task], rows: list[dict[str, Any]], ks: Sequence[int], args: argparse.Namespace, made: Mapping
+) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Path]]:
+    """(verdict rows, the numbers of the run, further data files that they rest on). `made`: the samples' identity."""
+    errata_file = args.errata or (ERRATA if args.benchmark == "arena" and ERRATA.is_file() else None)
+    errata = read_errata(errata_file)
+    if args.write_errata and made.get("backend") != "reference":
+        fail("--write-errata needs the samples of src/generate.py --reference")
+    options = {**sandbox.settings(args), "python": args.python or sys.executable}
+    check_environment(list(tasks), errata, options)
+    by_id = {task.id: task for task in tasks}
+    verdicts = execute(by_id, rows, options)
+    if args.write_errata:
+        write_errata(args.write_errata, verdicts)
+        print(f"wrote {args.write_errata}")
+    listed = {"sha256": sha256(errata_file), "tasks": sorted(errata.keys() & by_id.keys())} if errata_file else None
+    numbers = summarise(by_id, verdicts, ks, errata)
+    if made.get("prompt") == "one-shot":  # which asks for no think and answer parts
+        numbers["rates"]["format"] = None
+    return verdicts, {**numbers, "errata": listed, "executed_with": library_versions(options["python"])}, {}

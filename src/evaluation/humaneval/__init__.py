@@ -1,0 +1,1 @@
+"""HumanEval+ and MBPP+, judged by evalplus."""

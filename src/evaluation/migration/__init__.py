@@ -1,0 +1,1 @@
+"""Held-out migrations, by execution on the real library."""

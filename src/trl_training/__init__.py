@@ -1,0 +1,1 @@
+"""What GRPO and SFT add to the pinned trl."""

@@ -1,0 +1,275 @@
+"""Command lines that fail early and in one line: TrlParser over a YAML file and flags, made strict.
+
+What TrlParser lets through, this module stops before any model loads: abbreviated flags, unknown keys (with the nearest
+known one), values of the wrong type in the YAML, `--config=FILE`, and the configuration classes' own complaints, which
+come as one line instead of a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import Any, NoReturn
+
+from common.redaction import without_logins
+from common.terminal import printable
+from trl_training.batch import plan_batch, world_size
+
+EXTRAS = "requirements/extras.txt"
+RENAMED = {"drop_bad_rows": "bad_rows: stop, drop or keep"}  # key of an earlier version -> what it is now
+
+
+@dataclass
+class DataArguments:
+    """Keys that SFT and GRPO share."""
+
+    data: str | None = field(
+        default=None,
+        metadata={
+            "help": "records: JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]",
+            "required": True,
+        },
+    )
+    bad_rows: str = field(
+        default="stop",
+        metadata={"help": "rows with errors: stop, drop, or keep those that have a prompt and a target"},
+    )
+    max_prompt_length: int = field(default=2048, metadata={"help": "drop records whose prompt has more tokens"})
+    max_target_length: int | None = field(
+        default=None, metadata={"help": "drop records whose target code has more tokens"}
+    )
+    check: int | None = field(
+        default=None,
+        metadata={
+            "help": "check flags, data and output_dir for a launch of this many processes, print the requirements "
+            "files that the run needs, and stop"
+        },
+    )
+
+    def __post_init__(self) -> None:
+        from records import BAD_ROWS
+
+        if self.bad_rows not in BAD_ROWS:
+            raise ValueError(f"bad_rows {self.bad_rows!r}: choose from {', '.join(BAD_ROWS)}")
+
+
+def fail(message: object) -> NoReturn:
+    """One line on stderr, exit status 2."""
+    print(printable(without_logins(f"{Path(sys.argv[0]).stem}: {message}")), file=sys.stderr)
+    raise SystemExit(2)
+
+
+def require(package: str, file: str) -> None:
+    """One line that names the requirements file where a layer of the environment is missing."""
+    if find_spec(package) is None:
+        fail(f"{package} is not installed: pip install -r {file}")
+
+
+def layers(args: Any) -> dict[str, str]:
+    """Packages beyond requirements.txt that a trl configuration asks for -> the requirements file that has each."""
+    found = {tracker: EXTRAS for tracker in ("wandb", "trackio") if tracker in args.report_to}
+    if args.use_liger_kernel:
+        found["liger_kernel"] = EXTRAS
+    if getattr(args, "use_vllm", False):  # GRPO's alone
+        found["vllm"] = "requirements/vllm.txt"
+    return found
+
+
+def require_layers(script: DataArguments, args: Any) -> None:
+    """Stop in one line if a package that the run needs is missing; a check only reports it."""
+    if script.check is None:
+        for package, file in layers(args).items():
+            require(package, file)
+
+
+def report_check(script: DataArguments, args: Any) -> None:
+    """What `--check` does once the flags are parsed: look at the data and the output folder, print the layers.
+
+    The launchers run it before they start any process, so that a mistake is one line, and not one from each process. A
+    file of the hub is left to the run.
+    """
+    from records import RecordError, load_records
+    from trl_training.training import find_checkpoint, refuse_missing_compiler
+
+    refuse_missing_compiler(args)
+    try:
+        find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
+        if not str(script.data).startswith("hf://"):
+            with redirect_stderr(StringIO()):  # the run prints what it drops
+                load_records(script.data, script.bad_rows)
+    except (RecordError, ValueError, OSError) as error:
+        fail(error)
+    print(*sorted(set(layers(args).values())))
+
+
+def batch_of(namespace: Any, sequences: int) -> dict[str, int]:
+    """trl's keys for `sequences` a step on the processes of this launch, or on those that `--check` names.
+
+    Raises ValueError if they do not divide evenly, or if gradient_accumulation_steps was set to something else.
+    """
+    if namespace.check is not None and namespace.check < 1:
+        raise ValueError(f"check {namespace.check}: a launch has at least 1 process")
+    batch = plan_batch(namespace.check or world_size(), namespace.per_device_train_batch_size, sequences)
+    given = int(namespace.gradient_accumulation_steps)
+    if given not in (1, batch.accumulation):
+        raise ValueError(
+            f"gradient_accumulation_steps {given} contradicts the {sequences} sequences of a step, which need "
+            f"{batch.accumulation}: leave it out"
+        )
+    # A check is one process, and trl multiplies by the processes that it sees.
+    return {
+        "per_device_train_batch_size": batch.per_device,
+        "gradient_accumulation_steps": sequences // (world_size() * batch.per_device),
+    }
+
+
+def print_help(doc: str, script_class: type) -> None:
+    """The script's docstring and its own keys: no heavy import, so that --help answers at once."""
+    print(doc.strip() + "\n\nkeys of this script (in the YAML, or as --key value):")
+    for key in fields(script_class):
+        default = "required" if key.metadata.get("required") else f"default {key.default}"
+        print(f"  {key.name:<20}{key.metadata['help']} ({default})")
+    print("\nEvery key of trl's trainer configuration and ModelConfig works too: --help-all lists them.")
+    print("Refused: quantisation, rsLoRA, extra modules to save or target.")
+
+
+def _split_config(argv: Sequence[str]) -> tuple[list[str], str | None]:
+    """(the flags without --config, its file)."""
+    rest, config, words = [], None, list(argv)
+    while words:
+        word = words.pop(0)
+        if word == "--config":
+            if not words:
+                fail("--config needs a file")
+            config = words.pop(0)
+        elif word.startswith("--config="):
+            config = word.removeprefix("--config=")
+        else:
+            rest.append(word)
+    return rest, config
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """A YAML mapping. Numbers come as text, so that argparse checks them against the type of their key."""
+    import yaml
+
+    if not Path(path).is_file():
+        fail(f"{path}: no such file")
+    try:
+        content = yaml.safe_load(Path(path).read_text("utf-8"))
+    except yaml.YAMLError as error:
+        fail(f"{path}: not YAML: {' '.join(str(error).split())}")
+    if not isinstance(content, dict):
+        fail(f"{path}: expected a mapping of keys to values")
+    return {k: str(v) if isinstance(v, (int, float)) else v for k, v in content.items()}
+
+
+def refuse_unread(model: Any) -> None:
+    """trl's ModelConfig has keys that no script here acts on: setting one must not pass in silence."""
+    for key in ("load_in_4bit", "load_in_8bit", "use_rslora", "lora_modules_to_save", "lora_target_parameters"):
+        if getattr(model, key):
+            fail(f"{key}: not supported here")
+    if model.lora_task_type != "CAUSAL_LM":
+        fail(f"lora_task_type {model.lora_task_type!r}: only CAUSAL_LM is supported here")
+    if not model.model_name_or_path:
+        fail("no model: set model_name_or_path")
+
+
+def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of an argparse script, made strict: no abbreviations, errors in one line, and `--config FILE`.
+
+    The YAML's keys are the flags without dashes; true and false switch a flag that takes no value; flags win.
+    """
+    parser.allow_abbrev = False
+    parser.add_argument("--config", help="YAML file with these keys; flags win")
+    parser.error = fail  # type: ignore[method-assign]
+    flags, config = _split_config(sys.argv[1:] if argv is None else argv)
+    known = {action.dest: action for action in parser._actions if action.option_strings and action.dest != "config"}
+    from_file: list[str] = []
+    for key, value in read_yaml(config).items() if config else ():
+        action = known.get(key)
+        if action is None:
+            near = difflib.get_close_matches(key, known, n=1)
+            fail(f"{config}: unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+        flag = action.option_strings[-1]
+        if action.nargs == 0:
+            if value not in ("True", "False"):
+                fail(f"{config}: {key}: expected true or false")
+            from_file += [flag] if value == "True" else []
+        elif value is not None:
+            from_file += [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
+    return parser.parse_args([*from_file, *flags])
+
+
+def _complaint(error: ValueError) -> str:
+    """What a configuration class objects to, in one line."""
+    text = " ".join(str(error).split())
+    if text.startswith("Your setup doesn't support bf16/gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+            return (
+                f"bf16 needs a GPU, and torch {torch.__version__}, built {built}, sees none: check the driver "
+                "(nvidia-smi) and CUDA_VISIBLE_DEVICES, or add --use_cpu true to run without a GPU"
+            )
+    return text
+
+
+def parse(
+    classes: Sequence[type],
+    argv: Sequence[str] | None = None,
+    derive: Callable[[Any], dict[str, Any]] = lambda namespace: {},
+) -> tuple[Any, ...]:
+    """Instances of the dataclasses `classes` from `--config FILE` and the flags, which win.
+
+    `derive` sees the raw values of both and returns values that follow from them; it may raise ValueError. Exits with
+    status 2 and one line on any error.
+    """
+    require("trl", "requirements.txt")
+    from trl import TrlParser
+
+    class Parser(TrlParser):
+        def error(self, message: str) -> NoReturn:
+            fail(message)
+
+    parser = Parser(list(classes), allow_abbrev=False)
+    flags, config = _split_config(sys.argv[1:] if argv is None else argv)
+    if "--help-all" in flags:
+        parser.print_help()
+        raise SystemExit(0)
+    known = {action.dest for action in parser._actions}
+
+    def unknown(key: str, where: str) -> NoReturn:
+        if key in RENAMED:
+            fail(f"{where}{key} is now {RENAMED[key]}")
+        near = difflib.get_close_matches(key, known, n=1)
+        fail(f"{where}unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+
+    values = read_yaml(config) if config else {}
+    for key in values:
+        if key not in known:
+            unknown(key, f"{config}: ")
+    parser.set_defaults_with_config(**values)
+    for word in flags:
+        if word.startswith("--") and word.partition("=")[0] not in parser._option_string_actions:
+            unknown(word.removeprefix("--").partition("=")[0], "")
+    namespace, rest = parser.parse_known_args(flags)
+    if rest:
+        fail(f"unexpected argument {rest[0]!r}")
+    try:
+        for key, value in derive(namespace).items():
+            flags += [f"--{key}", str(value)]
+        return parser.parse_args_into_dataclasses(args=flags)
+    except ValueError as error:
+        fail(_complaint(error))
+    except ImportError as error:  # transformers asks for DeepSpeed when --deepspeed is read
+        layer = "requirements/deepspeed.txt" if "deepspeed" in str(error) else "requirements.txt"
+        fail(f"{_complaint(error)}: pip install -r {layer}")

@@ -1,0 +1,1 @@
+"""What DAPO adds to the pinned verl."""

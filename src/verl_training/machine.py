@@ -1,0 +1,75 @@
+"""What the machine or the Ray cluster must have for a run. Checked when a run starts, not when its data are made.
+
+Ray counts CPUs and GPUs; verl's and TransferQueue's processes that ask for one which is not there wait without a
+time-out and without a message.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from omegaconf import DictConfig
+
+from common import toolchain
+from verl_training.checks import need
+
+# verl's ResourcePoolManager.max_colocate_count: CPUs of the bundle that it reserves with each GPU.
+CPUS_PER_GPU = 3
+
+
+def cpus_needed(config: DictConfig) -> int:
+    """CPUs that Ray must count: one each for the runner, TransferQueue's controller and its storage units, and the
+    bundle of every GPU. All other processes (agent loops, rewards, rollout servers) ask for none."""
+    gpus = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    return 2 + config.transfer_queue.backend.SimpleStorage.num_data_storage_units + CPUS_PER_GPU * gpus
+
+
+def cpus_seen(config: DictConfig) -> int:
+    """CPUs that a Ray started here will count: the configuration's, or what Ray finds.
+
+    Ray reads the machine's CPUs and a container's quota, not the CPU affinity, so it is asked itself.
+    """
+    from ray._private.utils import get_num_cpus
+
+    return config.ray_kwargs.ray_init.num_cpus or int(get_num_cpus(override_docker_cpu_warning=True))
+
+
+def check(config: DictConfig) -> None:
+    """Before Ray starts. Raises ConfigError, in one line."""
+    nodes, key = config.trainer.nnodes, "ray_kwargs.ray_init.num_cpus"
+    if os.environ.get("RAY_ADDRESS"):  # its CPUs: check_cluster
+        given = config.ray_kwargs.ray_init.num_cpus
+        need(given is None, f"{key}={given}: the cluster at RAY_ADDRESS has CPUs of its own")
+    else:
+        need(nodes == 1, f"trainer.nnodes={nodes}: several nodes need a Ray cluster; set RAY_ADDRESS")
+        needed, seen, gpus = cpus_needed(config), cpus_seen(config), config.trainer.n_gpus_per_node
+        need(
+            seen >= needed,
+            f"needs {needed} CPUs for {gpus} GPU(s), Ray sees {seen} and would wait for ever: use more, or set "
+            f"{key}={needed} (Ray only counts them; the processes share what is there)",
+        )
+    if config.trainer.device != "cpu":
+        lacks = toolchain.missing()
+        need(lacks is None, str(lacks))
+        check_allocator(config)
+
+
+def check_allocator(config: DictConfig) -> None:
+    """Refuse expandable segments that vLLM does not notice, if it has to sleep."""
+    rollout, problem = config.actor_rollout_ref.rollout, toolchain.hidden_segments()
+    need(not (rollout.name == "vllm" and rollout.free_cache_engine and problem), str(problem))
+
+
+def check_cluster(config: DictConfig, nodes: Sequence[Mapping[str, float]]) -> None:
+    """With Ray running: `nodes` are the resources of its nodes. Raises ConfigError, in one line."""
+    trainer = config.trainer
+    gpus, bundle = trainer.n_gpus_per_node, CPUS_PER_GPU * trainer.n_gpus_per_node
+    fit = [node for node in nodes if node.get("GPU", 0) >= gpus and node.get("CPU", 0) >= bundle]
+    need(
+        len(fit) >= trainer.nnodes,
+        f"needs {trainer.nnodes} node(s) with {gpus} GPU(s) and {bundle} CPUs, Ray has {len(fit)} of {len(nodes)}: set "
+        "trainer.nnodes and trainer.n_gpus_per_node",
+    )
+    needed, seen = cpus_needed(config), sum(node.get("CPU", 0) for node in nodes)
+    need(seen >= needed, f"needs {needed} CPUs, the Ray cluster has {seen:.0f}: it would wait for ever")

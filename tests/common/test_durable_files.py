@@ -1,0 +1,120 @@
+"""What a crash leaves of a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.files import append_jsonl, drop_after, read_jsonl, read_log, replacing, write_json, write_jsonl, write_text
+from common.rows import RecordError
+from common.run_logs import Sample, frame, write_samples
+
+
+def test_logs_are_cut_to_the_resumed_step_and_survive_a_torn_line(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    append_jsonl(log, *({"step": step} for step in (1, 2, 3)))
+    with open(log, "a") as file:
+        file.write('{"step": 4, "rew')  # killed while writing
+    assert [row["step"] for row in read_jsonl(log)] == [1, 2, 3]
+    drop_after(log, 2)
+    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+    log.write_text('{"broken\n{"step": 1}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl:1: not JSON"):
+        read_jsonl(log)
+
+
+def test_half_of_a_surrogate_pair_is_written_as_its_escape(tmp_path):
+    """UTF-8 has no bytes for it; programs that models write raise exceptions with it. A backslash before it stays."""
+    rows = [{"half of an emoji": "\ud83d \x1b[31m é 😀"}, {"\\\ude00": ["\\\udfff"]}]
+    write_jsonl(tmp_path / "rows.jsonl", rows[:1])
+    append_jsonl(tmp_path / "rows.jsonl", rows[1])
+    assert read_jsonl(tmp_path / "rows.jsonl") == read_log(tmp_path / "rows.jsonl") == rows
+    text = (tmp_path / "rows.jsonl").read_text("utf-8")
+    assert text.startswith('{"half of an emoji": "\\ud83d \\u001b[31m é 😀"}\n')
+    write_json(tmp_path / "a.json", rows)
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == rows
+    write_text(tmp_path / "a.md", "| \ud83d |\n")
+    assert (tmp_path / "a.md").read_bytes() == b"| \\ud83d |\n"
+
+
+def test_the_sample_log_takes_any_text(tmp_path):
+    sample = Sample(1, "r1", "x = '\ud83d'\x1b[31m", "x = '😀'\n", {"es": 1.0}, None, "ok")
+    write_samples(tmp_path / "samples.jsonl", [sample])
+    assert read_jsonl(tmp_path / "samples.jsonl")[0]["completion"] == sample.completion
+    shown = frame(sample).encode("utf-8").decode("utf-8").split("\n")
+    assert (shown[1], shown[3]) == ("x = '\\ud83d'\\x1b[31m", "x = '😀'")
+
+
+def test_json_is_replaced_whole(tmp_path):
+    write_json(tmp_path / "a.json", {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {("no", "key"): 1})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+
+
+def test_who_goes_on_from_a_log_mends_its_torn_line(tmp_path):
+    """Else the next row would be glued to the torn one, and both be lost."""
+    log = tmp_path / "log.jsonl"
+    assert read_log(log) == []
+    for torn in ('{"id": "b", "ru', '{"id": "b"}'):  # the second: cut between the row and its newline
+        log.write_text('{"id": "a"}\n' + torn)
+        rows = read_log(log)
+        append_jsonl(log, {"id": "c"})
+        assert read_jsonl(log) == [*rows, {"id": "c"}]
+        assert [row["id"] for row in rows] == (["a"] if torn.endswith("ru") else ["a", "b"])
+    log.write_text('{"id"')
+    assert (read_log(log), log.read_text()) == ([], "")
+
+
+@given(st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.none()), max_size=4), st.data())
+def test_a_log_that_was_cut_anywhere_keeps_its_whole_lines(rows, data):
+    """Also inside a character: logs hold text as it is, not escaped."""
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "log.jsonl"
+        append_jsonl(log, *rows)
+        whole = log.read_bytes()
+        cut = data.draw(st.integers(0, len(whole)))
+        log.write_bytes(whole[:cut])
+        kept = rows[: whole[: cut + 1].count(b"\n")]  # a line that lacks its newline alone is whole
+        assert read_jsonl(log) == read_log(log) == kept
+        append_jsonl(log, {"next": "é"})
+        assert read_jsonl(log) == [*kept, {"next": "é"}]
+
+
+@pytest.mark.parametrize("content", [b"my notes", b"PAR1\x15\x04\xff", b'{"a": 1}\nnotes'])
+def test_a_file_that_is_no_log_is_not_mended(tmp_path, content):
+    (tmp_path / "log.jsonl").write_bytes(content)
+    with pytest.raises(RecordError, match="no log: its last line is not JSON"):
+        read_log(tmp_path / "log.jsonl")
+    assert (tmp_path / "log.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"a": 1}\n[1]\n', r"log.jsonl:2: not a JSON object$"),
+        (b'{"a": 1}\n\xff\n', r"log.jsonl:2: not JSON$"),
+        (b'{"a": 1%s}\n{"b": 1}\n' % (b"0" * 5000), r"log.jsonl:1: not JSON$"),  # more digits than int takes
+        (b'{"a": %s}\n{"b": 1}\n' % (b"[" * 100_000), r"log.jsonl:1: not JSON$"),
+    ],
+)
+def test_what_is_no_log(tmp_path, content, said):
+    (tmp_path / "log.jsonl").write_bytes(content)
+    with pytest.raises(RecordError, match=said):
+        read_log(tmp_path / "log.jsonl")
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, [{"a": 1}])
+    with pytest.raises(KeyboardInterrupt), replacing(path) as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == '{"a": 1}\n'
+    write_jsonl(path, [])  # what an interruption left beside it is no hindrance
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("", [path])

@@ -1,0 +1,336 @@
+"""The client against a real HTTP server that fails as servers do: silence, 429, 500, cut bodies, refusals."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from chat_server import Server
+
+from common.endpoint import Endpoint, EndpointError, in_parallel, url_problem
+
+SAMPLING = {"temperature": 0.8, "top_p": 0.7, "max_new_tokens": 64}
+MESSAGES = [
+    {"role": "system", "content": "s"},
+    {"role": "user", "content": "what?"},
+    {"role": "assistant", "content": "Let me\n<think>"},
+]
+
+
+def answer(body: dict[str, Any], text: str | None = None, **message: str) -> dict[str, Any]:
+    """A whole chat completion; the text tells which request it is for."""
+    content = f"{body['messages'][1]['content']} seed {body['seed']}" if text is None else text
+    return {
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": content, **message}}],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 7},
+    }
+
+
+def stopped(body: dict[str, Any], reason: Any, content: Any) -> dict[str, Any]:
+    """A chat completion with this finish reason and content."""
+    whole = answer(body)
+    whole["choices"][0] |= {"finish_reason": reason, "message": {"role": "assistant", "content": content}}
+    return whole
+
+
+def ok(body: dict[str, Any], *args: Any, **kwargs: Any) -> tuple:
+    return 200, {}, answer(body, *args, **kwargs), 0
+
+
+def client(server: Server, **settings: Any) -> Endpoint:
+    return Endpoint(server.url, "big", **{"pause": 0.01, "seconds": 0.5, **settings})
+
+
+FAILURES = {
+    "429 with Retry-After": lambda body: (429, {"Retry-After": "0"}, b"slow down", 0),
+    "500": lambda body: (500, {}, b"oops", 0),
+    "503": lambda body: (503, {}, b"", 0),
+    "silence": lambda body: 1.0,
+    "a body cut short": lambda body: (200, {}, answer(body), 20),
+    "JSON cut short": lambda body: (200, {}, json.dumps(answer(body)).encode()[:-20], 0),
+    "no choices": lambda body: (200, {}, {"choices": []}, 0),
+    "no finish reason": lambda body: (200, {}, {"choices": [{"message": {"content": "half"}}]}, 0),
+    "a page instead": lambda body: (200, {}, b"<html>maintenance</html>", 0),
+    "an error under status 200": lambda body: (200, {}, {"error": {"message": "no credits", "code": 402}}, 0),
+    "an error beside an answer": lambda body: (200, {}, {**answer(body), "error": {"message": "cut off"}}, 0),
+    "an error as finish reason": lambda body: (200, {}, stopped(body, "error", ""), 0),
+    "an aborted request": lambda body: (200, {}, stopped(body, "abort", "half"), 0),
+    "an error with a charset that is not one": lambda body: (500, {"Content-Type": "text/html; charset=zlib"}, b"x", 0),
+    "a tool call": lambda body: (200, {}, stopped(body, "tool_calls", None), 0),
+    "a finish reason that is a list": lambda body: (200, {}, stopped(body, ["stop"], "x"), 0),
+    "no text": lambda body: (200, {}, stopped(body, "stop", None), 0),
+    "text in parts": lambda body: (200, {}, stopped(body, "stop", [{"type": "text", "text": "x"}]), 0),
+    "JSON nested too deeply": lambda body: (200, {}, b"[" * 100_000, 0),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_is_repeated(serve, failure):
+    server = serve(lambda number, body: FAILURES[failure](body) if number < 3 else ok(body))
+    endpoint = client(server)
+    done = endpoint.complete(MESSAGES, SAMPLING, 5)
+    assert (done.text, done.prompt_tokens, done.completion_tokens) == ("what? seed 5", 11, 7)
+    assert (done.finish_reason, len(server.bodies), endpoint.repeats) == ("stop", 3, 2)
+
+
+def test_it_gives_up_and_says_why(serve):
+    server = serve(lambda number, body: (500, {}, b"", 0))
+    with pytest.raises(EndpointError, match=r"/v1: status 500, 3 times$"):
+        client(server, tries=3).complete(MESSAGES, SAMPLING, 0)
+    assert len(server.bodies) == 3
+
+
+SAID = {
+    "an OpenAI error": (429, {"error": {"message": "You exceeded your\n quota", "type": "insufficient_quota"}}),
+    "another error": (503, {"detail": "model is loading"}),
+    "an error under status 200": (200, {"error": {"message": "No credits left", "code": 402}}),
+    "an error in a choice": (
+        200,
+        {"choices": [{"finish_reason": "error", "error": {"message": "down"}, "message": {}}]},
+    ),
+    "a page": (200, b"<p>Please log in</p>"),
+    "null": (200, b"null"),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("an OpenAI error", "status 429: You exceeded your quota, 2 times"),
+        ("another error", 'status 503: {"detail": "model is loading"}, 2 times'),
+        ("an error under status 200", "not a chat completion: No credits left, 2 times"),
+        ("an error in a choice", "finish_reason error: down, 2 times"),
+        ("a page", "not a chat completion: <p>Please log in</p>, 2 times"),
+        ("null", "not a chat completion: null, 2 times"),
+    ],
+)
+def test_it_gives_up_with_the_server_s_own_words(serve, case, message):
+    status, content = SAID[case]
+    server = serve(lambda number, body: (status, {"Retry-After": "0"}, content, 0))
+    with pytest.raises(EndpointError) as error:
+        client(server, tries=2).complete(MESSAGES, SAMPLING, 0)
+    assert str(error.value) == f"{server.url}: {message}"
+    assert not error.value.is_filtered
+
+
+def test_a_content_filter_is_the_provider_s_decision_and_not_asked_again(serve):
+    server = serve(lambda number, body: (200, {}, stopped(body, "content_filter", "half"), 0))
+    with pytest.raises(EndpointError, match="finish_reason content_filter: ") as error:
+        client(server, tries=8).complete(MESSAGES, SAMPLING, 0)
+    assert error.value.is_filtered
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "recorded"),
+    [
+        *(("stop", "stop"), ("eos", "stop"), ("eos_token", "stop"), ("stop_sequence", "stop"), ("end_turn", "stop")),
+        *(("length", "length"), ("max_tokens", "length"), ("model_length", "length")),
+    ],
+)
+def test_the_finish_reasons_of_a_whole_answer(serve, sent, recorded):
+    server = serve(lambda number, body: (200, {}, stopped(body, sent, "x"), 0))
+    done = client(server).complete(MESSAGES, SAMPLING, 0)
+    assert (done.text, done.finish_reason, len(server.bodies)) == ("x", recorded, 1)
+
+
+def test_an_empty_answer_and_counts_that_are_not_numbers(serve):
+    """A model may end its turn at once; null is what servers send in place of a text."""
+    server = serve(lambda number, body: (200, {}, {**stopped(body, "stop", ""), "usage": [1]}, 0))
+    done = client(server).complete(MESSAGES, SAMPLING, 0)
+    assert (done.text, done.prompt_tokens, done.completion_tokens) == ("", None, None)
+
+
+def test_no_server_at_all(serve):
+    server = serve(lambda number, body: ok(body))
+    server.close()
+    with pytest.raises(EndpointError, match="Connection refused, 2 times"):
+        client(server, tries=2).complete(MESSAGES, SAMPLING, 0)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404])
+def test_a_refusal_is_not_repeated(serve, status):
+    server = serve(lambda number, body: (status, {}, b'{"error": "no\n such model"}', 0))
+    with pytest.raises(EndpointError, match=rf'status {status}: {{"error": "no such model"}}$'):
+        client(server).complete(MESSAGES, SAMPLING, 0)
+    assert len(server.bodies) == 1
+
+
+def test_retry_after_is_obeyed(serve):
+    server = serve(lambda number, body: (429, {"Retry-After": "1"}, b"", 0) if number == 1 else ok(body))
+    started = time.monotonic()
+    client(server).complete(MESSAGES, SAMPLING, 0)
+    assert 1.0 <= time.monotonic() - started < 4
+
+
+def test_what_vllm_is_asked(serve):
+    server = serve(lambda number, body: ok(body))
+    client(server, key="secret").complete(MESSAGES, SAMPLING, 9)
+    assert server.bodies == [
+        {
+            "model": "big",
+            "messages": MESSAGES,
+            "max_completion_tokens": 64,
+            "temperature": 0.8,
+            "top_p": 0.7,
+            "seed": 9,
+            "top_k": -1,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "add_generation_prompt": False,
+            "continue_final_message": True,
+        }
+    ]
+    assert (server.headers[0]["Authorization"], server.headers[0]["path"]) == ("Bearer secret", "/v1/chat/completions")
+    client(server).complete(MESSAGES[:2], SAMPLING, 9)  # no begun turn: the one-shot prompt
+    assert (server.bodies[1]["add_generation_prompt"], server.bodies[1]["continue_final_message"]) == (True, False)
+    assert "Authorization" not in server.headers[1]
+
+
+def test_a_hosted_model_opens_its_thoughts_itself(serve):
+    server = serve(lambda number, body: ok(body, "\n<think>so</think><answer>x</answer>"))
+    done = client(server, dialect="openai").complete(MESSAGES, SAMPLING, 9)
+    assert done.text == "so</think><answer>x</answer>"
+    assert server.bodies[0]["messages"] == MESSAGES[:2]
+    assert not {"top_k", "continue_final_message"} & server.bodies[0].keys()
+
+
+def test_what_transformers_serve_is_asked(serve):
+    """It refuses fields that it does not know, and ignores max_completion_tokens."""
+    server = serve(lambda number, body: ok(body, "<think>so</think>x"))
+    assert client(server, dialect="transformers").complete(MESSAGES, SAMPLING, 9).text == "so</think>x"
+    client(server, dialect="transformers").complete(MESSAGES[:2], {**SAMPLING, "temperature": 0}, 9)
+    sampled, greedy = server.bodies
+    assert json.loads(sampled.pop("generation_config")) == {"do_sample": True, "top_k": 0}
+    assert json.loads(greedy.pop("generation_config")) == {"do_sample": False, "top_k": 0}
+    assert sampled == {
+        "model": "big",
+        "messages": MESSAGES[:2],
+        "max_tokens": 64,
+        "temperature": 0.8,
+        "top_p": 0.7,
+        "seed": 9,
+    }
+
+
+def test_a_server_that_parses_the_thoughts_away(serve):
+    server = serve(lambda number, body: ok(body, "<answer>x</answer>", reasoning_content="so"))
+    assert client(server).complete(MESSAGES, SAMPLING, 9).text == "so</think><answer>x</answer>"
+
+
+def test_thoughts_that_were_cut_are_not_closed(serve):
+    cut = {"finish_reason": "length", "message": {"content": None, "reasoning_content": "hm hm"}}
+    server = serve(lambda number, body: (200, {}, {"choices": [cut]}, 0))
+    done = client(server).complete(MESSAGES, SAMPLING, 9)
+    assert (done.text, done.finish_reason) == ("hm hm", "length")
+
+
+def test_half_a_surrogate_pair_comes_and_goes(serve):
+    """JSON may hold one, UTF-8 may not."""
+    server = serve(lambda number, body: ok(body, "x = '\ud83d'"))
+    asked = [{"role": "user", "content": "a \ud83d"}, {"role": "user", "content": "what?"}]
+    assert client(server).complete(asked, SAMPLING, 9).text == "x = '\ud83d'"
+    assert server.bodies[0]["messages"] == asked
+    failing = serve(lambda number, body: (400, {}, b'{"error": "no \\ud83d"}', 0))
+    with pytest.raises(EndpointError) as error:
+        client(failing).complete(asked, SAMPLING, 9)
+    assert str(error.value) == f"{failing.url}: status 400: no \ud83d"
+
+
+KEY = "sk-SECRET/1"
+
+
+@pytest.mark.parametrize("where", ["a refusal", "the last try", "a long refusal", "a finish reason", "an answer"])
+def test_a_key_that_the_server_echoes_is_hidden(serve, where):
+    def behave(number: int, body: dict[str, Any]) -> tuple:
+        echo = server.headers[-1]["Authorization"]
+        return {
+            "a refusal": (401, {}, {"error": {"message": f"bad key {echo}"}}, 0),
+            "the last try": (500, {}, json.dumps({"you sent": echo}).replace("/", "\\/").encode(), 0),
+            "a long refusal": (401, {}, f"{'x' * 277} {echo}".encode(), 0),  # the limit of a message cuts the key
+            "a finish reason": (200, {}, stopped(body, echo, "x"), 0),
+            "an answer": ok(body, f"<think>so</think>{echo}"),
+        }[where]
+
+    server = serve(behave)
+    endpoint = client(server, key=KEY, tries=1, dialect="openai")
+    try:
+        said = endpoint.complete(MESSAGES, SAMPLING, 0).text
+    except EndpointError as error:
+        said = str(error)
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert "SECRET" not in said and "sk-" not in said
+    assert "Bearer ***" in said
+    assert "SECRET" not in repr(endpoint)
+
+
+def test_a_placeholder_for_a_key_leaves_answers_alone(serve):
+    server = serve(lambda number, body: ok(body, "EMPTY = password"))
+    for key in ("EMPTY", "password"):
+        assert client(server, key=key).complete(MESSAGES, SAMPLING, 0).text == "EMPTY = password"
+
+
+def test_the_login_of_a_url_is_sent_and_not_shown(serve):
+    server = serve(lambda number, body: (401, {}, server.headers[-1]["Authorization"].encode(), 0))
+    url = server.url.replace("http://", "http://me:pass@")
+    with pytest.raises(EndpointError) as error:
+        Endpoint(url, "big").complete(MESSAGES, SAMPLING, 0)
+    assert server.headers[0]["Authorization"] == "Basic bWU6cGFzcw=="  # printf me:pass | base64
+    assert str(error.value) == f"{server.url.replace('http://', 'http://***@')}: status 401: Basic ***"
+
+
+@pytest.mark.parametrize("key", ["sk-SE\rCRET", "sk SECRET", "sk-SECRETé", "sk-SECRET\x7f"])
+def test_a_key_that_no_header_holds_is_refused(serve, key):
+    with pytest.raises(ValueError, match="a key has no blanks, no control characters") as error:
+        Endpoint("http://localhost:9/v1", "big", key)
+    assert "SECRET" not in str(error.value)
+
+
+def test_white_space_around_a_key_is_not_sent(serve):
+    server = serve(lambda number, body: ok(body))
+    client(server, key=" sk-SECRET\r\n").complete(MESSAGES, SAMPLING, 0)
+    client(server, key=" \n").complete(MESSAGES, SAMPLING, 0)
+    assert [headers.get("Authorization") for headers in server.headers] == ["Bearer sk-SECRET", None]
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://localhost:8000/v1", None),
+        ("https://me:p%2Fss@host/v1", None),
+        ("localhost:8000/v1", "expected http:// or https://"),
+        ("http://me:p/ss@host/v1", "not a URL"),
+        ("http://me:1/2@host/v1", "a / in a password is written %2F"),
+        ("http://host:99999/v1", "not a URL"),
+        ("http://host/v1\r", "not a URL"),
+        ("http:///v1", "not a URL"),
+        ("http://host/v1?key=x", "takes no ? and no #"),
+    ],
+)
+def test_urls_that_no_request_can_be_sent_to(url, problem):
+    assert url_problem(url) == problem
+
+
+def test_many_at_a_time_each_with_its_own_answer(serve):
+    def behave(number: int, body: dict[str, Any]) -> tuple:
+        time.sleep(0.02)
+        return (500, {}, b"", 0) if number == 1 and body["seed"] % 3 == 0 else ok(body)
+
+    server = serve(behave)
+    endpoint = client(server, seconds=5)
+    work = {seed: (lambda seed=seed: endpoint.complete(MESSAGES, SAMPLING, seed)) for seed in range(24)}
+    found = dict(in_parallel(work, 6))
+    assert {seed: done.text for seed, done in found.items()} == {seed: f"what? seed {seed}" for seed in range(24)}
+    assert len(server.bodies) == 24 + 8  # every third seed failed once
+    assert 2 <= server.most_at_once <= 6
+
+
+def test_after_an_error_nothing_more_is_begun(serve):
+    server = serve(lambda number, body: (401, {}, b"", 0))
+    endpoint = client(server)
+    work = {seed: (lambda seed=seed: endpoint.complete(MESSAGES, SAMPLING, seed)) for seed in range(50)}
+    with pytest.raises(EndpointError, match="status 401"):
+        list(in_parallel(work, 2))
+    assert len(server.bodies) < 10

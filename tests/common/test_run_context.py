@@ -1,0 +1,99 @@
+"""The run directory: what it says, and what a crash leaves of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from common.estimates import mean_and_error
+from common.files import append_jsonl, read_jsonl
+from common.provenance import describe, git_state, record_start, sha256
+from common.run_logs import Sample, frame, write_samples
+from common.training_log import ema
+from plot import draw
+from report import paired, verdict
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_sha256_and_git(tmp_path):
+    (tmp_path / "f").write_bytes(b"abc")
+    # FIPS 180-2, the one-block example
+    assert sha256(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    assert git_state()["commit"] == (head.stdout.strip() or None)
+
+
+def test_a_resume_on_other_rows_of_the_same_file_is_refused(tmp_path):
+    from trl_training.training import check_same_run
+
+    start = {
+        "data": {"d": {"sha256": "a"}},
+        "records": "1129 with sha256 ab",
+        "config": {"seed": 42, "bad_rows": "drop"},
+    }
+    record_start(tmp_path, start)
+    check_same_run(tmp_path, {**start, "config": {"seed": 42, "bad_rows": "stop"}})  # the same rows
+    with pytest.raises(ValueError, match="with records = 1129 with sha256 ab, now it is 1580 with sha256 cd: not the"):
+        check_same_run(tmp_path, {**start, "records": "1580 with sha256 cd"})
+    record_start(tmp_path, {"data": {"d": {"sha256": "a"}}, "config": {"seed": 42}})  # as an earlier version did
+    check_same_run(tmp_path, start)
+
+
+def test_every_start_is_kept(tmp_path):
+    data = tmp_path / "data.jsonl"
+    data.write_text("{}\n")
+    description = describe({"learning_rate": 1e-4}, {"hf://x": data}, seed=7)
+    record_start(tmp_path / "run", description)
+    record_start(tmp_path / "run", description, resumed_from="checkpoint-2")
+    starts = json.loads((tmp_path / "run" / "run.json").read_text())["starts"]
+    assert [start["resumed_from"] for start in starts] == [None, "checkpoint-2"]
+    assert starts[0]["config"] == {"learning_rate": 1e-4}
+    assert starts[0]["data"]["hf://x"]["bytes"] == 3
+    assert {"commit", "dirty", "seed", "versions", "hardware", "command"} <= starts[0].keys()
+
+
+def test_samples_show_every_share(tmp_path):
+    sample = Sample(3, "abc", "I think</think>", "x = 1", {"format_reward": -1.0, "es_star": -2.0}, -0.5, "no <answer>")
+    write_samples(tmp_path / "s.jsonl", [sample])
+    [row] = read_jsonl(tmp_path / "s.jsonl")
+    assert row["rewards"] == {"format_reward": -1.0, "es_star": -2.0}
+    text = frame(sample)
+    for part in ("step 3", "abc", "I think</think>", "x = 1", "es_star -2.00", "advantage -0.50", "no <answer>"):
+        assert part in text
+
+
+def test_standard_errors():
+    # 1, 2, 3, 6: mean 3, squared deviations 4 + 1 + 0 + 9 = 14, variance 14/3, error sqrt(14/3/4) = 1.0801.
+    assert mean_and_error([1, 2, 3, 6]) == {"mean": 3.0, "standard_error": pytest.approx(1.0801, abs=1e-4)}
+
+
+def test_paired_differences_and_their_verdict():
+    before = {"records": {"a": {"reward": 0.0}, "b": {"reward": 1.0}}}
+    after = {"records": {"a": {"reward": 1.0}, "b": {"reward": 3.0}}}
+    # differences 1 and 2: mean 1.5, error sqrt(0.5 / 2) = 0.5: three standard errors.
+    gain = paired(before, after, "reward")
+    assert gain == {"mean": 1.5, "standard_error": pytest.approx(0.5)}
+    assert "raised the held-out reward by 1.50 ± 0.50: 3.0 standard errors" in verdict(gain)
+    assert "does NOT show" in verdict({"mean": 0.5, "standard_error": 0.5})
+    assert "LOWERED" in verdict({"mean": -1.5, "standard_error": 0.5})
+    assert "does NOT show" in verdict({"mean": 0.0, "standard_error": 0.0})  # an adapter that did not move
+    assert "LOWERED" in verdict({"mean": -1.0, "standard_error": 0.0})
+    with pytest.raises(ValueError, match="different records"):
+        paired(before, {"records": {"a": {"reward": 1.0}}}, "reward")
+
+
+def test_the_moving_average():
+    # weight 0.5: 2; (0.5 * 1 + 0.5 * 4) / 0.75 with total 0.5 * 1.0 + 0.5 * 4 = 2.5 -> 2.5 / 0.75.
+    assert ema([2.0, 4.0], 0.5) == [2.0, pytest.approx(2.5 / 0.75)]
+
+
+def test_a_plot_is_a_picture(tmp_path):
+    for step in range(1, 5):
+        row = {"step": step, "reward": step / 4, "completions/mean_length": 50.0, "frac_reward_zero_std": 0.5}
+        append_jsonl(tmp_path / "metrics.jsonl", row)
+    draw([tmp_path], 0.6, tmp_path / "out" / "reward.png")
+    assert (tmp_path / "out" / "reward.png").read_bytes().startswith(b"\x89PNG")

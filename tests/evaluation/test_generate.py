@@ -1,0 +1,424 @@
+"""Drawing samples, through the command line: what is written, what an interruption leaves, what must not be mixed."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import run_script
+from mini_arena import ROWS, write_data
+from test_endpoint import ok
+
+from common.completion import NoAnswer
+from common.rows import RecordError
+from evaluation.arena.problems import load_tasks
+from evaluation.backends import Request, derived_seed, plan_batches, with_vllm
+from evaluation.samples import code_of, read_samples
+
+QUICK = ["--max-new-tokens", 6, "--batch-size", 2, "--dtype", "float32"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_data(tmp_path_factory.mktemp("mini") / "mini.jsonl")
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def failure(*args: object) -> str:
+    done = run_script("generate.py", *args, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_references_as_samples(data, tmp_path):
+    out = tmp_path / "samples.jsonl"
+    run_script("generate.py", "--data", data, "--reference", "--out", out)
+    assert [(row["task_id"], row["sample_id"], row["code"], row["finish_reason"]) for row in rows(out)] == [
+        (row["prog_syn_id"], 0, row["ref_solution"].rstrip("\n"), "stop") for row in ROWS
+    ]
+    note = json.loads((tmp_path / "samples.json").read_text())
+    assert note["identity"]["backend"] == "reference"
+    assert note["identity"]["data_sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
+    assert "all 5 samples are there" in run_script("generate.py", "--data", data, "--reference", "--out", out).stdout
+
+
+@pytest.fixture(scope="module")
+def whole(data, random_model, tmp_path_factory) -> Path:
+    """Two samples of each problem, drawn in one go."""
+    out = tmp_path_factory.mktemp("whole") / "samples.jsonl"
+    run_script("generate.py", "--data", data, "--model", random_model, "--out", out, "--samples", 2, *QUICK)
+    return out
+
+
+def test_transformers_on_a_cpu(data, random_model, whole):
+    from transformers import AutoTokenizer
+
+    from prompts import render
+
+    tokenizer = AutoTokenizer.from_pretrained(random_model)
+    prompts = {task.id: render(tokenizer, task.messages()) for task in load_tasks(data)}
+    found = rows(whole)
+    assert {(row["task_id"], row["sample_id"]) for row in found} == {(task, i) for task in prompts for i in (0, 1)}
+    for row in found:
+        prompt = prompts[row["task_id"]]
+        assert row["prompt_sha256"] == hashlib.sha256(prompt.encode()).hexdigest()
+        assert row["prompt_tokens"] == len(tokenizer(prompt)["input_ids"])
+        assert 1 <= row["completion_tokens"] <= 6
+        assert row["finish_reason"] in ("stop", "length")
+        assert row["code"] is None  # random weights write no answer
+    first, second = ([row["completion"] for row in found if row["sample_id"] == i] for i in (0, 1))
+    assert first != second
+    identity = json.loads(whole.with_suffix(".json").read_text())["identity"]
+    weights = (random_model / "model.safetensors").read_bytes()
+    assert identity["model_sha256"] == {"model.safetensors": hashlib.sha256(weights).hexdigest()}
+    assert identity["sampling"] == {"temperature": 0.8, "top_p": 0.7, "max_new_tokens": 6, "seed": 42}
+
+
+@pytest.mark.parametrize("cut", [40, 1500])
+def test_killed_and_started_again_it_draws_what_it_would_have_drawn(data, random_model, whole, tmp_path, cut):
+    """The file of a killed run may end in the middle of a line; in the end it is as if nothing had happened."""
+    out = tmp_path / "samples.jsonl"
+    out.write_bytes(whole.read_bytes()[:-cut])
+    out.with_suffix(".json").write_bytes(whole.with_suffix(".json").read_bytes())
+    run_script("generate.py", "--data", data, "--model", random_model, "--out", out, "--samples", 2, *QUICK)
+    assert out.read_bytes() == whole.read_bytes()
+    assert len(json.loads(out.with_suffix(".json").read_text())["starts"]) == 2
+
+
+def test_more_samples_leave_the_first_ones_alone(data, random_model, whole, tmp_path):
+    out = tmp_path / "samples.jsonl"
+    command = ["generate.py", "--data", data, "--model", random_model, "--out", out, *QUICK]
+    run_script(*command, "--samples", 1)
+    assert len(rows(out)) == 5
+    run_script(*command, "--samples", 2)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "key"),
+    [
+        (["--temperature", 0.5], "sampling"),
+        (["--seed", 1], "sampling"),
+        (["--no-docs"], "docs"),
+        (["--limit", 3], "limit"),
+        (["--batch-size", 3], "batch_size"),
+        (["--dtype", "bfloat16"], "dtype"),
+    ],
+)
+def test_nothing_is_mixed(data, random_model, whole, flags, key):
+    before = whole.read_bytes()
+    message = failure("--data", data, "--model", random_model, "--out", whole, "--samples", 2, *QUICK, *flags)
+    assert "holds samples of another " in message
+    assert key in message
+    assert whole.read_bytes() == before
+
+
+def test_another_model_another_data_set_another_prompt(data, random_model, whole, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    other = tmp_path / "other"
+    model = AutoModelForCausalLM.from_pretrained(random_model)
+    model.lm_head.weight.data += 0.5
+    model.save_pretrained(other)
+    AutoTokenizer.from_pretrained(random_model).save_pretrained(other)
+    rest = ["--out", whole, "--samples", 2, *QUICK]
+    assert "another model, model_sha256" in failure("--data", data, "--model", other, *rest)
+    changed = write_data(tmp_path / "changed.jsonl", [{**ROWS[0], "problem": "Another one."}, *ROWS[1:]])
+    assert "another data_sha256" in failure("--data", changed, "--model", random_model, *rest)
+    # The wording of the prompt changed in the code: the identity is the same, the hash of each prompt is not.
+    out = tmp_path / "samples.jsonl"
+    text = whole.read_text().replace('"prompt_sha256": "', '"prompt_sha256": "0')
+    out.write_text(text)
+    out.with_suffix(".json").write_bytes(whole.with_suffix(".json").read_bytes())
+    message = failure("--data", data, "--model", random_model, "--out", out, "--samples", 2, *QUICK)
+    assert "holds a sample of another prompt for [" in message
+    assert out.read_text() == text
+    out.with_suffix(".json").unlink()
+    assert "nothing beside it says of what" in failure("--data", data, "--model", random_model, "--out", out, *QUICK)
+
+
+def test_an_adapter_by_itself_on_its_base_and_in_verl_s_folder(data, random_model, tmp_path):
+    import torch
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from adapters import adapter_config
+
+    torch.manual_seed(1)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(random_model), adapter_config(r=4, alpha=64))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=2.0)
+    model.save_pretrained(tmp_path / "run")
+    model.save_pretrained(tmp_path / "merger" / "lora_adapter")
+    hot = ["--data", data, "--temperature", 5, "--samples", 1, *QUICK]
+    run_script("generate.py", "--model", random_model, "--out", tmp_path / "base.jsonl", *hot)
+    drawn = []
+    for name, flags in {
+        "one": ["--model", tmp_path / "run"],
+        "two": ["--model", random_model, "--adapter", tmp_path / "merger"],
+    }.items():
+        run_script("generate.py", *flags, "--out", tmp_path / f"{name}.jsonl", *hot)
+        drawn.append([row["completion"] for row in rows(tmp_path / f"{name}.jsonl")])
+        identity = json.loads((tmp_path / f"{name}.json").read_text())["identity"]
+        assert identity["model"] == str(random_model)
+        assert len(identity["adapter_sha256"]) == 64
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != [row["completion"] for row in rows(tmp_path / "base.jsonl")]
+    # verl's merger writes the magnitudes but not use_dora: peft would drop them without a word.
+    config = tmp_path / "run" / "adapter_config.json"
+    config.write_text(config.read_text().replace('"use_dora": true', '"use_dora": false'))
+    assert "set use_dora to true" in failure("--model", tmp_path / "run", "--out", tmp_path / "x.jsonl", *hot)
+
+
+def test_a_chat_server_that_stops_half_way(serve, data, tmp_path):
+    """After twelve answers it refuses; the second run asks for what is missing and for nothing else."""
+    count = 0
+
+    def behave(number, body):
+        nonlocal count
+        count += 1
+        return (401, {}, b"expired", 0) if count > 12 and len(server.bodies) <= 16 and not second else ok(body)
+
+    second = False
+    server = serve(behave)
+    out = tmp_path / "samples.jsonl"
+    command = ["--data", data, "--backend", "endpoint", "--url", server.url, "--model", "big", "--out", out]
+    command += ["--samples", 4, "--concurrency", 1, "--seed", 7]
+    done = run_script("generate.py", *command, check=False)
+    assert done.returncode == 2
+    assert "status 401: expired; the same command goes on from here" in done.stderr.splitlines()[-1]
+    assert len(rows(out)) == 12
+    second, asked = True, len(server.bodies)
+    run_script("generate.py", *command)
+    assert len(server.bodies) - asked == 8
+    found = {(row["task_id"], row["sample_id"]): row for row in rows(out)}
+    assert len(found) == len(rows(out)) == 20
+    assert len({row["completion"] for row in found.values()}) == 20  # prompt and seed are in the answer: all differ
+    assert all(row["prompt_tokens"] == 11 for row in found.values())
+    first = found[ROWS[0]["prog_syn_id"], 3]
+    assert first["completion"].endswith(f"seed {derived_seed(7, ROWS[0]['prog_syn_id'], 3)}")
+
+
+def endpoint_command(data: Path, url: str, out: Path) -> list[object]:
+    flags = ["--backend", "endpoint", "--url", url, "--model", "big", "--samples", 1, "--concurrency", 1]
+    return ["--data", data, "--out", out, *flags, "--tries", 1]
+
+
+def test_a_provider_s_failure_is_not_a_sample(serve, data, tmp_path):
+    """The third answer is an error under status 200: the run stops, and the same command draws it again."""
+    failing = True
+
+    def behave(number, body):
+        if failing and len(server.bodies) == 3:
+            whole = ok(body, "")[2]
+            whole["choices"][0] |= {"finish_reason": "error", "error": {"message": "upstream is down", "code": 502}}
+            return 200, {}, whole, 0
+        return ok(body)
+
+    server = serve(behave)
+    out = tmp_path / "samples.jsonl"
+    command = endpoint_command(data, server.url, out)
+    done = run_script("generate.py", *command, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        f"generate: {server.url}: finish_reason error: upstream is down, 1 times; the same command goes on from here"
+    )
+    assert len(rows(out)) == 2
+    failing, asked = False, len(server.bodies)
+    run_script("generate.py", *command)
+    assert len(server.bodies) - asked == 3
+    assert {row["task_id"] for row in rows(out)} == {row["prog_syn_id"] for row in ROWS}
+    assert all(row["completion"] for row in rows(out))
+
+
+def test_failures_that_an_earlier_version_wrote_are_drawn_again(serve, data, tmp_path):
+    server = serve(lambda number, body: ok(body))
+    out = tmp_path / "samples.jsonl"
+    command = endpoint_command(data, server.url, out)
+    run_script("generate.py", *command)
+    whole = out.read_text()
+    out.write_text(whole.replace('"finish_reason": "stop"', '"finish_reason": "error"', 1))
+    with pytest.raises(RecordError, match=r":1: finish_reason: 'error': the server's failure, not an answer; run"):
+        read_samples(out, [row["prog_syn_id"] for row in ROWS])
+    run_script("generate.py", *command)
+    assert sorted(out.read_text().splitlines()) == sorted(whole.splitlines())
+    assert len(server.bodies) == 5 + 1
+
+
+def everything_written(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
+
+
+def test_no_secret_is_printed_or_written(serve, data, tmp_path):
+    """The server echoes the key in two answers, then in a refusal; the URL holds a login too."""
+
+    def behave(number, body):
+        echo = f"key {server.headers[-1]['Authorization']}"
+        return ok(body, echo) if len(server.bodies) < 3 else (401, {}, {"error": echo}, 0)
+
+    server = serve(behave)
+    key = {"OPENAI_API_KEY": "sk-SECRET\r"}  # as a file with Windows line ends leaves it
+    done = run_script("generate.py", *endpoint_command(data, server.url, tmp_path / "a.jsonl"), env=key, check=False)
+    assert {headers["Authorization"] for headers in server.headers} == {"Bearer sk-SECRET"}
+    assert "status 401: key Bearer ***; the same command goes on" in done.stderr.splitlines()[-1]
+    assert [row["completion"] for row in rows(tmp_path / "a.jsonl")] == ["key Bearer ***"] * 2
+    server.bodies.clear()
+    url = server.url.replace("http://", "http://me:pass-word@")
+    login = run_script("generate.py", *endpoint_command(data, url, tmp_path / "b.jsonl"), env=key, check=False)
+    assert "Basic bWU6cGFzcy13b3Jk" in {headers["Authorization"] for headers in server.headers}
+    assert "status 401: key Basic ***; the same command goes on" in login.stderr.splitlines()[-1]
+    start = json.loads((tmp_path / "b.json").read_text())["starts"][0]
+    hidden = server.url.replace("http://", "http://***@")
+    assert start["config"]["url"] == hidden
+    assert f"--url '{hidden}'" in start["command"]
+    seen = done.stdout + done.stderr + login.stdout + login.stderr + everything_written(tmp_path)
+    assert not [secret for secret in ("SECRET", "pass-word", "bWU6cGFzcy13b3Jk") if secret in seen]
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "message"),
+    [
+        ([], {"OPENAI_API_KEY": "sk-SE\rCRET"}, "$OPENAI_API_KEY: a key has no blanks, no control characters and only"),
+        (["--key-variable", "MY_KEY"], {"MY_KEY": "sk SECRET"}, "$MY_KEY: a key has no blanks"),
+        (["--key-variable", "sk-SECRET"], {}, "--key-variable: expected the name of an environment variable that is"),
+        (["--key-variable", "SECRET"], {}, "--key-variable: expected the name of an environment variable that is"),
+        (["--url", "me:SECRET@localhost/v1"], {}, "--url ***: expected http:// or https://"),
+        (["--url", "http://me:SEC/RET@localhost/v1"], {}, "--url ***: not a URL"),
+        (["--ur", "http://me:SECRET@localhost/v1"], {}, "unrecognized arguments: --ur http://***@localhost/v1"),
+    ],
+)
+def test_a_bad_key_is_refused_before_any_request(serve, data, tmp_path, flags, environment, message):
+    server = serve(lambda number, body: ok(body))
+    command = endpoint_command(data, server.url, tmp_path / "x.jsonl")
+    done = run_script("generate.py", *command, *flags, env=environment, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
+    assert not [part for part in ("SECRET", "SE", "RET") if part in done.stderr]
+    assert (server.bodies, list(tmp_path.iterdir())) == ([], [])
+
+
+FAKE_VLLM = """\
+import os
+from types import SimpleNamespace
+
+AT_IMPORT = os.environ.get("VLLM_USE_FLASHINFER_SAMPLER")
+SamplingParams = TokensPrompt = lambda **settings: settings
+
+
+class LLM:
+    def __init__(self, **settings):
+        pass
+
+    def generate(self, prompts, settings, use_tqdm):
+        return [
+            SimpleNamespace(prompt_token_ids=[1], outputs=[SimpleNamespace(text=r, token_ids=[2], finish_reason=r)])
+            for r in ("stop", "abort", "length", "error", None)
+        ]
+"""
+
+
+@pytest.fixture
+def fake_vllm(tmp_path, monkeypatch):
+    """A module in vLLM's place, which needs a GPU: it notes the environment at its import, and drops requests."""
+    (tmp_path / "vllm.py").write_text(FAKE_VLLM)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "vllm", raising=False)
+    yield lambda: sys.modules["vllm"]
+    sys.modules.pop("vllm", None)
+
+
+def draw_with_vllm() -> list[list]:
+    args = argparse.Namespace(
+        model="m", revision="main", dtype="float32", seed=1, tensor_parallel_size=1, gpu_memory_utilization=0.9
+    )
+    requests = [Request(f"t{i}", 0, "x", ()) for i in range(5)]
+    sampling = {"temperature": 0.8, "top_p": 0.7, "max_new_tokens": 4}
+    chunks = []
+    with pytest.raises(NoAnswer, match=r"^vLLM dropped 3 requests with finish_reason abort$"):
+        for chunk in with_vllm(requests, lambda prompt: {"input_ids": [1]}, "m", args, sampling):
+            chunks.append(chunk)
+    return chunks
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "0"), ("1", "1")])
+def test_vllm_is_imported_without_flashinfer_s_sampler(fake_vllm, monkeypatch, own, expected):
+    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", own or "")  # undone after the test, also what with_vllm sets
+    if own is None:
+        monkeypatch.delenv("VLLM_USE_FLASHINFER_SAMPLER")
+    draw_with_vllm()
+    seen = fake_vllm().AT_IMPORT
+    assert seen == expected
+
+
+def test_what_vllm_drops_is_not_a_sample(fake_vllm, monkeypatch):
+    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "0")
+    [chunk] = draw_with_vllm()
+    assert [(request.task_id, done.text, done.finish_reason) for request, done in chunk] == [
+        ("t0", "stop", "stop"),
+        ("t2", "length", "length"),
+    ]
+
+
+def test_batches_are_fixed_beforehand():
+    requests = [Request(f"t{i}", s, "p" * (i % 3), ()) for s in range(2) for i in range(5)]
+    plan = [[(r.task_id, r.sample_id) for r in batch] for batch in plan_batches(requests, 2)]
+    assert plan[:3] == [[("t2", 0), ("t1", 0)], [("t4", 0), ("t0", 0)], [("t3", 0)]]
+    assert [[(task, 0) for task, _ in batch] for batch in plan[3:]] == plan[:3]
+    assert derived_seed(1, "a", 2) == derived_seed(1, "a", 2) != derived_seed(1, "a2")
+
+
+def test_the_code_of_an_answer():
+    zero = "<answer>```python\nno\n```</answer> so </think>\n<answer>\n```python\n  x = 1\n  y = 2\n```\n</answer>"
+    assert code_of(zero, "zero-shot") == "x = 1\ny = 2"
+    assert code_of("```python\nx = 1\n```", "zero-shot") is None
+    assert code_of("Sure.\n[PYTHON]\nx = 1\n[/PYTHON]\n[PYTHON]\ny\n[/PYTHON]", "one-shot").strip() == "x = 1"
+    assert code_of("[PYTHON]\n```python\nx = 1\n```\n[/PYTHON]", "one-shot") == "x = 1"
+    assert code_of("[PYTHON]\nx = 1", "one-shot").strip() == "x = 1"
+    assert code_of("```python\nx = 1\n```", "one-shot") == "x = 1"
+    assert code_of("I cannot.", "one-shot") is None
+
+
+@pytest.mark.parametrize(
+    ("completion", "prompt"),
+    [
+        (" ok </think>\n<answer>\n```python\n```\n</answer>", "zero-shot"),
+        (" ok </think>\n<answer>\n```python\n  # as before\n\n```\n</answer>", "zero-shot"),
+        ("[PYTHON]\n# as before\n[/PYTHON]", "one-shot"),
+        ("\n\t# as before\n```\n", "evalplus"),
+    ],
+)
+def test_no_statement_is_no_code(completion, prompt):
+    """Python parses it, but nothing is answered."""
+    assert code_of(completion, prompt) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--model is needed"),
+        (["--model", "x", "--temperature", "0"], "--temperature 0 draws the same sample each time"),
+        (["--model", "x", "--backend", "endpoint"], "needs --url"),
+        (["--model", "x", "--adapter", "absent"], "--adapter absent: no adapter_config.json there"),
+        (["--model", "x", "--benchmark", "multi", "--prompt", "one-shot"], "no other benchmark has a form for it"),
+        (["--model", "x", "--sample", "3"], "unrecognized arguments: --sample 3"),  # abbreviated
+        (["--model", "x", "--samples", "many"], "argument --samples: invalid int value: 'many'"),
+        (["--reference", "--out", "samples.txt"], "expected a name that ends in .jsonl"),
+        (["--reference", "--data", "absent.jsonl"], "absent.jsonl: no such file"),
+    ],
+)
+def test_mistakes_end_in_one_line(data, tmp_path, flags, message):
+    assert message in failure("--data", data, "--out", tmp_path / "samples.jsonl", *flags)
+
+
+def test_prompts_that_do_not_fit(data, random_model, tmp_path):
+    flags = ["--data", data, "--model", random_model, "--out", tmp_path / "x.jsonl", "--max-new-tokens", 500]
+    assert "new ones exceed 512" in failure(*flags)

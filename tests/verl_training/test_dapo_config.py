@@ -1,0 +1,300 @@
+"""DAPO's configurations compose, pass verl's own validation, and every mistake ends in one line before a model
+loads."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run_script
+from omegaconf import OmegaConf, open_dict
+
+import dapo
+from verl_training import checks as dapo_checks
+from verl_training import config as verl_config
+from verl_training import resume as dapo_resume
+from verl_training.config import ConfigError
+
+pytest.importorskip("hydra", reason="requirements/dapo.txt is not installed")
+NAMES = ("dapo", "dapo_released", "dapo_equal_budget", "quickstart/dapo")
+
+
+def test_there_is_no_other_dapo_config():
+    found = {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*dapo*.yaml")}
+    assert found == {Path(f"{name}.yaml") for name in NAMES} | {Path("grpo_dapo_loss.yaml")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configs_compose_and_pass_verl_s_validation(name, verl, random_model):
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    config = verl_config.compose(name, [f"actor_rollout_ref.model.path={random_model}"])
+    dapo_checks.check(config)
+    assert not need_critic(config)
+    assert not need_reference_policy(config)  # no KL
+    validate_config(config, use_reference_policy=False, use_critic=False)
+    actor = config.actor_rollout_ref.actor
+    assert (actor.clip_ratio_low, actor.clip_ratio_high, actor.clip_ratio_c) == (0.2, 0.28, 10.0)
+    assert (actor.loss_agg_mode, actor.use_kl_loss, config.algorithm.use_kl_in_reward) == ("token-mean", False, False)
+    assert config.algorithm.filter_groups.enable
+    assert config.reward.reward_manager.name == "dapo"
+
+
+def test_the_paper_s_and_the_release_s_numbers():
+    paper, released = verl_config.compose("dapo"), verl_config.compose("dapo_released")
+    optim = paper.actor_rollout_ref.actor.optim
+    assert (optim.lr, optim.lr_warmup_steps, optim.lr_scheduler_type) == (5e-5, 150, "cosine")
+    assert verl_config.adapter_of(paper) == verl_config.Adapter(64, 64, 0.01, ["q_proj", "v_proj"])
+    optim = released.actor_rollout_ref.actor.optim
+    assert (optim.lr, optim.lr_warmup_steps, optim.lr_scheduler_type, optim.weight_decay) == (1e-6, 10, "constant", 0.1)
+    assert verl_config.adapter_of(released) is None
+    assert (paper.actor_rollout_ref.actor.optim.weight_decay, dapo_checks.warnings(paper)) == (0.0, [])
+    assert dapo_checks.warnings(released) == []  # 0.1, for all weights
+    (warning,) = dapo_checks.warnings(verl_config.compose("dapo_released", ["recode.adapter=dora"]))
+    assert warning.startswith("actor_rollout_ref.actor.optim.weight_decay=0.1 also shrinks DoRA's magnitudes")
+    for config in (paper, released):
+        assert config.actor_rollout_ref.rollout.max_model_len == 2048 + 1024
+        assert (config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size) == (8, 4)
+        assert (config.actor_rollout_ref.rollout.n, config.trainer.total_training_steps) == (8, 5000)
+        assert config.algorithm.filter_groups.max_num_gen_batches == 10
+
+
+def test_equal_budget_is_the_budget_of_grpo(monkeypatch):
+    import grpo
+
+    script, args, model = grpo.parse_arguments(["--config", str(ROOT / "configs" / "grpo.yaml"), "--use_cpu", "true"])
+    config = verl_config.compose("dapo_equal_budget")
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    assert (config.data.train_batch_size, rollout.n) == (script.prompts_per_step, args.num_generations)
+    assert actor.ppo_mini_batch_size == config.data.train_batch_size  # one update a step
+    assert (actor.optim.lr, actor.optim.lr_warmup_steps) == (args.learning_rate, args.warmup_steps)
+    assert (actor.optim.lr_scheduler_type, actor.optim.weight_decay) == (args.lr_scheduler_type, args.weight_decay)
+    assert (actor.optim.clip_grad, config.trainer.total_training_steps) == (args.max_grad_norm, args.max_steps)
+    adapter = verl_config.adapter_of(config)
+    assert (adapter.r, adapter.alpha, adapter.dropout) == (model.lora_r, model.lora_alpha, model.lora_dropout)
+    assert adapter.target_modules == model.lora_target_modules
+    assert (config.data.max_prompt_length, config.data.max_response_length) == (2048, args.max_completion_length)
+    assert config.recode.data == script.data
+    # The cap counts batches of train_batch_size prompts: as many prompts as configs/dapo.yaml allows, 10 x 8.
+    assert config.algorithm.filter_groups.max_num_gen_batches * config.data.train_batch_size == 80
+
+
+def test_sharding_over_all_processes_is_accepted():
+    for size in (-1, 2, 8):
+        dapo_checks.check(verl_config.compose("dapo", [f"actor_rollout_ref.actor.fsdp_config.fsdp_size={size}"]))
+
+
+def test_grpo_with_dapo_s_loss_is_the_dapo_step():
+    import grpo
+
+    path = ROOT / "configs" / "grpo_dapo_loss.yaml"
+    script, args, model = grpo.parse_arguments(["--config", str(path), "--use_cpu", "true"])
+    config = verl_config.compose("dapo")
+    actor = config.actor_rollout_ref.actor
+    assert (args.epsilon, args.epsilon_high, args.delta) == (0.2, 0.28, 10.0)
+    assert (args.loss_type, args.beta, args.num_iterations) == ("dapo", 0.0, 1)
+    # 1 process x 4 per device x 8 accumulation = 32 completions an update; x 2 updates = 64 in a batch of rollouts.
+    assert (args.gradient_accumulation_steps, args.steps_per_generation, args.generation_batch_size) == (8, 16, 64)
+    assert script.prompts_per_step == actor.ppo_mini_batch_size
+    assert script.prompts_per_step * script.updates_per_generation == config.data.train_batch_size
+    assert args.save_steps % script.updates_per_generation == 0
+    assert (args.learning_rate, args.weight_decay) == (actor.optim.lr, actor.optim.weight_decay)
+    assert args.max_steps == 2 * config.trainer.total_training_steps
+    assert args.warmup_steps == 2 * actor.optim.lr_warmup_steps
+    assert (model.lora_r, model.lora_alpha, model.lora_dropout) == (64, 64, 0.01)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_headers_and_sources(name):
+    text = (ROOT / "configs" / f"{name}.yaml").read_text()
+    header = text.split("defaults:")[0]
+    for word in ("Runs on:", "Time:", "Launch:", "Override:"):
+        assert word in header
+    if name == "dapo_released":
+        numbers = [line for line in text.split("defaults:")[1].splitlines() if re.match(r"^ +\w+: +\S", line)]
+        assert all("#" in line for line in numbers)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["reward_model.reward_manager=dapo"],
+            "reward_model.reward_manager: verl 0.9 composes this key and ignores it",
+        ),
+        (["custom_reward_function.path=x.py"], "it is now reward.custom_reward_function"),
+        (["+actor_rollout_ref.actor.clip_ration_high=0.3"], "did you mean 'actor_rollout_ref.actor.clip_ratio_high'?"),
+        (
+            ["actor_rollout_ref.actor.clip_ration_high=0.3"],
+            "Could not override 'actor_rollout_ref.actor.clip_ration_high'",
+        ),
+        (["+reward.reward_kwargs.overlong_buffer_cfg.length=3"], "unknown key"),
+        (["+recode.lora_rank=3"], "unknown key 'recode.lora_rank': did you mean recode.lora_"),
+        (["recode.drop_bad_rows=true"], "recode.drop_bad_rows is now recode.bad_rows: stop, drop or keep"),
+        (["+recode.drop_bad_rows=true"], "recode.drop_bad_rows is now recode.bad_rows: stop, drop or keep"),
+        (["recode.bad_rows=skip"], "recode.bad_rows=skip: choose from stop, drop, keep"),
+        (["recode.bad_rows=true"], "recode.bad_rows=True: choose from stop, drop, keep"),
+        (["trainer.use_v1=false"], "the legacy trainer has no dynamic sampling"),
+        (["trainer.v1.trainer_mode=colocate_async"], "only sync"),
+        (["trainer.v1.sampler.custom_sampler.path=x.py"], "not supported here"),
+        (["actor_rollout_ref.rollout.mode=sync"], "verl 0.9 knows only async"),
+        (["algorithm.adv_estimator=gae"], "DAPO uses grpo"),
+        (["actor_rollout_ref.rollout.n=1"], "a group needs at least 2"),
+        (["algorithm.filter_groups.max_num_gen_batches=0"], "flat rewards sample for ever"),
+        (["algorithm.filter_groups.metric=acc"], "choose from reward, score, format"),
+        (["reward.reward_manager.name=naive"], "must be dapo"),
+        (
+            ["reward.reward_kwargs.overlong_buffer_cfg.enable=true", "reward.reward_kwargs.max_resp_len=7"],
+            "max_resp_len=7: must be data.max_response_length",
+        ),
+        (["actor_rollout_ref.actor.ppo_mini_batch_size=3"], "data.train_batch_size=8 is no multiple of"),
+        (["trainer.n_gpus_per_node=3"], "ppo_mini_batch_size x n = 32 is no multiple of 3 processes"),
+        (["recode.adapter=lora"], "choose from dora, full"),
+        (["actor_rollout_ref.model.lora_rank=8"], "set recode.adapter and recode.lora_* instead"),
+        (["actor_rollout_ref.actor.strategy=fsdp"], "DoRA needs fsdp2"),
+        (["+data.apply_chat_template_kwargs.continue_final_message=true"], "they would close the open think tag"),
+        (["actor_rollout_ref.model.custom_chat_template=x"], "derived from the tokenizer here"),
+        (["trainer.max_actor_ckpt_to_keep=1"], "verl deletes the last checkpoint before the new one is whole"),
+        (["actor_rollout_ref.actor.grad_clip=0.5"], "verl's engine does not read it; set optim.clip_grad"),
+        (["trainer.n_gpus_per_node=0"], "trainer.n_gpus_per_node=0: must be a whole number above 0"),
+        (["trainer.nnodes=x"], "trainer.nnodes=x: must be a whole number above 0"),
+        (["ray_kwargs.ray_init.num_cpus=x"], "ray_kwargs.ray_init.num_cpus=x: must be a whole number above 0, or null"),
+        (["actor_rollout_ref.actor.optim.weight_decay=x"], "optim.weight_decay=x: must be a number"),
+        (
+            ["data.max_response_length=1025"],
+            "max_model_len=3072: data.max_prompt_length + data.max_response_length are 3073 tokens",
+        ),
+        (["actor_rollout_ref.actor.fsdp_config.fsdp_size=1"], "fsdp_size=1 of 2 processes: src/merge_adapter.py"),
+        (
+            ["trainer.nnodes=2", "trainer.n_gpus_per_node=8", "actor_rollout_ref.actor.fsdp_config.fsdp_size=8"],
+            "fsdp_size=8 of 16 processes",
+        ),
+        (["actor_rollout_ref.actor.fsdp_config.fsdp_size=x"], "fsdp_size=x of 2 processes"),
+        (["data.max_prompt_length=abc"], "data.max_prompt_length=abc: must be a whole number"),
+        (["reward.custom_reward_function.reward_kwargs.reward=em-star"], "unknown reward 'em-star'"),
+        (["+reward.custom_reward_function.reward_kwargs.weights=[1.0]"], "2 rewards (format, es_star) but 1 weights"),
+        (["+reward.custom_reward_function.reward_kwargs.wieghts=[1,1]"], "reward_kwargs.wieghts"),
+        (["data.train_batch_size=${nothing}"], "nothing"),
+        (["data.train_batch_size"], "data.train_batch_size"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_mistakes_end_in_one_line(overrides, message):
+    with pytest.raises(ConfigError) as stopped:
+        dapo_checks.check(verl_config.compose("dapo", overrides))
+    assert message in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+def test_the_old_name_of_a_key_in_a_file_is_told_its_new_one():
+    config = verl_config.compose("dapo")
+    with open_dict(config):
+        config.recode.drop_bad_rows = True
+    with pytest.raises(ConfigError, match=r"^recode\.drop_bad_rows is now recode\.bad_rows: stop, drop or keep$"):
+        dapo_checks.check(config)
+
+
+def test_flash_attention_is_refused_where_it_is_not_installed():
+    from importlib.util import find_spec
+
+    if find_spec("flash_attn"):
+        pytest.skip("flash_attn is installed here")
+    key = "actor_rollout_ref.model.override_config.attn_implementation"
+    for override in (f"{key}=flash_attention_2", f"~{key}"):
+        with pytest.raises(ConfigError, match="flash_attn is not installed; use sdpa"):
+            dapo_checks.check(verl_config.compose("dapo", [override]))
+
+
+def test_the_command_line_says_it_in_one_line():
+    done = run_script("dapo.py", "--config-name", "absent", check=False)
+    assert (done.returncode, done.stderr) == (2, "dapo: --config-name absent: no configs/absent.yaml\n")
+    done = run_script("dapo.py", "trainer.use_v1=false", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    printed = run_script("dapo.py", "--print-config", "run=mine").stdout
+    assert "default_local_dir: runs/mine" in printed
+    assert "max_num_gen_batches: 10" in printed
+
+
+def test_a_reward_that_cannot_be_used_is_refused(verl, tmp_path):
+    row = {"reward_model": {"ground_truth": "x = 1"}}
+
+    def refusal(*overrides: str) -> str:
+        with pytest.raises(ConfigError) as stopped:
+            dapo.check_reward(verl_config.compose("dapo", list(overrides)), row)
+        return str(stopped.value)
+
+    path = "reward.custom_reward_function.path"
+    good = f"{path}={ROOT / 'src' / 'rewards.py'}"
+    dapo.check_reward(verl_config.compose("dapo", [good]), row)
+    assert "not found" in refusal(f"{path}=absent.py")
+    (tmp_path / "broken.py").write_text("def compute_score(:\n")
+    assert "Error loading module" in refusal(f"{path}={tmp_path / 'broken.py'}")
+    assert "Object not found in module" in refusal(good, "reward.custom_reward_function.name=absent")
+    assert "unknown reward 'es-star'" in refusal(good, "reward.custom_reward_function.reward_kwargs.reward=es-star")
+    (tmp_path / "text.py").write_text("def compute_score(**kwargs): return {'score': 1.0, 'why': 'good'}\n")
+    assert "why is no number" in refusal(
+        f"{path}={tmp_path / 'text.py'}", "~reward.custom_reward_function.reward_kwargs"
+    )
+    (tmp_path / "number.py").write_text("def compute_score(**kwargs): return 1.0\n")
+    assert "must return a dict with 'score'" in refusal(
+        f"{path}={tmp_path / 'number.py'}", "~reward.custom_reward_function.reward_kwargs"
+    )
+
+
+def test_checkpoints_that_a_kill_cut_short_are_passed_over(tmp_path):
+    import torch
+
+    def checkpoint(step: int) -> Path:
+        folder = tmp_path / f"global_step_{step}"
+        (folder / "actor").mkdir(parents=True)
+        (folder / "actor" / "fsdp_config.json").write_text(json.dumps({"FSDP_version": 2, "world_size": 2}))
+        for kind in ("model", "optim", "extra_state"):
+            for rank in (0, 1):
+                torch.save({}, folder / "actor" / f"{kind}_world_size_2_rank_{rank}.pt")
+        torch.save({}, folder / "data.pt")
+        return folder
+
+    assert dapo_resume.last_checkpoint(tmp_path) is None
+    whole = checkpoint(5)
+    checkpoint(100)
+    assert dapo_resume.last_checkpoint(tmp_path).name == "global_step_100"  # by number, not by name
+    optimizer = tmp_path / "global_step_100" / "actor" / "optim_world_size_2_rank_1.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[:-10])
+    assert dapo_resume.last_checkpoint(tmp_path) == whole
+    trainer = {"default_local_dir": str(tmp_path), "resume_mode": "auto", "resume_from_path": None}
+    config = OmegaConf.create({"trainer": {**trainer, "n_gpus_per_node": 2, "nnodes": 1}})
+    assert dapo_resume.choose_resume(config) == whole
+    assert (config.trainer.resume_mode, config.trainer.resume_from_path) == ("resume_path", str(whole))
+    config.trainer.update(resume_mode="auto", n_gpus_per_node=4)
+    with pytest.raises(ConfigError, match="saved by 2 processes, now there are 4"):
+        dapo_resume.choose_resume(config)
+    config.trainer.resume_mode = "disable"
+    with pytest.raises(ConfigError, match="holds checkpoints"):
+        dapo_resume.choose_resume(config)
+
+
+def test_a_resume_with_another_configuration_is_refused(tmp_path):
+    start = {
+        "data": {"d": {"sha256": "a"}},
+        "config": {"algorithm": {"adv_estimator": "grpo"}, "trainer": {"save_freq": 1}},
+    }
+    (tmp_path / "run.json").write_text(json.dumps({"starts": [start]}))
+    same = json.loads(json.dumps(start))
+    same["config"]["trainer"]["save_freq"] = 2  # how often it saves does not make another run
+    dapo_resume.check_same_run(tmp_path, same)
+    other = json.loads(json.dumps(start))
+    other["config"]["algorithm"]["adv_estimator"] = "rloo"
+    with pytest.raises(ConfigError, match=r"started with algorithm\.adv_estimator = grpo, now it is rloo"):
+        dapo_resume.check_same_run(tmp_path, other)
+    start["config"]["recode"] = {"bad_rows": "drop", "val_size": 64}
+    (tmp_path / "run.json").write_text(json.dumps({"starts": [start]}))
+    same = json.loads(json.dumps(start))
+    same["config"]["recode"]["bad_rows"] = "keep"  # the same files, so there was nothing to drop
+    dapo_resume.check_same_run(tmp_path, same)
+    other = json.loads(json.dumps(start))
+    other["data"]["d"]["sha256"] = "b"
+    with pytest.raises(ConfigError, match=r"data file.d.sha256 = a, now it is b"):
+        dapo_resume.check_same_run(tmp_path, other)
