@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.checkpoints import is_adapter
+
 if TYPE_CHECKING:
     from peft import LoraConfig
     from torch.nn import Module
@@ -158,11 +160,6 @@ def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> 
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return folder
-
-
-def is_adapter(folder: str | Path) -> bool:
-    """Whether `folder` holds a peft adapter."""
-    return (Path(folder) / "adapter_config.json").is_file()
 
 
 def find_adapter(folder: str | Path) -> Path | None:

@@ -31,6 +31,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from common.cli import fail
 from common.files import append_jsonl, read_jsonl, read_log
 from common.provenance import git_state, sha256
 from common.rows import RecordError, resolve
@@ -39,7 +40,6 @@ from curation.proof import execute_all
 from curation.virtualenvs import EnvironmentFailed, environment
 from records import Record, check_file, normalise_dependency
 from sandbox import InfrastructureError
-from trl_training.arguments import fail
 
 # In the order in which they are tried. The scientific libraries depend on each other, so they come as sets of one time.
 ENVIRONMENTS = (

@@ -33,12 +33,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from common.checkpoints import Checkpoint, base_of, find_checkpoints, run_start
+from common.cli import fail, read_yaml
 from common.files import read_jsonl, replacing, write_json, write_text
 from common.provenance import sha256
 from common.rows import RecordError, resolve
 from evaluation.curve import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
 from evaluation.curve_settings import claim, generate_settings, locked
-from trl_training.arguments import fail, read_yaml
 
 SRC = Path(__file__).resolve().parent
 DEFAULT_LIMIT = 100

@@ -30,11 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from common import endpoint
+from common.cli import fail, parse_flags, printable
 from common.endpoint import EndpointError
 from common.files import write_json, write_jsonl
 from common.provenance import git_state
 from common.redaction import command_line, recorded, without_logins
-from common.terminal import printable
 from curation.collecting.conversation import Collector, sampling
 from curation.collecting.log import FolderError, Log, claim, rates
 from curation.collecting.proposals import Upgrade
@@ -43,7 +43,6 @@ from curation.collecting.release_notes import Paragraph, sieve
 from curation.virtualenvs import PIN, EnvironmentFailed, environment
 from records import normalise_dependency
 from sandbox import InfrastructureError, check_ready
-from trl_training.arguments import fail, parse_flags
 
 ROLES = ("update", "pair")
 

@@ -139,7 +139,8 @@ def prepare_adapter(config: DictConfig, resumed: bool) -> None:
     adapter = verl_config.adapter_of(config)
     if adapter is None:
         return
-    from adapters import adapter_config, initial_adapter, is_adapter
+    from adapters import adapter_config, initial_adapter
+    from common.checkpoints import is_adapter
 
     model = config.actor_rollout_ref.model
     settings = adapter_config(adapter.r, adapter.alpha, adapter.dropout, adapter.target_modules)

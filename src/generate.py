@@ -24,19 +24,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.cli import fail, parse_flags
 from common.completion import Completion, NoAnswer
 from common.endpoint import connect
 from common.files import append_jsonl
-from common.provenance import describe, sha256
+from common.provenance import describe, prompt_hash, sha256
 from common.rows import RecordError, resolve
 from evaluation.arena.problems import Task, fingerprint, load_tasks, subset
 from evaluation.backends import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
 from evaluation.flags import add_flags, check, sampling_of
 from evaluation.humaneval.problems import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions
 from evaluation.migration.problems import Migration
-from evaluation.samples import claim, code_of, keep_whole, prompt_hash
+from evaluation.samples import claim, code_of, keep_whole
 from prompts import open_chat_template, reference_completion, render
-from trl_training.arguments import fail, parse_flags
 
 
 def model_identity(args: argparse.Namespace) -> dict[str, Any]:

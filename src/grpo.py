@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common import toolchain
+from common.cli import fail
 from trl_training import arguments
 from trl_training.batch import Batch
 
@@ -71,23 +72,23 @@ def known_rewards() -> dict[str, Callable[..., list]]:
 def check_rollouts(script: ScriptArguments, args: Any, model: Any) -> None:
     """Exit if sampling as asked would harm the weights or cut the completions."""
     from adapters import GENERATION_MODES
-    from trl_training import training
+    from trl_training.checks import shards_weights
 
     if script.dora_generation not in GENERATION_MODES:
-        arguments.fail(f"dora_generation {script.dora_generation!r}: choose from {', '.join(GENERATION_MODES)}")
-    if model.use_peft and training.shards_weights(args):
+        fail(f"dora_generation {script.dora_generation!r}: choose from {', '.join(GENERATION_MODES)}")
+    if model.use_peft and shards_weights(args):
         if args.use_vllm:
-            arguments.fail("use_vllm with an adapter needs whole weights: DDP or ZeRO-2")
+            fail("use_vllm with an adapter needs whole weights: DDP or ZeRO-2")
         if script.dora_generation != "stock":
-            arguments.fail(f"dora_generation {script.dora_generation} needs whole weights: DDP or ZeRO-2, or use stock")
+            fail(f"dora_generation {script.dora_generation} needs whole weights: DDP or ZeRO-2, or use stock")
     if args.use_transformers_continuous_batching and (model.use_peft or args.bf16 or args.fp16):
-        arguments.fail("use_transformers_continuous_batching: not supported: trl leaves the trained weights in bf16")
+        fail("use_transformers_continuous_batching: not supported: trl leaves the trained weights in bf16")
     if args.use_vllm and args.vllm_enable_sleep_mode and (problem := toolchain.hidden_segments()):
-        arguments.fail(problem)
+        fail(problem)
     if args.use_vllm:
         longest = script.max_prompt_length + args.max_completion_length
         if args.vllm_max_model_length is not None and args.vllm_max_model_length < longest:
-            arguments.fail(
+            fail(
                 f"vllm_max_model_length {args.vllm_max_model_length}: max_prompt_length {script.max_prompt_length} + "
                 f"max_completion_length {args.max_completion_length} need {longest}"
             )
@@ -98,19 +99,19 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
     from trl import GRPOConfig, ModelConfig
 
     from rewards import reward_names
-    from trl_training import training
+    from trl_training.checks import refuse_lost_updates
 
     script, args, model = arguments.parse((ScriptArguments, GRPOConfig, ModelConfig), argv, derive)
     try:
         names = reward_names(script.reward, known_rewards())
     except ValueError as error:
-        arguments.fail(error)
+        fail(error)
     if args.reward_weights is not None and len(args.reward_weights) != len(names):
-        arguments.fail(f"{len(names)} rewards ({script.reward}) but {len(args.reward_weights)} reward_weights")
+        fail(f"{len(names)} rewards ({script.reward}) but {len(args.reward_weights)} reward_weights")
     if script.overlong_buffer is not None and not 0 < script.overlong_buffer <= args.max_completion_length:
-        arguments.fail(f"overlong_buffer {script.overlong_buffer}: must be in 1..{args.max_completion_length}")
+        fail(f"overlong_buffer {script.overlong_buffer}: must be in 1..{args.max_completion_length}")
     check_rollouts(script, args, model)
-    training.refuse_lost_updates(args, model)
+    refuse_lost_updates(args, model)
     arguments.refuse_unread(model)
     arguments.require_layers(script, args)
     return script, args, model
@@ -129,41 +130,43 @@ def main() -> None:
 
     from adapters import start_from_base
     from rewards import reward_names
-    from trl_training import training
+    from trl_training.callbacks import add_callbacks, finish, say
     from trl_training.cpu_loss import look_at_completions_alone
+    from trl_training.data import prepare
     from trl_training.grpo_trainer import DoraGRPOTrainer
+    from trl_training.model import model_kwargs, peft_config
 
     started = time.time()
     batch = Batch(
         args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps, args.num_generations
     )
-    training.say(f"batch: {batch}")
+    say(f"batch: {batch}")
     if script.updates_per_generation > 1:
-        training.say(f"       each batch of rollouts holds the completions of {script.updates_per_generation} steps")
-    rows, tokenizer, checkpoint = training.prepare(script, args, model)
-    training.say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
+        say(f"       each batch of rollouts holds the completions of {script.updates_per_generation} steps")
+    rows, tokenizer, checkpoint = prepare(script, args, model)
+    say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
 
     known = known_rewards()
     rewards = [known[name] for name in reward_names(script.reward, known)]
     if script.overlong_buffer is not None:
         rewards.append(get_soft_overlong_punishment(args.max_completion_length, script.overlong_buffer))
         args.reward_weights = [*(args.reward_weights or [1.0] * (len(rewards) - 1)), 1.0]
-    args.model_init_kwargs = (args.model_init_kwargs or {}) | training.model_kwargs(model)
+    args.model_init_kwargs = (args.model_init_kwargs or {}) | model_kwargs(model)
     trainer = DoraGRPOTrainer(
         model=model.model_name_or_path,
         reward_funcs=rewards,
         args=args,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=training.peft_config(model),
+        peft_config=peft_config(model),
         generation=script.dora_generation,
         print_samples=script.print_samples,
     )
     start_from_base(trainer.model)
     look_at_completions_alone()
-    training.add_callbacks(trainer)
+    add_callbacks(trainer)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    training.finish(trainer, tokenizer, started)
+    finish(trainer, tokenizer, started)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from common.cli import fail
 from common.estimates import mean_and_error
 from common.files import write_json, write_jsonl
 from common.provenance import describe, sha256
@@ -24,7 +25,6 @@ from common.rows import resolve
 from prompts import migration_messages, open_chat_template, reference_completion, render
 from records import Record, RecordError, load_records
 from rewards import Score, score
-from trl_training.arguments import fail
 
 PARTS = ("format_rate", "es_star", "em", "reward", "is_old_code")
 

@@ -41,6 +41,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.cli import fail
 from common.provenance import describe, sha256
 from common.rows import RecordError
 from evaluation.arena.problems import subset
@@ -51,7 +52,6 @@ from evaluation.samples import read_samples
 from evaluation.tables import compare, paper_labels
 from sandbox import mounts
 from sandbox.mounts import InfrastructureError
-from trl_training.arguments import fail
 
 ROOT = Path(__file__).resolve().parent.parent
 JUDGE = ROOT / "src" / "evaluation" / "humaneval" / "judge.py"

@@ -29,13 +29,13 @@ from dataclasses import dataclass
 from statistics import quantiles
 
 from common.api_uses import imports, uses
+from common.cli import fail
 from common.rows import RecordError, read_rows, resolve
 from curation.evidence import read_evidence
 from curation.similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest
 from evaluation.arena.problems import load_tasks
 from records import check_file
 from rewards import syntax_tree
-from trl_training.arguments import fail
 
 
 @dataclass(frozen=True)

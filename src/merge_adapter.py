@@ -19,7 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adapters import is_adapter, load_merged
+from adapters import load_merged
+from common.checkpoints import is_adapter
 from common.files import write_json
 from verl_training import checkpoint as verl_checkpoint
 

@@ -16,8 +16,8 @@ import difflib
 import sys
 from pathlib import Path
 
+from common.cli import printable
 from common.files import write_text
-from common.terminal import printable
 from prompts import migration_messages
 from records import Record, does_nothing, normalise_dependency, normalise_version
 from rewards import dedent, extract, syntax_tree

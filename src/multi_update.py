@@ -30,13 +30,13 @@ from pathlib import Path
 from typing import Any
 
 import sandbox
+from common.cli import fail, parse_flags
 from common.files import write_json, write_jsonl
 from common.provenance import describe
 from common.rows import RecordError, resolve
 from evaluation.arena.problems import ApiUpdate, Task, add_update, by_hash, join_tasks, load_problems
 from evaluation.arena.programs import called_functions, judge
 from rewards import parses
-from trl_training.arguments import fail, parse_flags
 
 Problems = Sequence[tuple[Task, dict[str, Any]]]
 

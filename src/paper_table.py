@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.cli import parse_flags
 from evaluation.tables import PAPER, table
-from trl_training.arguments import parse_flags
 
 NAMES = {"arena": "CodeUpdateArena", "multi": "multi-update (ours: other questions)", "humaneval+": "HumanEval+"}
 

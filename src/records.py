@@ -29,9 +29,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+from common.cli import printable
 from common.files import write_jsonl
 from common.rows import RecordError, read_rows, resolve
-from common.terminal import printable
 from prompts import reference_completion
 from rewards import MATCH, score, syntax_tree
 
@@ -84,6 +84,7 @@ WARNINGS = {
     "repeated_field": "a field is given more than once in a row",
 }
 UNREADABLE = {"json", "missing", "null", "type", "unicode", "blank"}  # errors that leave no text to write a prompt with
+RENAMED = {"drop_bad_rows": "bad_rows: stop, drop or keep"}  # key of an earlier version -> what it is now
 BAD_ROWS = ("stop", "drop", "keep")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 

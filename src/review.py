@@ -29,9 +29,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from common.cli import fail, parse_flags, printable
 from common.files import append_jsonl, encoded
 from common.rows import RecordError
-from common.terminal import printable
 from curation.collecting.log import FolderError, Log
 from curation.collecting.proposals import (
     ACCEPTED,
@@ -50,7 +50,6 @@ from curation.virtualenvs import EnvironmentFailed
 from prompts import fenced
 from records import Record
 from sandbox import InfrastructureError
-from trl_training.arguments import fail, parse_flags
 
 MENU = "[a]ccept  [e]dit  [r]eject  [s]kip  [q]uit > "
 EDITED = ("kind", "update_info", *PAIR_PARTS)

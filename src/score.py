@@ -26,6 +26,7 @@ import time
 from pathlib import Path
 
 import sandbox
+from common.cli import fail, parse_flags
 from common.provenance import describe, sha256
 from common.rows import RecordError, resolve
 from curation.virtualenvs import EnvironmentFailed
@@ -36,7 +37,6 @@ from evaluation.migration import report as migration_report
 from evaluation.migration import score as migration_score
 from evaluation.results import check_owner, fit_ks, made_how, parse_ks, write_results
 from evaluation.samples import read_samples
-from trl_training.arguments import fail, parse_flags
 
 ONLY = {"migration": ("evidence", "envs"), "arena": ("errata", "write_errata", "python")}  # flags of one protocol
 

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from common.cli import fail
 from trl_training import arguments
 from trl_training.batch import Batch
 
@@ -58,14 +59,14 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
     """(script, SFT, model) arguments, checked."""
     from trl import ModelConfig, SFTConfig
 
-    from trl_training import training
+    from trl_training.checks import refuse_lost_updates
 
     script, args, model = arguments.parse((ScriptArguments, SFTConfig, ModelConfig), argv, derive)
     arguments.refuse_unread(model)
-    training.refuse_lost_updates(args, model)
+    refuse_lost_updates(args, model)
     arguments.require_layers(script, args)
     if args.completion_only_loss is False:
-        arguments.fail("completion_only_loss false: the loss is on the completion alone here")
+        fail("completion_only_loss false: the loss is on the completion alone here")
     return script, args, model
 
 
@@ -81,28 +82,30 @@ def main() -> None:
     from trl import SFTTrainer
 
     from adapters import start_from_base
-    from trl_training import training
+    from trl_training.callbacks import add_callbacks, finish, say
     from trl_training.cpu_loss import look_at_completions_alone
+    from trl_training.data import prepare
+    from trl_training.model import model_kwargs, peft_config
 
     started = time.time()
-    training.say(f"batch: {Batch(args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps)}")
-    rows, tokenizer, checkpoint = training.prepare(script, args, model)
-    training.say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{tokenizer.decode(_answer(rows[0], tokenizer))}\n")
+    say(f"batch: {Batch(args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps)}")
+    rows, tokenizer, checkpoint = prepare(script, args, model)
+    say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{tokenizer.decode(_answer(rows[0], tokenizer))}\n")
 
     args.completion_only_loss = True
-    args.model_init_kwargs = (args.model_init_kwargs or {}) | training.model_kwargs(model)
+    args.model_init_kwargs = (args.model_init_kwargs or {}) | model_kwargs(model)
     trainer = SFTTrainer(
         model=model.model_name_or_path,
         args=args,
         train_dataset=Dataset.from_list(tokenised(rows, tokenizer)),
         processing_class=tokenizer,
-        peft_config=training.peft_config(model),
+        peft_config=peft_config(model),
     )
     start_from_base(trainer.model)
     look_at_completions_alone()
-    training.add_callbacks(trainer)
+    add_callbacks(trainer)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    training.finish(trainer, tokenizer, started)
+    finish(trainer, tokenizer, started)
 
 
 def _answer(row: dict[str, str], tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -30,8 +30,8 @@ from statistics import quantiles
 
 from tqdm import tqdm
 
+from common.cli import printable
 from common.rows import read_rows, resolve
-from common.terminal import printable
 from curation.levels import LEVELS, select
 from curation.similarity import CLONE, nearest, read_snippets
 from records import ERRORS, WARNINGS, Checked, RecordError, check_file, normalise_dependency, write_rows

@@ -31,8 +31,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from common.cli import fail, printable
 from common.files import append_jsonl, read_jsonl, read_log, write_jsonl
-from common.terminal import printable
 from curation.proof import problems, prove_all
 from curation.virtualenvs import (
     EnvironmentFailed,
@@ -47,7 +47,6 @@ from curation.virtualenvs import (
 )
 from records import Record, RecordError, load_records
 from sandbox import InfrastructureError
-from trl_training.arguments import fail
 
 SPLITS = ("train", "heldout")
 

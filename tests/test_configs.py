@@ -266,12 +266,12 @@ def test_no_training_decays_the_magnitudes_or_searches_the_graph(config):
 
 def test_a_gpu_run_needs_a_compiler(capsys, monkeypatch):
     """Triton compiles at run time; a driver-only image has no gcc, and would fail after the model has loaded."""
-    from trl_training import training
+    from trl_training import checks
 
     monkeypatch.setenv("CC", "absent-cc")
-    training.refuse_missing_compiler(SimpleNamespace(device=SimpleNamespace(type="cpu")))
+    checks.refuse_missing_compiler(SimpleNamespace(device=SimpleNamespace(type="cpu")))
     with pytest.raises(SystemExit):
-        training.refuse_missing_compiler(SimpleNamespace(device=SimpleNamespace(type="cuda")))
+        checks.refuse_missing_compiler(SimpleNamespace(device=SimpleNamespace(type="cuda")))
     assert "Triton compiles with CC=absent-cc, which is not there" in capsys.readouterr().err
 
 
@@ -279,25 +279,25 @@ def test_one_process_takes_one_card(capsys, monkeypatch):
     """trl would spread the model over all cards that a single process sees."""
     import torch
 
-    from trl_training import training
+    from trl_training import checks
 
     cards = SimpleNamespace(device=SimpleNamespace(type="cuda"))
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    training.refuse_several_cards(cards)
+    checks.refuse_several_cards(cards)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     with pytest.raises(SystemExit):
-        training.refuse_several_cards(cards)
+        checks.refuse_several_cards(cards)
     assert "one process sees 8 GPUs: set CUDA_VISIBLE_DEVICES=0" in capsys.readouterr().err
     monkeypatch.setenv("WORLD_SIZE", "8")
-    training.refuse_several_cards(cards)
+    checks.refuse_several_cards(cards)
 
 
 def test_decay_of_magnitudes_is_reported(capsys):
-    from trl_training import training
+    from trl_training import checks
 
     model = SimpleNamespace(use_peft=True, use_dora=True)
-    training.warn_of_decay(SimpleNamespace(weight_decay=0.0), model)
+    checks.warn_of_decay(SimpleNamespace(weight_decay=0.0), model)
     assert capsys.readouterr().out == ""
-    training.warn_of_decay(SimpleNamespace(weight_decay=0.1), model)
+    checks.warn_of_decay(SimpleNamespace(weight_decay=0.1), model)
     assert "warning: weight_decay 0.1 also shrinks DoRA's magnitudes" in capsys.readouterr().out

@@ -8,8 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters import is_adapter
-from verl_training.checkpoint import shard_files
+
+def is_adapter(folder: str | Path) -> bool:
+    """Whether `folder` holds a peft adapter."""
+    return (Path(folder) / "adapter_config.json").is_file()
+
+
+def actor_folder(checkpoint: Path) -> Path:
+    """The folder with the shards: `checkpoint` itself or its actor/. Raises ValueError where there are none."""
+    for folder in (checkpoint, checkpoint / "actor"):
+        if (folder / "fsdp_config.json").is_file():
+            return folder
+    raise ValueError(f"{checkpoint}: no verl checkpoint there (actor/fsdp_config.json is missing)")
+
+
+def shard_files(checkpoint: Path) -> list[Path]:
+    """The files that hold the weights, one a rank. Raises ValueError where one is missing."""
+    folder = actor_folder(checkpoint)
+    world = json.loads((folder / "fsdp_config.json").read_text("utf-8"))["world_size"]
+    paths = [folder / f"model_world_size_{world}_rank_{rank}.pt" for rank in range(world)]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    return paths
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from common.cli import fail
 from common.completion import Completion, NoAnswer, error_of, read_completion
 from common.redaction import HIDDEN, hider, is_unmistakable, secrets_of, without_logins
-from trl_training.arguments import fail
 
 DIALECTS = ("vllm", "openai", "transformers")
 REPEATED = {408, 409, 425, 429}

@@ -40,6 +40,11 @@ PACKAGES = (
 )
 
 
+def prompt_hash(prompt: str) -> str:
+    """The sha256 of a prompt, halves of surrogate pairs included."""
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def sha256(path: str | Path) -> str:
     """The sha256 of a file, in hex."""
     with open(path, "rb") as file:

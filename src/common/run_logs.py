@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from common.cli import printable
 from common.files import append_jsonl
-from common.terminal import printable
 
 WIDTH = 100
 

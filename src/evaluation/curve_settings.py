@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from common.cli import fail
 from common.files import write_json
-from trl_training.arguments import fail
 
 OWN = ("model", "adapter", "revision", "out", "reference", "benchmark")  # flags of src/generate.py that are set for it
 NO_MATTER = ("data", "tensor_parallel_size", "gpu_memory_utilization")  # may change between calls; data: by its hash

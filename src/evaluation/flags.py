@@ -10,10 +10,10 @@ from typing import Any
 
 from adapters import find_adapter
 from common import endpoint
+from common.cli import fail, require
 from evaluation.arena.problems import BENCHMARKS, PROMPTS
 from evaluation.humaneval.problems import FUNCTION_BENCHMARKS, FUNCTION_PROMPTS, OVERRIDES
 from prompts import EVALPLUS_STOPS
-from trl_training.arguments import fail, require
 
 BACKENDS = ("transformers", "vllm", "endpoint")
 

@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.cli import fail, printable
 from common.files import write_json, write_jsonl, write_text
 from common.provenance import sha256
-from common.terminal import printable
 from evaluation.samples import NOT_COMPARED, read_note
-from trl_training.arguments import fail
 
 
 def made_how(samples: Path) -> dict[str, Any]:

@@ -13,26 +13,21 @@ start of the run. Scoring needs the first file alone.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.cli import fail
 from common.completion import finished
 from common.files import read_jsonl, write_json, write_jsonl
 from common.rows import RecordError
 from prompts import EVALPLUS_STOPS
 from rewards import dedent, extract, last_python_fence, syntax_tree
-from trl_training.arguments import fail
 
 REQUIRED = ("task_id", "sample_id", "completion", "code", "finish_reason")
 NOT_COMPARED = ("data",)  # a file may move: its hash is compared
-
-
-def prompt_hash(prompt: str) -> str:
-    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def code_of(completion: str, prompt: str) -> str | None:

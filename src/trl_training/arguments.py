@@ -7,23 +7,20 @@ come as one line instead of a traceback.
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.redaction import without_logins
-from common.terminal import printable
+from common.cli import fail, read_yaml, require, split_config
+from records import RENAMED
 from trl_training.batch import plan_batch, world_size
 
 EXTRAS = "requirements/extras.txt"
-RENAMED = {"drop_bad_rows": "bad_rows: stop, drop or keep"}  # key of an earlier version -> what it is now
 
 
 @dataclass
@@ -60,18 +57,6 @@ class DataArguments:
             raise ValueError(f"bad_rows {self.bad_rows!r}: choose from {', '.join(BAD_ROWS)}")
 
 
-def fail(message: object) -> NoReturn:
-    """One line on stderr, exit status 2."""
-    print(printable(without_logins(f"{Path(sys.argv[0]).stem}: {message}")), file=sys.stderr)
-    raise SystemExit(2)
-
-
-def require(package: str, file: str) -> None:
-    """One line that names the requirements file where a layer of the environment is missing."""
-    if find_spec(package) is None:
-        fail(f"{package} is not installed: pip install -r {file}")
-
-
 def layers(args: Any) -> dict[str, str]:
     """Packages beyond requirements.txt that a trl configuration asks for -> the requirements file that has each."""
     found = {tracker: EXTRAS for tracker in ("wandb", "trackio") if tracker in args.report_to}
@@ -96,7 +81,8 @@ def report_check(script: DataArguments, args: Any) -> None:
     file of the hub is left to the run.
     """
     from records import RecordError, load_records
-    from trl_training.training import find_checkpoint, refuse_missing_compiler
+    from trl_training.checks import refuse_missing_compiler
+    from trl_training.resume import find_checkpoint
 
     refuse_missing_compiler(args)
     try:
@@ -140,37 +126,6 @@ def print_help(doc: str, script_class: type) -> None:
     print("Refused: quantisation, rsLoRA, extra modules to save or target.")
 
 
-def _split_config(argv: Sequence[str]) -> tuple[list[str], str | None]:
-    """(the flags without --config, its file)."""
-    rest, config, words = [], None, list(argv)
-    while words:
-        word = words.pop(0)
-        if word == "--config":
-            if not words:
-                fail("--config needs a file")
-            config = words.pop(0)
-        elif word.startswith("--config="):
-            config = word.removeprefix("--config=")
-        else:
-            rest.append(word)
-    return rest, config
-
-
-def read_yaml(path: str) -> dict[str, Any]:
-    """A YAML mapping. Numbers come as text, so that argparse checks them against the type of their key."""
-    import yaml
-
-    if not Path(path).is_file():
-        fail(f"{path}: no such file")
-    try:
-        content = yaml.safe_load(Path(path).read_text("utf-8"))
-    except yaml.YAMLError as error:
-        fail(f"{path}: not YAML: {' '.join(str(error).split())}")
-    if not isinstance(content, dict):
-        fail(f"{path}: expected a mapping of keys to values")
-    return {k: str(v) if isinstance(v, (int, float)) else v for k, v in content.items()}
-
-
 def refuse_unread(model: Any) -> None:
     """trl's ModelConfig has keys that no script here acts on: setting one must not pass in silence."""
     for key in ("load_in_4bit", "load_in_8bit", "use_rslora", "lora_modules_to_save", "lora_target_parameters"):
@@ -180,32 +135,6 @@ def refuse_unread(model: Any) -> None:
         fail(f"lora_task_type {model.lora_task_type!r}: only CAUSAL_LM is supported here")
     if not model.model_name_or_path:
         fail("no model: set model_name_or_path")
-
-
-def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments of an argparse script, made strict: no abbreviations, errors in one line, and `--config FILE`.
-
-    The YAML's keys are the flags without dashes; true and false switch a flag that takes no value; flags win.
-    """
-    parser.allow_abbrev = False
-    parser.add_argument("--config", help="YAML file with these keys; flags win")
-    parser.error = fail  # type: ignore[method-assign]
-    flags, config = _split_config(sys.argv[1:] if argv is None else argv)
-    known = {action.dest: action for action in parser._actions if action.option_strings and action.dest != "config"}
-    from_file: list[str] = []
-    for key, value in read_yaml(config).items() if config else ():
-        action = known.get(key)
-        if action is None:
-            near = difflib.get_close_matches(key, known, n=1)
-            fail(f"{config}: unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
-        flag = action.option_strings[-1]
-        if action.nargs == 0:
-            if value not in ("True", "False"):
-                fail(f"{config}: {key}: expected true or false")
-            from_file += [flag] if value == "True" else []
-        elif value is not None:
-            from_file += [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
-    return parser.parse_args([*from_file, *flags])
 
 
 def _complaint(error: ValueError) -> str:
@@ -241,7 +170,7 @@ def parse(
             fail(message)
 
     parser = Parser(list(classes), allow_abbrev=False)
-    flags, config = _split_config(sys.argv[1:] if argv is None else argv)
+    flags, config = split_config(sys.argv[1:] if argv is None else argv)
     if "--help-all" in flags:
         parser.print_help()
         raise SystemExit(0)

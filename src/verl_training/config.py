@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from trl_training import arguments
+import records
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Keys that verl reads without declaring them.
@@ -36,7 +36,7 @@ LEGACY = {
     "reward_model": "reward.reward_model, reward.reward_manager and reward.reward_kwargs",
     "sandbox_fusion": "reward.sandbox_fusion",
 }
-RENAMED = {f"recode.{old}": f"recode.{new}" for old, new in arguments.RENAMED.items()}
+RENAMED = {f"recode.{old}": f"recode.{new}" for old, new in records.RENAMED.items()}
 
 
 class ConfigError(ValueError):

@@ -28,7 +28,7 @@ def test_sha256_and_git(tmp_path):
 
 
 def test_a_resume_on_other_rows_of_the_same_file_is_refused(tmp_path):
-    from trl_training.training import check_same_run
+    from trl_training.resume import check_same_run
 
     start = {
         "data": {"d": {"sha256": "a"}},

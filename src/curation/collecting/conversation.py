@@ -16,6 +16,7 @@ from typing import Any
 
 from common.completion import Completion
 from common.endpoint import Endpoint, EndpointError
+from common.provenance import prompt_hash
 from curation.collecting.log import REFUSED, Log, repeats
 from curation.collecting.proposals import (
     ACCEPTED,
@@ -32,7 +33,6 @@ from curation.collecting.proposals import (
 )
 from curation.collecting.questions import messages
 from curation.collecting.release_notes import Paragraph
-from evaluation.samples import prompt_hash
 
 PROMPT_REFUSED = {400, 413, 422}  # these, and a content filter, end one job; others (a wrong key) end the run
 Message = dict[str, str]

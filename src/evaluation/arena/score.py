@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import sandbox
+from common.cli import fail
 from common.files import read_jsonl, write_jsonl
 from common.provenance import sha256
 from common.rows import RecordError
@@ -24,7 +25,6 @@ from evaluation.arena.problems import Task
 from evaluation.arena.programs import LIBRARIES, Outcome, broken_updates, calls, judge, preload
 from evaluation.tables import summarise
 from rewards import is_well_formed
-from trl_training.arguments import fail
 
 ERRATA = Path(__file__).parents[3] / "data" / "arena_errata.jsonl"
 

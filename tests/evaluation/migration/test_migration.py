@@ -307,7 +307,7 @@ def test_a_model_s_samples(data, envs, scored, random_model, tmp_path):
     """The prompts are those of training; random weights write no answer, and every sample is counted as that."""
     from transformers import AutoTokenizer
 
-    from evaluation.samples import prompt_hash
+    from common.provenance import prompt_hash
     from prompts import migration_messages, render
 
     samples = tmp_path / "samples.jsonl"

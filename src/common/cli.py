@@ -1,0 +1,91 @@
+"""Command lines that fail early and in one line: what every program shares.
+
+Abbreviated flags, unknown keys (with the nearest known one) and `--config=FILE` are handled here for programs on
+argparse; src/trl_training/arguments.py does the same over trl's parser.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+from common.redaction import without_logins
+
+
+def printable(text: str) -> str:
+    """The text with its control characters, which could hide code or move the cursor, shown as escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def fail(message: object) -> NoReturn:
+    """One line on stderr, exit status 2."""
+    print(printable(without_logins(f"{Path(sys.argv[0]).stem}: {message}")), file=sys.stderr)
+    raise SystemExit(2)
+
+
+def require(package: str, file: str) -> None:
+    """One line that names the requirements file where a layer of the environment is missing."""
+    if find_spec(package) is None:
+        fail(f"{package} is not installed: pip install -r {file}")
+
+
+def split_config(argv: Sequence[str]) -> tuple[list[str], str | None]:
+    """(the flags without --config, its file)."""
+    rest, config, words = [], None, list(argv)
+    while words:
+        word = words.pop(0)
+        if word == "--config":
+            if not words:
+                fail("--config needs a file")
+            config = words.pop(0)
+        elif word.startswith("--config="):
+            config = word.removeprefix("--config=")
+        else:
+            rest.append(word)
+    return rest, config
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """A YAML mapping. Numbers come as text, so that argparse checks them against the type of their key."""
+    import yaml
+
+    if not Path(path).is_file():
+        fail(f"{path}: no such file")
+    try:
+        content = yaml.safe_load(Path(path).read_text("utf-8"))
+    except yaml.YAMLError as error:
+        fail(f"{path}: not YAML: {' '.join(str(error).split())}")
+    if not isinstance(content, dict):
+        fail(f"{path}: expected a mapping of keys to values")
+    return {k: str(v) if isinstance(v, (int, float)) else v for k, v in content.items()}
+
+
+def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of an argparse script, made strict: no abbreviations, errors in one line, and `--config FILE`.
+
+    The YAML's keys are the flags without dashes; true and false switch a flag that takes no value; flags win.
+    """
+    parser.allow_abbrev = False
+    parser.add_argument("--config", help="YAML file with these keys; flags win")
+    parser.error = fail  # type: ignore[method-assign]
+    flags, config = split_config(sys.argv[1:] if argv is None else argv)
+    known = {action.dest: action for action in parser._actions if action.option_strings and action.dest != "config"}
+    from_file: list[str] = []
+    for key, value in read_yaml(config).items() if config else ():
+        action = known.get(key)
+        if action is None:
+            near = difflib.get_close_matches(key, known, n=1)
+            fail(f"{config}: unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+        flag = action.option_strings[-1]
+        if action.nargs == 0:
+            if value not in ("True", "False"):
+                fail(f"{config}: {key}: expected true or false")
+            from_file += [flag] if value == "True" else []
+        elif value is not None:
+            from_file += [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
+    return parser.parse_args([*from_file, *flags])

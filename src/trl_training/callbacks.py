@@ -1,0 +1,100 @@
+"""What a trl run prints and logs: a line and metrics for each step, and where everything is at its end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer_callback import ProgressCallback
+
+from common.files import append_jsonl
+
+SHOWN = {  # logged key -> the short name in the progress line
+    "loss": "loss",
+    "reward": "reward",
+    "rewards/format_reward/mean": "format",
+    "rewards/em/mean": "EM",
+    "rewards/es/mean": "ES",
+    "rewards/em_star/mean": "EM*",
+    "rewards/es_star/mean": "ES*",
+    "rewards/dm_star/mean": "DM*",
+    "completions/mean_length": "length",
+    "completions/clipped_ratio": "clipped",
+    "frac_reward_zero_std": "zero-variance",
+    "mean_token_accuracy": "accuracy",
+    "step_time": "seconds",
+}
+CLIPPED_LIMIT = 0.2  # share of completions cut at max_completion_length above which the run warns
+ZERO_VARIANCE_LIMIT = 0.5  # share of groups without a gradient above which the run warns
+
+
+def say(message: str = "") -> None:
+    """Print on the main process only."""
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        print(message, flush=True)
+
+
+class MetricsLog(TrainerCallback):
+    """Write every logged step to metrics.jsonl, and warn where training has little to learn from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "metrics.jsonl"
+        self.warned: dict[str, int] = {}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if not state.is_world_process_zero or not logs or "train_runtime" in logs:
+            return
+        append_jsonl(self.path, {"step": state.global_step, "time": round(time.time(), 1), **logs})
+        clipped, flat = logs.get("completions/clipped_ratio"), logs.get("frac_reward_zero_std")
+        if clipped is not None and clipped > CLIPPED_LIMIT:
+            self.warn("clipped", state.global_step, f"{clipped:.0%} of completions are cut at max_completion_length")
+        if flat is not None and flat > ZERO_VARIANCE_LIMIT:
+            self.warn("flat", state.global_step, f"{flat:.0%} of groups have equal rewards: they give no gradient")
+
+    def warn(self, kind: str, step: int, message: str) -> None:
+        """Print a warning of one kind at most every 50 steps; metrics.jsonl has every value."""
+        if step - self.warned.get(kind, -50) >= 50:
+            self.warned[kind] = step
+            print(f"warning: step {step}: {message}", file=sys.stderr, flush=True)
+
+
+class ProgressLine(ProgressCallback):
+    """transformers' progress bar with one readable line per logged step in place of the whole dictionary."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero and self.training_bar is not None and logs and "train_runtime" not in logs:
+            shown = [f"{name} {float(logs[key]):.3g}" for key, name in SHOWN.items() if logs.get(key) is not None]
+            self.training_bar.write(f"step {state.global_step}  " + "  ".join(shown))
+
+
+def add_callbacks(trainer: Any) -> None:
+    """Put this project's progress line and metrics log in the place of the trainer's own printing."""
+    from transformers.trainer_callback import PrinterCallback
+
+    folder = Path(trainer.args.output_dir)
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    if not trainer.args.disable_tqdm:
+        trainer.add_callback(ProgressLine())
+    trainer.add_callback(MetricsLog(folder))
+
+
+def finish(trainer: Any, tokenizer: PreTrainedTokenizerBase, started: float) -> None:
+    """Save the adapter (or model) and say where everything is."""
+    folder = Path(trainer.args.output_dir)
+    trainer.save_model(str(folder))
+    if trainer.accelerator.is_main_process:
+        tokenizer.save_pretrained(folder)
+    minutes = (time.time() - started) / 60
+    say(f"\ndone: {trainer.state.global_step} steps, {minutes:.1f} minutes in this start")
+    names = {"adapter_model.safetensors": "the adapter", "metrics.jsonl": "metrics, a line per logged step"}
+    names |= {"samples.jsonl": "scored completions", "run.json": "what ran: configuration, commit, data, hardware"}
+    names |= {"runs": "TensorBoard: tensorboard --logdir " + str(folder / "runs")}
+    for name, meaning in names.items():
+        if (folder / name).exists():
+            say(f"  {folder / name}  {meaning}")
