@@ -59,3 +59,16 @@ class Server:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def answer(body: dict[str, Any], text: str | None = None, **message: str) -> dict[str, Any]:
+    """A whole chat completion; the text tells which request it is for."""
+    content = f"{body['messages'][1]['content']} seed {body['seed']}" if text is None else text
+    return {
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": content, **message}}],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 7},
+    }
+
+
+def ok(body: dict[str, Any], *args: Any, **kwargs: Any) -> tuple:
+    return 200, {}, answer(body, *args, **kwargs), 0

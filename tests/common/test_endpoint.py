@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from chat_server import Server
+from chat_server import Server, answer, ok
 
 from common.endpoint import Endpoint, EndpointError, in_parallel, url_problem
 
@@ -19,24 +19,11 @@ MESSAGES = [
 ]
 
 
-def answer(body: dict[str, Any], text: str | None = None, **message: str) -> dict[str, Any]:
-    """A whole chat completion; the text tells which request it is for."""
-    content = f"{body['messages'][1]['content']} seed {body['seed']}" if text is None else text
-    return {
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": content, **message}}],
-        "usage": {"prompt_tokens": 11, "completion_tokens": 7},
-    }
-
-
 def stopped(body: dict[str, Any], reason: Any, content: Any) -> dict[str, Any]:
     """A chat completion with this finish reason and content."""
     whole = answer(body)
     whole["choices"][0] |= {"finish_reason": reason, "message": {"role": "assistant", "content": content}}
     return whole
-
-
-def ok(body: dict[str, Any], *args: Any, **kwargs: Any) -> tuple:
-    return 200, {}, answer(body, *args, **kwargs), 0
 
 
 def client(server: Server, **settings: Any) -> Endpoint:

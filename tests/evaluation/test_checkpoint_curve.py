@@ -476,7 +476,7 @@ def test_a_misspelt_flag_is_generate_s_to_refuse_and_claims_nothing(grpo, data, 
 @pytest.mark.slow
 def test_a_dapo_checkpoint_is_merged_for_its_evaluation(verl, learned, data, tmp_path):
     """verl's own checkpoint of a DoRA policy that noise has moved: what step 0 had learned by heart is gone."""
-    from test_dapo_engine import run_engine
+    from verl_runs import run_engine
 
     run = run_engine("merge", 1, learned, tmp_path / "dapo")
     start = {"started": "x", "config": {"actor_rollout_ref": {"model": {"path": str(learned)}}}}

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from chat_server import ok
 from conftest import run_script
 from mini_arena import ROWS, write_data
-from test_endpoint import ok
 
 from common.completion import NoAnswer
 from common.rows import RecordError

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, run_script
-from test_dapo_data import OTHER, settings
+from verl_runs import OTHER, lines, settings
 
 from verl_training import checkpoint as verl_checkpoint
 from verl_training import resume as dapo_resume
@@ -26,10 +26,6 @@ FLOAT32 = [
     "actor_rollout_ref.rollout.dtype=float32",
     "+actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=fp32",
 ]
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")

@@ -10,26 +10,13 @@ import pytest
 import torch
 from conftest import ROOT, TINY_ROWS, run_script
 from families import FAMILIES, make_tokenizer
+from verl_runs import OTHER, settings
 
 from prompts import PREFILL, migration_messages, open_chat_template, reference_completion, render
 from records import load_records
 from verl_training import parquet as verl_data
 
 pytest.importorskip("hydra", reason="requirements/dapo.txt is not installed")
-OTHER = {**TINY_ROWS[0], "update_info": "cumtrapz was renamed to cumulative_trapezoid.", "new_code": "area = 2 * area"}
-
-
-def settings(data, run, model, *more: str) -> list[str]:
-    """Overrides of the CPU configuration for a file, a run's folder and a model."""
-    return [
-        f"recode.data={data}",
-        f"run={run.name}",
-        f"data.train_files={run}/data/train.parquet",
-        f"data.val_files={run}/data/val.parquet",
-        f"trainer.default_local_dir={run}",
-        f"actor_rollout_ref.model.path={model}",
-        *more,
-    ]
 
 
 def process(*overrides: str, check: bool = True, flags: tuple[str, ...] = ()):

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, VERL_ON_CPU, run_command, run_script
+from conftest import run_script
 from safetensors.torch import load_file
+from verl_runs import run_engine
 
-from adapters import adapter_config, initial_adapter
 from verl_training import checkpoint as verl_checkpoint
 
 pytest.importorskip("hydra", reason="requirements/dapo.txt is not installed")
-
-
-def run_engine(what: str, ranks: int, model: Path, out: Path) -> Path:
-    """tests/verl_engine.py under torchrun; returns the run's folder, which looks like one of src/dapo.py's."""
-    out.mkdir()
-    adapter = out / "adapter_init"
-    if what == "merge":
-        initial_adapter(str(model), adapter_config(4, 8, 0.0, ["all-linear"]), adapter, seed=0)
-    start = {"config": {"actor_rollout_ref": {"model": {"path": str(model)}}}}
-    (out / "run.json").write_text(json.dumps({"starts": [start]}))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    command += [str(ROOT / "tests" / "verl_engine.py"), what, str(model), str(adapter), str(out)]
-    run_command(command, env={**VERL_ON_CPU, "OMP_NUM_THREADS": "1"})
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ import pytest
 import torch
 from conftest import TINY_ROWS, run_script
 from safetensors.torch import load_file
-from test_dapo import lines
-from test_dapo_data import OTHER, settings
+from verl_runs import OTHER, lines, settings
 
 from verl_training import checkpoint as verl_checkpoint
 

@@ -1,0 +1,44 @@
+"""What the tests of DAPO share: overrides for a small run, and verl's engine started by itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from conftest import ROOT, TINY_ROWS, VERL_ON_CPU, run_command
+
+from adapters import adapter_config, initial_adapter
+
+OTHER = {**TINY_ROWS[0], "update_info": "cumtrapz was renamed to cumulative_trapezoid.", "new_code": "area = 2 * area"}
+
+
+def settings(data, run, model, *more: str) -> list[str]:
+    """Overrides of the CPU configuration for a file, a run's folder and a model."""
+    return [
+        f"recode.data={data}",
+        f"run={run.name}",
+        f"data.train_files={run}/data/train.parquet",
+        f"data.val_files={run}/data/val.parquet",
+        f"trainer.default_local_dir={run}",
+        f"actor_rollout_ref.model.path={model}",
+        *more,
+    ]
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def run_engine(what: str, ranks: int, model: Path, out: Path) -> Path:
+    """tests/verl_engine.py under torchrun; returns the run's folder, which looks like one of src/dapo.py's."""
+    out.mkdir()
+    adapter = out / "adapter_init"
+    if what == "merge":
+        initial_adapter(str(model), adapter_config(4, 8, 0.0, ["all-linear"]), adapter, seed=0)
+    start = {"config": {"actor_rollout_ref": {"model": {"path": str(model)}}}}
+    (out / "run.json").write_text(json.dumps({"starts": [start]}))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+    command += [str(ROOT / "tests" / "verl_engine.py"), what, str(model), str(adapter), str(out)]
+    run_command(command, env={**VERL_ON_CPU, "OMP_NUM_THREADS": "1"})
+    return out
