@@ -31,10 +31,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from common.cli import fail
+from common.cli import fail, program
+from common.errors import InputError
 from common.files import append_jsonl, read_jsonl, read_log
 from common.provenance import git_state, sha256
-from common.rows import RecordError, resolve
+from common.rows import resolve
 from curation.levels import level
 from curation.proof import execute_all
 from curation.virtualenvs import EnvironmentFailed, environment
@@ -106,6 +107,7 @@ def table(records: list[Record], verdicts: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", "new code fails: " + ", ".join(f"{kind} {count}" for kind, count in why)])
 
 
+@program(InfrastructureError)
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -125,7 +127,7 @@ def main() -> int:
     try:
         checked = check_file(args.file)
         digest = sha256(resolve(args.file))
-    except (RecordError, OSError) as error:
+    except (InputError, OSError) as error:
         fail(error)
     records = [r for r in checked.records if not args.library or r.dependency in args.library]
     header = {
@@ -142,7 +144,7 @@ def main() -> int:
         done = read_log(part)
         if not done:
             append_jsonl(part, header)
-    except (RecordError, OSError) as error:
+    except (InputError, OSError) as error:
         fail(error)
     if done and {**done[0], "commit": None} != {**header, "commit": None}:
         fail(f"{part}: of another file or other settings: remove it, or choose another --out")

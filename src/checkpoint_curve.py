@@ -33,10 +33,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from common.checkpoints import Checkpoint, base_of, find_checkpoints, run_start
-from common.cli import fail, read_yaml
+from common.cli import fail, program, read_yaml
+from common.errors import InputError
 from common.files import read_jsonl, replacing, write_json, write_text
 from common.provenance import sha256
-from common.rows import RecordError, resolve
+from common.rows import resolve
 from evaluation.curve import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
 from evaluation.curve_settings import claim, generate_settings, locked
 
@@ -142,7 +143,7 @@ def evaluate_all(chosen: Sequence[Checkpoint], args: argparse.Namespace, log: Se
         fail(f"the run's base model {args.base} is not there: start where the run was started, or give --base")
     try:
         settings["data_sha256"] = sha256(resolve(settings["data"]))
-    except (RecordError, OSError) as error:
+    except (InputError, OSError) as error:
         fail(error)
     settings |= {"start of the run": args.start.get("started"), "score flags": shlex.join(args.score_flags)}
     lock = locked(args.out)
@@ -189,6 +190,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@program()
 def main() -> int:
     args = parse_arguments()
     if not (args.run / "metrics.jsonl").is_file():

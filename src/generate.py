@@ -24,12 +24,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.cli import fail, parse_flags
+from common.cli import fail, parse_flags, program
 from common.completion import Completion, NoAnswer
 from common.endpoint import connect
+from common.errors import InputError
 from common.files import append_jsonl
 from common.provenance import describe, prompt_hash, sha256
-from common.rows import RecordError, resolve
+from common.rows import resolve
 from evaluation.arena.problems import Task, fingerprint, load_tasks, subset
 from evaluation.backends import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
 from evaluation.flags import add_flags, check, sampling_of
@@ -58,7 +59,7 @@ Problem = Task | FunctionTask | Migration
 
 
 def load(path: Path, args: argparse.Namespace) -> Sequence[Problem]:
-    """The problems of the benchmark. Raises RecordError."""
+    """The problems of the benchmark. Raises InputError."""
     if args.benchmark in FUNCTION_BENCHMARKS:
         return load_functions(path)
     return load_tasks(path, args.benchmark, skip_bad=args.skip_bad_tasks)
@@ -148,6 +149,7 @@ def write_down(drawn: Drawn, args: argparse.Namespace, done: int, total: int) ->
             yield from rows
 
 
+@program()
 def main() -> int:
     args = parse_arguments()
     if args.check:
@@ -156,7 +158,7 @@ def main() -> int:
     try:
         path = data_path(args.data, args.benchmark) if args.benchmark in FUNCTION_BENCHMARKS else resolve(args.data)
         tasks = subset(load(path, args), args.limit)
-    except RecordError as error:
+    except InputError as error:
         fail(error)
     tokenizer, context = load_tokenizer(args) if args.backend in ("transformers", "vllm") else (None, None)
     try:

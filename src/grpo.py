@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common import toolchain
-from common.cli import fail
+from common.cli import fail, program
 from trl_training import arguments
 from trl_training.batch import Batch
 
@@ -117,6 +117,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
     return script, args, model
 
 
+@program()
 def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         arguments.print_help(__doc__, ScriptArguments)

@@ -17,13 +17,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.cli import fail
+from common.cli import fail, program
+from common.errors import InputError
 from common.estimates import mean_and_error
 from common.files import write_json, write_jsonl
 from common.provenance import describe, sha256
 from common.rows import resolve
 from prompts import migration_messages, open_chat_template, reference_completion, render
-from records import Record, RecordError, load_records
+from records import Record, load_records
 from rewards import Score, score
 
 PARTS = ("format_rate", "es_star", "em", "reward", "is_old_code")
@@ -86,6 +87,7 @@ def sample(model: Any, tokenizer: Any, prompts: list[str], args: argparse.Namesp
     return [answer for i in range(len(prompts)) for answer in out[i]]
 
 
+@program()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder or hub name of the model")
@@ -105,7 +107,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         records = load_records(args.data)
-    except RecordError as error:
+    except InputError as error:
         fail(error)
     settings = {key: value for key, value in vars(args).items() if key != "out"}
     settings["data_sha256"] = sha256(resolve(args.data))

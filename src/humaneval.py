@@ -41,9 +41,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.cli import fail
+from common.cli import fail, program
+from common.errors import InputError
 from common.provenance import describe, sha256
-from common.rows import RecordError
 from evaluation.arena.problems import subset
 from evaluation.humaneval.problems import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions, read_lines
 from evaluation.humaneval.report import markdown, summarise, verdict_rows
@@ -96,7 +96,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[argparse.Namespace, 
 
 
 def find_data(args: argparse.Namespace) -> Path:
-    """The data file: named, or evalplus's own, downloaded where it is not in its cache. Raises RecordError."""
+    """The data file: named, or evalplus's own, downloaded where it is not in its cache. Raises InputError."""
     if path := data_path(args.data, args.benchmark):
         return path
     name = {"humaneval": "human_eval_plus", "mbpp": "mbpp_plus"}[args.benchmark]
@@ -105,7 +105,7 @@ def find_data(args: argparse.Namespace) -> Path:
     done = subprocess.run([args.python, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise RecordError(f"--data is needed: evalplus could not download its own: {last}")
+        raise InputError(f"--data is needed: evalplus could not download its own: {last}")
     return Path(done.stdout.splitlines()[-1])
 
 
@@ -218,6 +218,7 @@ def evaluate(args: argparse.Namespace, samples: Path, data: Path) -> int:
     return 0
 
 
+@program(InfrastructureError)
 def main() -> int:
     args, flags = parse_arguments()
     try:
@@ -229,7 +230,7 @@ def main() -> int:
         if args.baseline and not (args.baseline / "results.json").is_file():
             fail(f"--baseline {args.baseline}: no results.json there")
         return evaluate(args, args.judge or draw(args, data, flags), data)
-    except RecordError as error:
+    except InputError as error:
         fail(error)
     except InfrastructureError as error:
         fail(f"the sandbox, not the samples: {error}")

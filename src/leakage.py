@@ -29,8 +29,9 @@ from dataclasses import dataclass
 from statistics import quantiles
 
 from common.api_uses import imports, uses
-from common.cli import fail
-from common.rows import RecordError, read_rows, resolve
+from common.cli import fail, program
+from common.errors import InputError
+from common.rows import read_rows, resolve
 from curation.evidence import read_evidence
 from curation.similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest
 from evaluation.arena.problems import load_tasks
@@ -74,7 +75,7 @@ def read_records(source: str) -> list[Item]:
     if checked.errors:
         print(f"{source}: {checked.rows - len(items)} of {checked.rows} rows have errors and are left out")
     if not items:
-        raise RecordError(f"{source}: holds no usable record")
+        raise InputError(f"{source}: holds no usable record")
     return items
 
 
@@ -162,6 +163,7 @@ def examine(training: list[Item], source: str, limit: int) -> bool:
     return bool(leaks)
 
 
+@program()
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -173,7 +175,7 @@ def main() -> int:
     try:
         training = [item for source in args.training for item in read_records(source)]
         leaked = [source for source in args.test if examine(training, source, args.limit)]
-    except (RecordError, OSError) as error:
+    except (InputError, OSError) as error:
         fail(error)
     print(f"leakage: in {', '.join(leaked)}" if leaked else "no leakage")
     return int(bool(leaked))

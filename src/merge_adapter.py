@@ -21,6 +21,7 @@ from typing import Any
 
 from adapters import load_merged
 from common.checkpoints import is_adapter
+from common.cli import program
 from common.files import write_json
 from verl_training import checkpoint as verl_checkpoint
 
@@ -37,6 +38,7 @@ def write(model: Any, base: str, revision: str, out: Path, source: Path, dtype: 
     part.rename(out)
 
 
+@program()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)

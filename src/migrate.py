@@ -16,7 +16,7 @@ import difflib
 import sys
 from pathlib import Path
 
-from common.cli import printable
+from common.cli import printable, program
 from common.files import write_text
 from prompts import migration_messages
 from records import Record, does_nothing, normalise_dependency, normalise_version
@@ -69,6 +69,7 @@ def show(text: str) -> None:
     print(printable(text) if sys.stdout.isatty() else text)
 
 
+@program()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old", type=Path, metavar="OLD.py", help="the code to migrate")

@@ -30,13 +30,15 @@ from pathlib import Path
 from typing import Any
 
 import sandbox
-from common.cli import fail, parse_flags
+from common.cli import fail, parse_flags, program
+from common.errors import InputError
 from common.files import write_json, write_jsonl
 from common.provenance import describe
-from common.rows import RecordError, resolve
+from common.rows import resolve
 from evaluation.arena.problems import ApiUpdate, Task, add_update, by_hash, join_tasks, load_problems
 from evaluation.arena.programs import called_functions, judge
 from rewards import parses
+from sandbox.mounts import InfrastructureError
 
 Problems = Sequence[tuple[Task, dict[str, Any]]]
 
@@ -185,6 +187,7 @@ def natural_rows(
     return out, {"pairs": len(pairs), "kept": len(kept), "need the second update too": needed}
 
 
+@program(InfrastructureError)
 def main() -> int:
     args = parse_arguments()
     options = {**sandbox.settings(args), "python": args.python}
@@ -196,7 +199,7 @@ def main() -> int:
             out, told = joint_rows(tasks, rows, args.count, options)
         else:
             out, told = natural_rows(tasks, rows, options)
-    except RecordError as error:
+    except InputError as error:
         fail(error)
     except sandbox.InfrastructureError as error:
         fail(f"the sandbox, not the references: {error}")

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.cli import parse_flags
+from common.cli import parse_flags, program
 from evaluation.tables import PAPER, table
 
 NAMES = {"arena": "CodeUpdateArena", "multi": "multi-update (ours: other questions)", "humaneval+": "HumanEval+"}
@@ -44,6 +44,7 @@ def rows(paper: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list
     ]
 
 
+@program()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="*", type=Path, help="results.json files of src/score.py")

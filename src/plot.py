@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from common.cli import program
 from common.files import read_jsonl, replacing
 from common.training_log import ema, points
 
@@ -86,6 +87,7 @@ def draw(runs: list[Path], weight: float, out: Path) -> None:
         figure.savefig(part, format=out.suffix.removeprefix(".") or "png", dpi=130)
 
 
+@program()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, each with metrics.jsonl")

@@ -30,8 +30,9 @@ from functools import cached_property
 from pathlib import Path
 
 from common.cli import printable
+from common.errors import InputError
 from common.files import write_jsonl
-from common.rows import RecordError, read_rows, resolve
+from common.rows import read_rows, resolve
 from prompts import reference_completion
 from rewards import MATCH, score, syntax_tree
 
@@ -291,22 +292,22 @@ def check_rows(
 
 
 def check_file(source: str | Path, accept: Callable[[str, str], bool] = without_errors) -> Checked:
-    """Read and check a file of records, as `check_rows`. Raises RecordError if the file itself cannot be read."""
+    """Read and check a file of records, as `check_rows`. Raises InputError if the file itself cannot be read."""
     return check_rows(read_rows(resolve(source)), str(source), accept)
 
 
 def load_records(source: str | Path, bad_rows: str = "stop") -> list[Record]:
     """The records of a JSONL or JSON file, local or `hf://datasets/zjunlp/ReCode-Train-Data`.
 
-    `bad_rows` is one of BAD_ROWS (see the module docstring). "stop" raises RecordError listing every error, one a line;
+    `bad_rows` is one of BAD_ROWS (see the module docstring). "stop" raises InputError listing every error, one a line;
     the others print the counts by check to stderr.
     """
     checked = check_file(source, with_texts if bad_rows == "keep" else without_errors)
     if checked.errors and bad_rows == "stop":
-        raise RecordError("\n".join(map(str, checked.errors)))
+        raise InputError("\n".join(map(str, checked.errors)))
     if not checked.records:
         first = f"; the first error: {checked.errors[0]}" if checked.errors else ""
-        raise RecordError(f"{source}: holds no usable record{first}")
+        raise InputError(f"{source}: holds no usable record{first}")
     if checked.errors and os.environ.get("RANK", "0") == "0":  # once per launch, not once per process
         used = f"{len(checked.records)} of {checked.rows} rows are used"
         print(printable(f"{source}: bad_rows: {bad_rows}: {used}\n{checked.summary()}"), file=sys.stderr)

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from common.cli import program
 from common.estimates import mean_and_error
 from common.files import write_text
 
@@ -60,6 +61,7 @@ def verdict(gain: dict[str, float]) -> str:
     )
 
 
+@program()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/quickstart"))

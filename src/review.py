@@ -29,10 +29,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.cli import fail, parse_flags, printable
+from common.cli import fail, parse_flags, printable, program
+from common.errors import InputError
 from common.files import append_jsonl, encoded
-from common.rows import RecordError
-from curation.collecting.log import FolderError, Log
+from curation.collecting.log import Log
 from curation.collecting.proposals import (
     ACCEPTED,
     CODE,
@@ -222,19 +222,20 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@program(InfrastructureError)
 def main() -> int:
     args = parse_arguments()
     try:
         log = Log(args.run, mends="feedback.jsonl")
         read_evidence(args.data)
-    except (FolderError, RecordError, OSError) as error:
+    except (InputError, OSError) as error:
         fail(error)
     review, rows = Review(args, log), log.to_review()
     try:
         for number, row in enumerate(rows, start=1):
             if not review.one(row, f"{number} of {len(rows)}"):
                 break
-    except (RecordError, EnvironmentFailed, InfrastructureError, OSError) as error:
+    except (InputError, EnvironmentFailed, InfrastructureError, OSError) as error:
         fail(error)
     except KeyboardInterrupt:
         print()

@@ -26,9 +26,10 @@ import time
 from pathlib import Path
 
 import sandbox
-from common.cli import fail, parse_flags
+from common.cli import fail, parse_flags, program
+from common.errors import InputError
 from common.provenance import describe, sha256
-from common.rows import RecordError, resolve
+from common.rows import resolve
 from curation.virtualenvs import EnvironmentFailed
 from evaluation import tables as score_report
 from evaluation.arena import score as arena_score
@@ -37,6 +38,7 @@ from evaluation.migration import report as migration_report
 from evaluation.migration import score as migration_score
 from evaluation.results import check_owner, fit_ks, made_how, parse_ks, write_results
 from evaluation.samples import read_samples
+from sandbox.mounts import InfrastructureError
 
 ONLY = {"migration": ("evidence", "envs"), "arena": ("errata", "write_errata", "python")}  # flags of one protocol
 
@@ -65,6 +67,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parse_flags(parser, argv)
 
 
+@program(InfrastructureError)
 def main() -> int:
     args = parse_arguments()
     try:
@@ -74,7 +77,7 @@ def main() -> int:
         if not (args.samples and args.out):
             fail("--samples and --out are needed (or --compare A B)")
         return score(args)
-    except (RecordError, EnvironmentFailed) as error:
+    except (InputError, EnvironmentFailed) as error:
         fail(error)
     except sandbox.InfrastructureError as error:
         fail(f"the sandbox, not the samples: {error}")

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.cli import fail
+from common.cli import fail, program
 from trl_training import arguments
 from trl_training.batch import Batch
 
@@ -70,6 +70,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
     return script, args, model
 
 
+@program()
 def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         arguments.print_help(__doc__, ScriptArguments)

@@ -30,11 +30,12 @@ from statistics import quantiles
 
 from tqdm import tqdm
 
-from common.cli import printable
+from common.cli import printable, program
+from common.errors import InputError
 from common.rows import read_rows, resolve
 from curation.levels import LEVELS, select
 from curation.similarity import CLONE, nearest, read_snippets
-from records import ERRORS, WARNINGS, Checked, RecordError, check_file, normalise_dependency, write_rows
+from records import ERRORS, WARNINGS, Checked, check_file, normalise_dependency, write_rows
 
 
 def compare(files: list[str], against: list[str], limit: int) -> bool:
@@ -106,6 +107,7 @@ def show(source: str, checked: Checked, limit: int) -> None:
     print(printable("good rows by library: " + ", ".join(f"{name} {count}" for name, count in libraries)))
 
 
+@program()
 def main() -> int:
     checks = "\n".join(f"  {name:<15}{meaning}" for name, meaning in (ERRORS | WARNINGS).items())
     levels = "\n".join(f"  {name:<15}{meaning}" for name, meaning in LEVELS.items())
@@ -129,7 +131,7 @@ def main() -> int:
         parser.error("--clean chooses what --write-clean writes: give that, too")
     try:
         results = {source: check_file(source) for source in args.files}
-    except RecordError as error:
+    except InputError as error:
         print(f"validate: {error}", file=sys.stderr)
         return 1
     if args.json:
@@ -144,7 +146,7 @@ def main() -> int:
             good = [
                 record for source in args.files for record in select(source, args.clean or "real-change", args.verdicts)
             ]
-        except RecordError as error:
+        except InputError as error:
             print(f"validate: {error}", file=sys.stderr)
             return 1
         write_rows(good, args.write_clean)
@@ -153,7 +155,7 @@ def main() -> int:
     if args.against:
         try:
             failed |= compare(args.files, args.against, args.limit)
-        except RecordError as error:
+        except InputError as error:
             print(f"validate: {error}", file=sys.stderr)
             return 1
     return int(failed)

@@ -31,7 +31,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common.cli import fail, printable
+from common.cli import fail, printable, program
+from common.errors import InputError
 from common.files import append_jsonl, read_jsonl, read_log, write_jsonl
 from curation.proof import problems, prove_all
 from curation.virtualenvs import (
@@ -45,26 +46,26 @@ from curation.virtualenvs import (
     read_locks,
     write_locks,
 )
-from records import Record, RecordError, load_records
+from records import Record, load_records
 from sandbox import InfrastructureError
 
 SPLITS = ("train", "heldout")
 
 
 def check_evidence(path: Path) -> dict[str, dict]:
-    """The rows of a side table by record id; RecordError names line and field of what is wrong."""
+    """The rows of a side table by record id; InputError names line and field of what is wrong."""
     found: dict[str, dict] = {}
     for line, row in enumerate(read_jsonl(path), start=1):
         for field, kind in (("id", str), ("old_env", list), ("new_env", list)):
             if not isinstance(row.get(field), kind) or not row[field]:
-                raise RecordError(f"{path}:{line}: {field}: missing, empty, or of the wrong type")
+                raise InputError(f"{path}:{line}: {field}: missing, empty, or of the wrong type")
         for field in ("old_env", "new_env"):
             if not is_pins(row[field]):
-                raise RecordError(f"{path}:{line}: {field}: not a list of pins, as numpy==2.0.0")
+                raise InputError(f"{path}:{line}: {field}: not a list of pins, as numpy==2.0.0")
         if not isinstance(row.get("check"), str | None):
-            raise RecordError(f"{path}:{line}: check: neither text nor null")
+            raise InputError(f"{path}:{line}: check: neither text nor null")
         if row["id"] in found:
-            raise RecordError(f"{path}:{line}: id: {row['id']} has evidence on an earlier line")
+            raise InputError(f"{path}:{line}: id: {row['id']} has evidence on an earlier line")
         found[row["id"]] = row
     return found
 
@@ -72,7 +73,7 @@ def check_evidence(path: Path) -> dict[str, dict]:
 def load(data: Path) -> list[tuple[Record, dict]]:
     """Every record of a folder (train.jsonl, heldout.jsonl) or of one file, with its evidence.
 
-    RecordError where a record has no evidence; for a folder also where evidence names no record, or another split.
+    InputError where a record has no evidence; for a folder also where evidence names no record, or another split.
     """
     files = [data / f"{split}.jsonl" for split in SPLITS] if data.is_dir() else [data]
     table = files[0].with_name("evidence.jsonl")
@@ -85,15 +86,15 @@ def load(data: Path) -> list[tuple[Record, dict]]:
     evidence = check_evidence(table)
     lost = records.keys() ^ evidence.keys() if data.is_dir() else records.keys() - evidence.keys()
     if lost:
-        raise RecordError(f"{table}: record and evidence do not pair up: {', '.join(sorted(lost))}")
+        raise InputError(f"{table}: record and evidence do not pair up: {', '.join(sorted(lost))}")
     wrong = [i for i, (split, _) in records.items() if split in SPLITS and evidence[i].get("split") != split]
     if wrong:
-        raise RecordError(f"{table}: another split than the record's file: {', '.join(wrong)}")
+        raise InputError(f"{table}: another split than the record's file: {', '.join(wrong)}")
     return [(record, evidence[i]) for i, (_, record) in records.items()]
 
 
 def draw(pairs: list[tuple[Record, dict]], size: int, environments: int | None, seed: str) -> list[tuple[Record, dict]]:
-    """`size` records by the text `seed`: the same text, the same records. RecordError where that many do not fit.
+    """`size` records by the text `seed`: the same text, the same records. InputError where that many do not fit.
 
     With `environments`, all of them live in that many: pairs of environments come in a random order that favours few
     pins per record (quick to install, and many records each), and those that fit are taken. Every record can be drawn.
@@ -111,7 +112,7 @@ def draw(pairs: list[tuple[Record, dict]], size: int, environments: int | None, 
                 fit += groups[both]
         if len(fit) >= size:
             return rng.sample(fit, size)
-    raise RecordError(f"no {environments} environments hold {size} records" if environments else f"not {size} records")
+    raise InputError(f"no {environments} environments hold {size} records" if environments else f"not {size} records")
 
 
 def environments_of(pairs: list[tuple[Record, dict]]) -> list[tuple[str, ...]]:
@@ -154,7 +155,7 @@ def verify(
     for line, row in enumerate(read_log(args.log) if args.log else [], start=1):
         kinds = {"id": str, "facts": dict, "installed": dict, "runs": dict}
         if any(not isinstance(row.get(key), kind) for key, kind in kinds.items()):
-            raise RecordError(f"{args.log}:{line}: no line of this program's log: choose another --log")
+            raise InputError(f"{args.log}:{line}: no line of this program's log: choose another --log")
         if row["facts"] == facts.get(row["id"]) and {*row["installed"]} == {*row["facts"]["environments"]}:
             seen[row["id"]] = row["runs"]
             held |= row["installed"]
@@ -162,7 +163,7 @@ def verify(
     for pins in tqdm(environments_of(left), desc="environments"):  # one after the other: pip writes a shared cache
         found = installed(environment(pins, args.envs, locks))
         if held.setdefault(environment_name(pins, locks), found) != found:
-            raise RecordError(f"{args.log}: of runs in other environments than {args.envs} has: choose another --log")
+            raise InputError(f"{args.log}: of runs in other environments than {args.envs} has: choose another --log")
     runs = prove_all(left, args.envs, args.seconds, args.jobs, locks, unsafe=args.unsafe)
     for record, evidence, run in tqdm(runs, desc="records", total=len(chosen), initial=len(seen)):
         seen[record.id] = run
@@ -174,6 +175,7 @@ def verify(
     return seen, {tuple(sorted(pins)): held[environment_name(pins, locks)] for pins in environments_of(chosen)}
 
 
+@program(InfrastructureError)
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -214,7 +216,7 @@ def main() -> int:
         seen, held = verify(chosen, read_locks(folder), args)
         if args.write:
             store(folder, seen, held)
-    except (RecordError, OSError, EnvironmentFailed, InfrastructureError) as error:
+    except (InputError, OSError, EnvironmentFailed, InfrastructureError) as error:
         fail(error)
     if args.record:
         print(json.dumps(seen[args.record], indent=1))

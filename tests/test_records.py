@@ -14,18 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import InputError
 from common.files import read_jsonl
 from common.provenance import sha256
-from records import (
-    FIELDS,
-    Record,
-    RecordError,
-    check_file,
-    load_records,
-    normalise_dependency,
-    normalise_version,
-    write_rows,
-)
+from records import FIELDS, Record, check_file, load_records, normalise_dependency, normalise_version, write_rows
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT.parent / "shared" / "data" / "train" / "recode-train-data.jsonl"
@@ -196,7 +188,7 @@ def test_json_arrays_keep_their_lines(tmp_path):
     ]
     assert checked.summary().startswith("3 rows, 1 good, 2 with errors\n")
     path.write_text('[{"a": 1},\n{"b"')
-    with pytest.raises(RecordError, match=r"r\.json:2: row"):
+    with pytest.raises(InputError, match=r"r\.json:2: row"):
         check_file(path)
 
 
@@ -205,7 +197,7 @@ def test_nothing_may_follow_an_array(tmp_path, rest):
     """`cat a.json b.json`: the rows of the second file were lost."""
     path = tmp_path / "r.json"
     path.write_text(f"[{json.dumps(GOOD)}]\n\n {rest}\n")
-    with pytest.raises(RecordError, match=r"r\.json:3: row: the array has ended"):
+    with pytest.raises(InputError, match=r"r\.json:3: row: the array has ended"):
         check_file(path)
     path.write_text(f"[{json.dumps(GOOD)}]\n\n ")
     assert len(load_records(path)) == 1
@@ -268,7 +260,7 @@ def test_keep_leaves_out_only_what_has_no_prompt_or_no_target(tmp_path, capsys):
     ]
     assert len(load_records(path, "drop")) == 1
     none = write(tmp_path / "none.jsonl", *dropped)
-    with pytest.raises(RecordError, match=r"holds no usable record; the first error: .*none.jsonl:1: update_info: "):
+    with pytest.raises(InputError, match=r"holds no usable record; the first error: .*none.jsonl:1: update_info: "):
         load_records(none, "keep")
 
 
@@ -296,21 +288,21 @@ def test_rewards_of_kept_rows_are_numbers(tmp_path, name):
 
 def test_errors_stop_and_dropping_is_loud(tmp_path, capsys):
     path = write(tmp_path / "r.jsonl", GOOD, {**GOOD, "new_code": None}, {**GOOD, "old_code": ""})
-    with pytest.raises(RecordError, match=r":2: new_code: the value is null\n.*:3: old_code: nothing to migrate"):
+    with pytest.raises(InputError, match=r":2: new_code: the value is null\n.*:3: old_code: nothing to migrate"):
         load_records(path)
     assert len(load_records(path, bad_rows="drop")) == 1
     assert "3 rows, 1 good, 2 with errors" in capsys.readouterr().err
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(RecordError, match="no such file"):
+    with pytest.raises(InputError, match="no such file"):
         load_records(tmp_path / "absent.jsonl")
     (tmp_path / "latin.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(RecordError, match="not UTF-8"):
+    with pytest.raises(InputError, match="not UTF-8"):
         load_records(tmp_path / "latin.jsonl")
-    with pytest.raises(RecordError, match="no usable record"):
+    with pytest.raises(InputError, match="no usable record"):
         load_records(write(tmp_path / "empty.jsonl"))
-    with pytest.raises(RecordError, match="OWNER/NAME"):
+    with pytest.raises(InputError, match="OWNER/NAME"):
         load_records("hf://datasets/zjunlp")
 
 

@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
+from common.errors import ReCodeError
 from common.redaction import without_logins
+
+R = TypeVar("R")
+# Packages that a program may lack -> the requirements file that brings them.
+LAYERS = {
+    **dict.fromkeys(
+        ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "matplotlib"), "requirements.txt"
+    ),
+    **dict.fromkeys(("Levenshtein", "yaml", "tqdm", "pydantic", "pyarrow", "gguf"), "requirements.txt"),
+    **dict.fromkeys(("verl", "ray", "omegaconf", "hydra", "tensordict"), "requirements/dapo.txt"),
+    **dict.fromkeys(("wandb", "trackio", "liger_kernel"), "requirements/extras.txt"),
+    "vllm": "requirements/vllm.txt",
+    "deepspeed": "requirements/deepspeed.txt",
+}
 
 
 def printable(text: str) -> str:
@@ -26,6 +41,36 @@ def fail(message: object) -> NoReturn:
     """One line on stderr, exit status 2."""
     print(printable(without_logins(f"{Path(sys.argv[0]).stem}: {message}")), file=sys.stderr)
     raise SystemExit(2)
+
+
+def program(*outside: type[Exception]) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Decorate a program's main: what is not a bug of this project ends in one line and exit status 2.
+
+    That is a ReCodeError, a file that the operating system refuses, a package of an optional layer that is not
+    installed, and `outside`: the errors of modules that import nothing of this project. Anything else keeps its
+    traceback and exit status 1.
+    """
+
+    def decorate(main: Callable[..., R]) -> Callable[..., R]:
+        @functools.wraps(main)
+        def run(*args: Any, **kwargs: Any) -> R:
+            try:
+                return main(*args, **kwargs)
+            except (ReCodeError, *outside) as error:
+                fail(error)
+            except ModuleNotFoundError as error:
+                package = (error.name or "").partition(".")[0]
+                if package not in LAYERS:
+                    raise
+                fail(f"{package} is not installed: pip install -r {LAYERS[package]}")
+            except OSError as error:
+                if error.filename is None:
+                    raise
+                fail(f"{error.filename}: {error.strerror}")
+
+        return run
+
+    return decorate
 
 
 def require(package: str, file: str) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from common.errors import ReCodeError
+
 # The finish reasons of whole answers, in the words of different servers, and what is recorded for each.
 FINISHED = {
     "stop": "stop",  # OpenAI, vLLM, SGLang, llama.cpp and most others
@@ -34,7 +36,7 @@ class Completion:
     finish_reason: str
 
 
-class NoAnswer(RuntimeError):
+class NoAnswer(ReCodeError):
     """A back end did not complete a prompt; the message is one line. `is_filtered`: a content filter withheld it."""
 
     def __init__(self, message: str, *, is_filtered: bool = False) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.rows import RecordError
+from common.errors import InputError
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSONL file; a last line that a kill cut short, maybe inside a character, is left out.
 
-    Raises RecordError, which names the file and the line, where another line is no JSON object.
+    Raises InputError, which names the file and the line, where another line is no JSON object.
     """
     rows = []
     lines = path.read_bytes().split(b"\n")
@@ -71,10 +71,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 row = json.loads(line.decode("utf-8"))
             except (ValueError, RecursionError):  # of UnicodeDecodeError, JSONDecodeError, and numbers too long
                 if number < len(lines):  # the last line ends without a newline: only that one may be cut
-                    raise RecordError(f"{path}:{number}: not JSON") from None
+                    raise InputError(f"{path}:{number}: not JSON") from None
                 continue
             if not isinstance(row, dict):
-                raise RecordError(f"{path}:{number}: not a JSON object")
+                raise InputError(f"{path}:{number}: not a JSON object")
             rows.append(row)
     return rows
 
@@ -82,7 +82,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a log that this program goes on writing, [] where there is none yet.
 
-    A last line that a kill cut short is taken out of the file: the next row would be glued to it. Raises RecordError
+    A last line that a kill cut short is taken out of the file: the next row would be glued to it. Raises InputError
     as `read_jsonl` does, and where the last line is no row that was cut: then the file is none of ours.
     """
     if not path.is_file():
@@ -90,7 +90,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     rows = read_jsonl(path)
     torn = path.read_bytes().rpartition(b"\n")[2]
     if torn and not torn.startswith(b"{"):
-        raise RecordError(f"{path}: no log: its last line is not JSON")
+        raise InputError(f"{path}: no log: its last line is not JSON")
     if torn:
         write_jsonl(path, rows)
     return rows

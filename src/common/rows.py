@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from common.errors import InputError
+
 HUB_PREFIX = "hf://datasets/"
-
-
-class RecordError(ValueError):
-    """A file that cannot be used; the message names every problem, one a line."""
 
 
 class Row(dict):
@@ -33,12 +31,12 @@ class Row(dict):
 def read_rows(path: Path) -> list[tuple[int, object]]:
     """(line number, row) of a JSONL file or of a JSON array; a line that is no JSON comes as its JSONDecodeError.
 
-    Raises RecordError for a file that is not UTF-8, for an array that breaks off, and for text after an array.
+    Raises InputError for a file that is not UTF-8, for an array that breaks off, and for text after an array.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise RecordError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
+        raise InputError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
     if text.lstrip().startswith("["):
         return list(read_array(text, path))
     rows: list[tuple[int, object]] = []
@@ -62,15 +60,15 @@ def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
         try:
             row, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
-            raise RecordError(f"{path}:{error.lineno}: row: {error.msg}") from None
+            raise InputError(f"{path}:{error.lineno}: row: {error.msg}") from None
         except (ValueError, RecursionError) as error:
-            raise RecordError(f"{path}:{text.count(chr(10), 0, at) + 1}: row: {error}") from None
+            raise InputError(f"{path}:{text.count(chr(10), 0, at) + 1}: row: {error}") from None
         yield text.count("\n", 0, at) + 1, row
         at = end
     at = re.compile(r"\s*").match(text, at + 1).end()
     if at < len(text):  # the rows of a second array would be lost
         line = text.count("\n", 0, at) + 1
-        raise RecordError(f"{path}:{line}: row: the array has ended: expected one array, or one JSON object a line")
+        raise InputError(f"{path}:{line}: row: the array has ended: expected one array, or one JSON object a line")
 
 
 def resolve(source: str | Path) -> Path:
@@ -78,7 +76,7 @@ def resolve(source: str | Path) -> Path:
     if not str(source).startswith(HUB_PREFIX):
         path = Path(source)
         if not path.is_file():
-            raise RecordError(f"{path}: no such file")
+            raise InputError(f"{path}: no such file")
         return path
     import httpx
     from huggingface_hub import HfApi, hf_hub_download
@@ -87,16 +85,16 @@ def resolve(source: str | Path) -> Path:
     name, _, file = rest.partition("/")
     name, _, revision = name.partition("@")
     if not (owner and name):
-        raise RecordError(f"{source}: expected {HUB_PREFIX}OWNER/NAME[@REVISION][/FILE]")
+        raise InputError(f"{source}: expected {HUB_PREFIX}OWNER/NAME[@REVISION][/FILE]")
     where = {"repo_id": f"{owner}/{name}", "repo_type": "dataset", "revision": revision or None}
     try:
         if not file:
             data = [f for f in HfApi().list_repo_files(**where) if f.endswith((".jsonl", ".json"))]
             if len(data) != 1:
-                raise RecordError(f"{source}: name one of its data files: {', '.join(data) or 'it has none'}")
+                raise InputError(f"{source}: name one of its data files: {', '.join(data) or 'it has none'}")
             file = data[0]
         return Path(hf_hub_download(filename=file, **where))
-    except RecordError:
+    except InputError:
         raise
     except (OSError, ValueError, httpx.HTTPError) as error:  # offline, not found; a name that is none; no connection
-        raise RecordError(f"{source}: cannot be downloaded: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{source}: cannot be downloaded: {str(error).splitlines()[0]}") from None

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.errors import InputError
 from common.files import encoded, read_jsonl
-from common.rows import RecordError
 from records import Record, check_file
 
 SPLITS = ("train", "heldout")
 
 
 def read_evidence(folder: Path, needed: Sequence[str] = ("id", "split", "update")) -> list[dict[str, Any]]:
-    """The side table; [] where there is none yet. Raises RecordError where a `needed` text is missing."""
+    """The side table; [] where there is none yet. Raises InputError where a `needed` text is missing."""
     path = folder / "evidence.jsonl"
     if not path.is_file():
         return []
@@ -28,7 +28,7 @@ def read_evidence(folder: Path, needed: Sequence[str] = ("id", "split", "update"
     for line, row in enumerate(rows, start=1):
         for name in needed:
             if not isinstance(row.get(name), str):
-                raise RecordError(f"{path}:{line}: {name}: missing or no text")
+                raise InputError(f"{path}:{line}: {name}: missing or no text")
     return rows
 
 
@@ -52,7 +52,7 @@ def alike(update: str, evidence: list[dict[str, Any]]) -> list[str]:
 def twin(folder: Path, record: Record) -> str | None:
     """FILE:LINE of a record with the same snippets for another version (hence another id), if the folder has one.
 
-    A set holds each pair of snippets once (src/records.py calls the second a duplicate). Raises RecordError.
+    A set holds each pair of snippets once (src/records.py calls the second a duplicate). Raises InputError.
     """
     for split in SPLITS:
         path = folder / f"{split}.jsonl"
@@ -69,7 +69,7 @@ def add(folder: Path, record: Record, evidence: dict[str, Any]) -> None:
     """Append a record and its evidence. Both files are written beside the old ones, then renamed, the record's first.
 
     Adding again what is there changes nothing, so an addition that was cut between the two renames is completed. Raises
-    RecordError for a file that is not UTF-8.
+    InputError for a file that is not UTF-8.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = {f"{evidence['split']}.jsonl": record.to_row(), "evidence.jsonl": evidence}
@@ -79,7 +79,7 @@ def add(folder: Path, record: Record, evidence: dict[str, Any]) -> None:
         try:
             text = path.read_text("utf-8") if path.is_file() else ""
         except UnicodeDecodeError as error:
-            raise RecordError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
+            raise InputError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
         line = json.dumps(row, ensure_ascii=False)
         if line in text.split("\n"):
             continue

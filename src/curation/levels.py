@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from common.errors import InputError
 from common.files import read_jsonl
 from common.provenance import sha256
-from common.rows import RecordError, resolve
+from common.rows import resolve
 from records import UNREADABLE, Record, check_file
 
 # Each level holds the ones after it. The training scripts accept the rows from `real-change` on.
@@ -33,26 +34,26 @@ def level(verdict: dict[str, Any]) -> str:
 
 
 def read_verdicts(path: Path, data: Path) -> dict[int, dict[str, Any]]:
-    """The verdicts on the rows of `data` by line; RecordError where `path` is none of this file's."""
+    """The verdicts on the rows of `data` by line; InputError where `path` is none of this file's."""
     try:
         header, *rows = read_jsonl(path)
         of = header["file_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path}: no verdicts of src/audit.py: {error}") from None
+        raise InputError(f"{path}: no verdicts of src/audit.py: {error}") from None
     if of != (here := sha256(data)):
-        raise RecordError(f"{path}: verdicts on a file with sha256 {of[:12]}; {data} has {here[:12]}")
+        raise InputError(f"{path}: verdicts on a file with sha256 {of[:12]}; {data} has {here[:12]}")
     return {row["line"]: row for row in rows}
 
 
 def select(source: str, wanted: str, verdicts: Path | None) -> list[Record]:
-    """The records of a file on one of LEVELS; the last two need `verdicts`. Raises RecordError."""
+    """The records of a file on one of LEVELS; the last two need `verdicts`. Raises InputError."""
     if wanted == "parses":
         return check_file(source, lambda field, check: check not in UNPARSED).records
     checked = check_file(source)
     if wanted == "real-change":
         return checked.records
     if verdicts is None:
-        raise RecordError(f"{source}: the level {wanted} needs --verdicts FILE, which src/audit.py writes")
+        raise InputError(f"{source}: the level {wanted} needs --verdicts FILE, which src/audit.py writes")
     found = read_verdicts(verdicts, resolve(source))
     kept = ("gold",) if wanted == "gold" else ("runs", "gold")
     pairs = zip(checked.lines, checked.records, strict=True)

@@ -23,8 +23,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from common.errors import InputError, ReCodeError
 from common.files import read_jsonl, write_jsonl, write_text
-from common.rows import RecordError
 
 PIN = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w,.-]+\])?==\d[\w.+!]*")
 LOCKS = "environments.jsonl"
@@ -33,7 +33,7 @@ Pins = tuple[str, ...]
 Locks = Mapping[Pins, Sequence[str]]  # sorted pins -> all that the environment holds
 
 
-class EnvironmentFailed(RuntimeError):
+class EnvironmentFailed(ReCodeError):
     """An environment could not be made; the message names its pins and says why."""
 
 
@@ -43,12 +43,12 @@ def is_pins(value: object) -> bool:
 
 
 def read_locks(folder: Path) -> dict[Pins, list[str]]:
-    """What a folder's environments.jsonl holds; {} where there is none. Raises RecordError."""
+    """What a folder's environments.jsonl holds; {} where there is none. Raises InputError."""
     path, found = folder / LOCKS, {}
     if path.is_file():
         for line, row in enumerate(read_jsonl(path), start=1):
             if wrong := [field for field in ("pins", "installed") if not is_pins(row.get(field))]:
-                raise RecordError(f"{path}:{line}: {wrong[0]}: expected exact pins, as numpy==2.0.0")
+                raise InputError(f"{path}:{line}: {wrong[0]}: expected exact pins, as numpy==2.0.0")
             found[tuple(sorted(row["pins"]))] = row["installed"]
     return found
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from common.cli import fail
 from common.completion import finished
+from common.errors import InputError
 from common.files import read_jsonl, write_json, write_jsonl
-from common.rows import RecordError
 from prompts import EVALPLUS_STOPS
 from rewards import dedent, extract, last_python_fence, syntax_tree
 
@@ -96,7 +96,7 @@ def keep_whole(
         return set()
     try:
         rows = read_jsonl(path)
-    except RecordError as error:
+    except InputError as error:
         fail(error)
     for row in rows:
         if row["prompt_sha256"] != prompts.get(row["task_id"]):
@@ -112,30 +112,30 @@ def keep_whole(
 def read_samples(path: Path, task_ids: Sequence[str], *, is_subset: bool = False) -> list[dict[str, Any]]:
     """The samples of these tasks, task by task, by number.
 
-    Raises RecordError where the file is not complete: every task must have samples 0 to n - 1, each once, with the same
+    Raises InputError where the file is not complete: every task must have samples 0 to n - 1, each once, with the same
     n for all. Samples of other tasks are an error too, unless `is_subset`.
     """
     if not path.is_file():
-        raise RecordError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file")
     wanted: dict[str, dict[int, dict[str, Any]]] = {identity: {} for identity in task_ids}
     for line, row in enumerate(read_jsonl(path), start=1):
         missing = [key for key in REQUIRED if key not in row]
         if missing:
-            raise RecordError(f"{path}:{line}: {missing[0]}: missing")
+            raise InputError(f"{path}:{line}: {missing[0]}: missing")
         if not finished(row["finish_reason"]):
             what = f"{row['finish_reason']!r}: the server's failure, not an answer"
-            raise RecordError(f"{path}:{line}: finish_reason: {what}; run src/generate.py again to draw it")
+            raise InputError(f"{path}:{line}: finish_reason: {what}; run src/generate.py again to draw it")
         mine = wanted.get(row["task_id"])
         if mine is None:
             if is_subset:
                 continue
-            raise RecordError(f"{path}:{line}: task_id: {row['task_id']} is not in the data")
+            raise InputError(f"{path}:{line}: task_id: {row['task_id']} is not in the data")
         if mine.setdefault(row["sample_id"], row) is not row:
-            raise RecordError(f"{path}:{line}: sample_id: {row['task_id']} has sample {row['sample_id']} twice")
+            raise InputError(f"{path}:{line}: sample_id: {row['task_id']} has sample {row['sample_id']} twice")
     n = max(1, *(len(mine) for mine in wanted.values()))
     lacking = [identity for identity, mine in wanted.items() if set(mine) != set(range(n))]
     if lacking:
-        raise RecordError(
+        raise InputError(
             f"{path}: incomplete: {len(lacking)} of {len(wanted)} tasks lack some of their {n} samples, first "
             f"{lacking[0]}; run src/generate.py again to go on, or score a subset with --limit"
         )

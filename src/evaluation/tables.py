@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.errors import InputError
 from common.estimates import mean_and_interval, pass_at_k
-from common.rows import RecordError
 from evaluation.arena.problems import Task
 
 PAPER = Path(__file__).parents[2] / "results" / "paper.json"
@@ -154,7 +154,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 def read_result(folder: Path) -> dict[str, Any]:
     path = folder if folder.suffix == ".json" else folder / "results.json"
     if not path.is_file():
-        raise RecordError(f"{path}: not there")
+        raise InputError(f"{path}: not there")
     return json.loads(path.read_text("utf-8"))
 
 
@@ -173,7 +173,7 @@ def compare(before: Path, after: Path, shown: int = 30) -> str:
     a, b = read_result(before), read_result(after)
     hashes = [{entry["sha256"] for entry in result["data"].values()} for result in (a, b)]
     if a["tasks"].keys() != b["tasks"].keys() or hashes[0] != hashes[1] or a["benchmark"] != b["benchmark"]:
-        raise RecordError(f"{before} and {after} are not of the same problems")
+        raise InputError(f"{before} and {after} are not of the same problems")
     other_libraries = a.get("executed_with") != b.get("executed_with")
     made = [result.get("samples", {}).get("made", {}) for result in (a, b)]
     drawn = [key for key in DRAWN if made[0].get(key) != made[1].get(key)]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from common.cli import fail, read_yaml, require, split_config
+from common.errors import InputError
 from records import RENAMED
 from trl_training.batch import plan_batch, world_size
 
@@ -80,7 +81,7 @@ def report_check(script: DataArguments, args: Any) -> None:
     The launchers run it before they start any process, so that a mistake is one line, and not one from each process. A
     file of the hub is left to the run.
     """
-    from records import RecordError, load_records
+    from records import load_records
     from trl_training.checks import refuse_missing_compiler
     from trl_training.resume import find_checkpoint
 
@@ -90,7 +91,7 @@ def report_check(script: DataArguments, args: Any) -> None:
         if not str(script.data).startswith("hf://"):
             with redirect_stderr(StringIO()):  # the run prints what it drops
                 load_records(script.data, script.bad_rows)
-    except (RecordError, ValueError, OSError) as error:
+    except (InputError, ValueError, OSError) as error:
         fail(error)
     print(*sorted(set(layers(args).values())))
 

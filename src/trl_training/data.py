@@ -9,8 +9,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from common.cli import fail
+from common.errors import InputError
 from prompts import migration_messages, open_chat_template, render
-from records import Record, RecordError, load_records
+from records import Record, load_records
 from trl_training.arguments import DataArguments
 from trl_training.callbacks import say
 from trl_training.checks import refuse_missing_compiler, refuse_several_cards, warn_of_decay
@@ -42,7 +43,7 @@ def prompt_rows(
         f"{args.max_prompt_length} tokens and {long_targets} with a target over {args.max_target_length}"
     )
     if not rows:
-        raise RecordError(f"{args.data}: no record is left")
+        raise InputError(f"{args.data}: no record is left")
     say(f"prompt tokens: median {sorted(lengths)[len(lengths) // 2]}, longest {max(lengths)}")
     return rows
 
@@ -59,5 +60,5 @@ def prepare(
         checkpoint = begin(args, script, model, data=script, records=records)
         tokenizer = load_tokenizer(model, args.trust_remote_code)
         return prompt_rows(records, tokenizer, script), tokenizer, checkpoint
-    except (RecordError, ValueError, OSError) as error:
+    except (InputError, ValueError, OSError) as error:
         fail(error)

@@ -15,10 +15,12 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+from common.errors import ReCodeError
+
 Parts = Mapping[str, float]  # one completion: score, format, correctness, syntax, em, es, …
 
 
-class GenerationCapError(RuntimeError):
+class GenerationCapError(ReCodeError):
     """Dynamic sampling found too few groups with different rewards."""
 
 

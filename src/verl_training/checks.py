@@ -1,6 +1,6 @@
 """Values of the configuration that would end the run late, or make it silently something else than DAPO.
 
-Every check raises ConfigError with one line that names the key, before verl is imported and before a model loads.
+Every check raises InputError with one line that names the key, before verl is imported and before a model loads.
 """
 
 from __future__ import annotations
@@ -10,27 +10,28 @@ from importlib.util import find_spec
 from omegaconf import DictConfig, OmegaConf
 
 from adapters import DECAYS_MAGNITUDES
+from common.errors import InputError
 from records import BAD_ROWS
 from rewards import reward_names
-from verl_training.config import CONFIGS, ConfigError, check_keys, one_line
+from verl_training.config import CONFIGS, check_keys, one_line
 
 ADAPTERS = ("dora", "full")
 METRICS = ("reward", "score", "format", "correctness", "syntax", "em", "es")  # reward: score and overlong penalty
 
 
 def need(holds: bool, message: str) -> None:
-    """Raise ConfigError with `message` unless `holds`."""
+    """Raise InputError with `message` unless `holds`."""
     if not holds:
-        raise ConfigError(message)
+        raise InputError(message)
 
 
 def check(config: DictConfig) -> None:
-    """Refuse what would not be this run, or would silently not be DAPO. Raises ConfigError, in one line."""
+    """Refuse what would not be this run, or would silently not be DAPO. Raises InputError, in one line."""
     check_keys(config)
     try:
         OmegaConf.to_container(config, resolve=True)
     except Exception as error:
-        raise ConfigError(one_line(error)) from None
+        raise InputError(one_line(error)) from None
     rows = config.recode.bad_rows
     need(rows in BAD_ROWS, f"recode.bad_rows={rows}: choose from {', '.join(BAD_ROWS)}")
     check_numbers(config)
@@ -114,7 +115,7 @@ def check_reward_keys(config: DictConfig) -> None:
         try:
             names = reward_names(chosen.get("reward", "format,es_star"))
         except ValueError as error:
-            raise ConfigError(f"{where}.reward: {error}") from None
+            raise InputError(f"{where}.reward: {error}") from None
         weights = chosen.get("weights")
         fits = weights is None or len(weights) == len(names)
         need(fits, f"{where}.weights: {len(names)} rewards ({', '.join(names)}) but {len(weights or [])} weights")

@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 import records
+from common.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Keys that verl reads without declaring them.
@@ -39,10 +40,6 @@ LEGACY = {
 RENAMED = {f"recode.{old}": f"recode.{new}" for old, new in records.RENAMED.items()}
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot run as DAPO; the message is one line."""
-
-
 @dataclass(frozen=True)
 class Adapter:
     """`recode.adapter` and its numbers."""
@@ -62,12 +59,12 @@ def verl_folder() -> Path:
     """Where verl's own YAML files are, found without importing verl."""
     spec = find_spec("verl")
     if spec is None or spec.origin is None:
-        raise ConfigError("verl is not installed: pip install -r requirements/dapo.txt")
+        raise InputError("verl is not installed: pip install -r requirements/dapo.txt")
     return Path(spec.origin).parent / "trainer" / "config"
 
 
 def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) -> DictConfig:
-    """folder/NAME.yaml over verl's defaults, with Hydra overrides. Raises ConfigError in one line."""
+    """folder/NAME.yaml over verl's defaults, with Hydra overrides. Raises InputError in one line."""
     defaults = verl_folder()
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -76,7 +73,7 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
 
     name = name.removesuffix(".yaml")
     if not (folder / f"{name}.yaml").is_file():
-        raise ConfigError(f"--config-name {name}: no configs/{name}.yaml")
+        raise InputError(f"--config-name {name}: no configs/{name}.yaml")
     for word in overrides:
         check_name(word.lstrip("+~").partition("=")[0])
     GlobalHydra.instance().clear()
@@ -85,13 +82,13 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
             searchpath = f"hydra.searchpath=[file://{defaults}]"
             return hydra_compose(name, overrides=[searchpath, *overrides])
     except HydraException as error:
-        raise ConfigError(one_line(error)) from None
+        raise InputError(one_line(error)) from None
 
 
 def check_name(path: str) -> None:
-    """Refuse a key of an earlier version. Raises ConfigError that says what it is now."""
+    """Refuse a key of an earlier version. Raises InputError that says what it is now."""
     if path in RENAMED:
-        raise ConfigError(f"{path} is now {RENAMED[path]}")
+        raise InputError(f"{path} is now {RENAMED[path]}")
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -111,12 +108,12 @@ def _allowed(path: str, known: set[str], open_nodes: set[str]) -> bool:
 
 
 def check_keys(config: DictConfig) -> None:
-    """Refuse keys that neither verl nor this project reads. Raises ConfigError."""
+    """Refuse keys that neither verl nor this project reads. Raises InputError."""
     container = OmegaConf.to_container(config, resolve=False)
     for name, now in LEGACY.items():
         set_here = [path for path, value in leaves(container.get(name), name) if value is not None]
         if set_here:
-            raise ConfigError(f"{set_here[0]}: verl 0.9 composes this key and ignores it; it is now {now}")
+            raise InputError(f"{set_here[0]}: verl 0.9 composes this key and ignores it; it is now {now}")
     base = list(leaves(OmegaConf.to_container(compose("ppo_trainer", folder=verl_folder()), resolve=False)))
     known, open_nodes = {path for path, _ in base}, {path for path, value in base if value == {}}
     ours = set(OmegaConf.load(CONFIGS / "dapo.yaml").recode)
@@ -126,10 +123,10 @@ def check_keys(config: DictConfig) -> None:
         if top == "recode":
             if rest not in ours:
                 near = difflib.get_close_matches(rest, ours, n=1)
-                raise ConfigError(f"unknown key {path!r}" + (f": did you mean {top}.{near[0]}?" if near else ""))
+                raise InputError(f"unknown key {path!r}" + (f": did you mean {top}.{near[0]}?" if near else ""))
         elif path != "run" and not _allowed(path, known, open_nodes):
             near = difflib.get_close_matches(path, known, n=1)
-            raise ConfigError(f"unknown key {path!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+            raise InputError(f"unknown key {path!r}" + (f": did you mean {near[0]!r}?" if near else ""))
 
 
 def adapter_of(config: DictConfig) -> Adapter | None:

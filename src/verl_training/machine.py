@@ -36,7 +36,7 @@ def cpus_seen(config: DictConfig) -> int:
 
 
 def check(config: DictConfig) -> None:
-    """Before Ray starts. Raises ConfigError, in one line."""
+    """Before Ray starts. Raises InputError, in one line."""
     nodes, key = config.trainer.nnodes, "ray_kwargs.ray_init.num_cpus"
     if os.environ.get("RAY_ADDRESS"):  # its CPUs: check_cluster
         given = config.ray_kwargs.ray_init.num_cpus
@@ -62,7 +62,7 @@ def check_allocator(config: DictConfig) -> None:
 
 
 def check_cluster(config: DictConfig, nodes: Sequence[Mapping[str, float]]) -> None:
-    """With Ray running: `nodes` are the resources of its nodes. Raises ConfigError, in one line."""
+    """With Ray running: `nodes` are the resources of its nodes. Raises InputError, in one line."""
     trainer = config.trainer
     gpus, bundle = trainer.n_gpus_per_node, CPUS_PER_GPU * trainer.n_gpus_per_node
     fit = [node for node in nodes if node.get("GPU", 0) >= gpus and node.get("CPU", 0) >= bundle]

@@ -17,11 +17,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from common.errors import InputError
 from common.provenance import sha256
 from common.rows import resolve
 from prompts import migration_messages
 from records import Record
-from verl_training.config import ConfigError
 
 SRC = Path(__file__).parents[1]
 CODE = ("prompts.py", "records.py", "common/rows.py", "rewards.py", "verl_training/parquet.py", "data_process.py")
@@ -47,7 +47,7 @@ def update_of(record: Record) -> str:
 def split_by_update(records: Sequence[Record], val_size: int) -> tuple[list[Record], list[Record]]:
     """(train, val): whole updates go to val, in the order of their hashes, until it holds `val_size` records.
 
-    Deterministic, and adding records of other updates moves few. Raises ConfigError where val would be over half.
+    Deterministic, and adding records of other updates moves few. Raises InputError where val would be over half.
     """
     val_updates: set[str] = set()
     taken = 0
@@ -60,13 +60,13 @@ def split_by_update(records: Sequence[Record], val_size: int) -> tuple[list[Reco
         val_updates.add(update)
         taken += counts[update]
     if taken > VAL_LIMIT * len(records):
-        raise ConfigError(f"recode.val_size={val_size}: that takes {taken} of {len(records)} records")
+        raise InputError(f"recode.val_size={val_size}: that takes {taken} of {len(records)} records")
     train = [record for record in records if update_of(record) not in val_updates]
     return train, [record for record in records if update_of(record) in val_updates]
 
 
 def sources(config: DictConfig) -> dict[str, Path]:
-    """The record files that the configuration names. Raises RecordError where one cannot be had."""
+    """The record files that the configuration names. Raises InputError where one cannot be had."""
     names = [config.recode.data, config.recode.val_data]
     return {str(name): resolve(name) for name in names if name is not None}
 
@@ -91,11 +91,11 @@ def manifest_path(config: DictConfig) -> Path:
 
 
 def files(config: DictConfig) -> dict[str, Path]:
-    """The two parquet files. Raises ConfigError where the configuration lists several."""
+    """The two parquet files. Raises InputError where the configuration lists several."""
     found = {}
     for split, value in (("train", config.data.train_files), ("val", config.data.val_files)):
         if not isinstance(value, str):
-            raise ConfigError(f"data.{split}_files: one file, written by src/data_process.py")
+            raise InputError(f"data.{split}_files: one file, written by src/data_process.py")
         found[split] = Path(value)
     return found
 

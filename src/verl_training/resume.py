@@ -13,7 +13,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from verl_training.config import ConfigError, leaves
+from common.errors import InputError
+from verl_training.config import leaves
 
 RUN_KEYS = ("data", "reward", "algorithm", "actor_rollout_ref", "recode")  # what makes a run: a resume must agree
 BY_RESULT = ("recode.bad_rows", "recode.drop_bad_rows")  # seen in the hashes of the parquet files
@@ -48,25 +49,25 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def choose_resume(config: DictConfig) -> Path | None:
-    """The checkpoint to go on from, written into the configuration. Raises ConfigError where old results are in the
+    """The checkpoint to go on from, written into the configuration. Raises InputError where old results are in the
     way."""
     trainer, folder = config.trainer, Path(config.trainer.default_local_dir)
     if trainer.resume_mode == "resume_path":
         path = Path(str(trainer.resume_from_path)).resolve()
         if not complete(path):
-            raise ConfigError(f"trainer.resume_from_path={path}: no complete checkpoint there")
+            raise InputError(f"trainer.resume_from_path={path}: no complete checkpoint there")
     elif trainer.resume_mode == "auto":
         path = last_checkpoint(folder)
     else:
         if last_checkpoint(folder):
-            raise ConfigError(
+            raise InputError(
                 f"{folder} holds checkpoints: trainer.resume_mode=auto goes on from there, or choose another run="
             )
         path = None
     if path:
         processes = trainer.n_gpus_per_node * trainer.nnodes
         if world_size(path) != processes:
-            raise ConfigError(
+            raise InputError(
                 f"{path} was saved by {world_size(path)} processes, now there are {processes}: not resumable"
             )
     trainer.resume_mode = "resume_path" if path else "disable"
@@ -75,7 +76,7 @@ def choose_resume(config: DictConfig) -> Path | None:
 
 
 def check_same_run(folder: Path, description: dict[str, Any]) -> None:
-    """Refuse to resume with another configuration or other data. Raises ConfigError that names the first difference."""
+    """Refuse to resume with another configuration or other data. Raises InputError that names the first difference."""
     path = folder / "run.json"
     if not path.exists():
         return
@@ -86,6 +87,6 @@ def check_same_run(folder: Path, description: dict[str, Any]) -> None:
         ours = dict(leaves(json.loads(json.dumps(new, default=str)), name))
         for key, value in leaves(old, name):
             if key not in BY_RESULT and ours.get(key) != value:
-                raise ConfigError(
+                raise InputError(
                     f"{folder} was started with {key} = {value}, now it is {ours.get(key)}: not the same run"
                 )

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import InputError
 from common.files import append_jsonl, drop_after, read_jsonl, read_log, replacing, write_json, write_jsonl, write_text
-from common.rows import RecordError
 from common.run_logs import Sample, frame, write_samples
 
 
@@ -89,7 +89,7 @@ def test_a_log_that_was_cut_anywhere_keeps_its_whole_lines(rows, data):
 @pytest.mark.parametrize("content", [b"my notes", b"PAR1\x15\x04\xff", b'{"a": 1}\nnotes'])
 def test_a_file_that_is_no_log_is_not_mended(tmp_path, content):
     (tmp_path / "log.jsonl").write_bytes(content)
-    with pytest.raises(RecordError, match="no log: its last line is not JSON"):
+    with pytest.raises(InputError, match="no log: its last line is not JSON"):
         read_log(tmp_path / "log.jsonl")
     assert (tmp_path / "log.jsonl").read_bytes() == content
 
@@ -105,7 +105,7 @@ def test_a_file_that_is_no_log_is_not_mended(tmp_path, content):
 )
 def test_what_is_no_log(tmp_path, content, said):
     (tmp_path / "log.jsonl").write_bytes(content)
-    with pytest.raises(RecordError, match=said):
+    with pytest.raises(InputError, match=said):
         read_log(tmp_path / "log.jsonl")
 
 

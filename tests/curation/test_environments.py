@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from wheels import only, write_wheel
 
-from common.rows import RecordError
+from common.errors import InputError
 from curation.virtualenvs import EnvironmentFailed, environment, installed, is_pins, read_locks, write_locks
 
 
@@ -120,7 +120,7 @@ def test_exact_pins(value, is_one):
 def test_a_broken_record_of_environments_is_named(tmp_path):
     path = tmp_path / "environments.jsonl"
     path.write_text(json.dumps({"pins": ["quay==1.0"], "installed": ["quay"]}) + "\n")
-    with pytest.raises(RecordError, match=r"environments.jsonl:1: installed: expected exact pins, as numpy==2.0.0$"):
+    with pytest.raises(InputError, match=r"environments.jsonl:1: installed: expected exact pins, as numpy==2.0.0$"):
         read_locks(tmp_path)
 
 

@@ -14,7 +14,7 @@ from conftest import run_script
 from mini_arena import ROWS, write_data
 
 from common.completion import NoAnswer
-from common.rows import RecordError
+from common.errors import InputError
 from evaluation.arena.problems import load_tasks
 from evaluation.backends import Request, derived_seed, plan_batches, with_vllm
 from evaluation.samples import code_of, read_samples
@@ -247,7 +247,7 @@ def test_failures_that_an_earlier_version_wrote_are_drawn_again(serve, data, tmp
     run_script("generate.py", *command)
     whole = out.read_text()
     out.write_text(whole.replace('"finish_reason": "stop"', '"finish_reason": "error"', 1))
-    with pytest.raises(RecordError, match=r":1: finish_reason: 'error': the server's failure, not an answer; run"):
+    with pytest.raises(InputError, match=r":1: finish_reason: 'error': the server's failure, not an answer; run"):
         read_samples(out, [row["prog_syn_id"] for row in ROWS])
     run_script("generate.py", *command)
     assert sorted(out.read_text().splitlines()) == sorted(whole.splitlines())

@@ -13,8 +13,8 @@ from mini_arena import ANSWERS, METHOD, RENAME, ROWS, TRIM, sample_rows, write_d
 
 import paper_table
 import sandbox
+from common.errors import InputError
 from common.provenance import sha256
-from common.rows import RecordError
 from evaluation.arena.problems import load_tasks
 from evaluation.arena.programs import LIBRARIES, judge
 from evaluation.tables import compare, markdown, summarise
@@ -253,9 +253,9 @@ def test_comparing_two_runs(tmp_path):
     assert row.startswith("| Pass@1 | 35.0 | 60.0 | 25.0 (")
     assert text.splitlines()[-3:] == [f"-0.25  {IDS[2]}", f"+0.50  {IDS[0]}", f"+1.00  {IDS[4]}"]
     assert run_script("score.py", "--compare", before, after).stdout == text + "\n"
-    with pytest.raises(RecordError, match="not of the same problems"):
+    with pytest.raises(InputError, match="not of the same problems"):
         compare(before, result_of(tmp_path, "c", [4, 1], IDS[:2]))
-    with pytest.raises(RecordError, match=r"results\.json: not there"):
+    with pytest.raises(InputError, match=r"results\.json: not there"):
         compare(before, tmp_path / "absent")
 
 

@@ -12,10 +12,10 @@ from conftest import ROOT, run_script
 from omegaconf import OmegaConf, open_dict
 
 import dapo
+from common.errors import InputError
 from verl_training import checks as dapo_checks
 from verl_training import config as verl_config
 from verl_training import resume as dapo_resume
-from verl_training.config import ConfigError
 
 pytest.importorskip("hydra", reason="requirements/dapo.txt is not installed")
 NAMES = ("dapo", "dapo_released", "dapo_equal_budget", "quickstart/dapo")
@@ -183,7 +183,7 @@ def test_headers_and_sources(name):
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_mistakes_end_in_one_line(overrides, message):
-    with pytest.raises(ConfigError) as stopped:
+    with pytest.raises(InputError) as stopped:
         dapo_checks.check(verl_config.compose("dapo", overrides))
     assert message in str(stopped.value)
     assert "\n" not in str(stopped.value)
@@ -193,7 +193,7 @@ def test_the_old_name_of_a_key_in_a_file_is_told_its_new_one():
     config = verl_config.compose("dapo")
     with open_dict(config):
         config.recode.drop_bad_rows = True
-    with pytest.raises(ConfigError, match=r"^recode\.drop_bad_rows is now recode\.bad_rows: stop, drop or keep$"):
+    with pytest.raises(InputError, match=r"^recode\.drop_bad_rows is now recode\.bad_rows: stop, drop or keep$"):
         dapo_checks.check(config)
 
 
@@ -204,7 +204,7 @@ def test_flash_attention_is_refused_where_it_is_not_installed():
         pytest.skip("flash_attn is installed here")
     key = "actor_rollout_ref.model.override_config.attn_implementation"
     for override in (f"{key}=flash_attention_2", f"~{key}"):
-        with pytest.raises(ConfigError, match="flash_attn is not installed; use sdpa"):
+        with pytest.raises(InputError, match="flash_attn is not installed; use sdpa"):
             dapo_checks.check(verl_config.compose("dapo", [override]))
 
 
@@ -222,7 +222,7 @@ def test_a_reward_that_cannot_be_used_is_refused(verl, tmp_path):
     row = {"reward_model": {"ground_truth": "x = 1"}}
 
     def refusal(*overrides: str) -> str:
-        with pytest.raises(ConfigError) as stopped:
+        with pytest.raises(InputError) as stopped:
             dapo.check_reward(verl_config.compose("dapo", list(overrides)), row)
         return str(stopped.value)
 
@@ -269,10 +269,10 @@ def test_checkpoints_that_a_kill_cut_short_are_passed_over(tmp_path):
     assert dapo_resume.choose_resume(config) == whole
     assert (config.trainer.resume_mode, config.trainer.resume_from_path) == ("resume_path", str(whole))
     config.trainer.update(resume_mode="auto", n_gpus_per_node=4)
-    with pytest.raises(ConfigError, match="saved by 2 processes, now there are 4"):
+    with pytest.raises(InputError, match="saved by 2 processes, now there are 4"):
         dapo_resume.choose_resume(config)
     config.trainer.resume_mode = "disable"
-    with pytest.raises(ConfigError, match="holds checkpoints"):
+    with pytest.raises(InputError, match="holds checkpoints"):
         dapo_resume.choose_resume(config)
 
 
@@ -287,7 +287,7 @@ def test_a_resume_with_another_configuration_is_refused(tmp_path):
     dapo_resume.check_same_run(tmp_path, same)
     other = json.loads(json.dumps(start))
     other["config"]["algorithm"]["adv_estimator"] = "rloo"
-    with pytest.raises(ConfigError, match=r"started with algorithm\.adv_estimator = grpo, now it is rloo"):
+    with pytest.raises(InputError, match=r"started with algorithm\.adv_estimator = grpo, now it is rloo"):
         dapo_resume.check_same_run(tmp_path, other)
     start["config"]["recode"] = {"bad_rows": "drop", "val_size": 64}
     (tmp_path / "run.json").write_text(json.dumps({"starts": [start]}))
@@ -296,5 +296,5 @@ def test_a_resume_with_another_configuration_is_refused(tmp_path):
     dapo_resume.check_same_run(tmp_path, same)
     other = json.loads(json.dumps(start))
     other["data"]["d"]["sha256"] = "b"
-    with pytest.raises(ConfigError, match=r"data file.d.sha256 = a, now it is b"):
+    with pytest.raises(InputError, match=r"data file.d.sha256 = a, now it is b"):
         dapo_resume.check_same_run(tmp_path, other)

@@ -10,9 +10,9 @@ import pytest
 from conftest import ROOT, run_script
 
 from common import toolchain
+from common.errors import InputError
 from verl_training import config as verl_config
 from verl_training import machine as dapo_machine
-from verl_training.config import ConfigError
 
 pytest.importorskip("hydra", reason="requirements/dapo.txt is not installed")
 CPUS = "ray_kwargs.ray_init.num_cpus"
@@ -38,7 +38,7 @@ def test_the_cpus_that_a_run_needs(gpus, units, cpus):
     sizes = [f"trainer.n_gpus_per_node={gpus}", f"{UNITS}={units}", "trainer.device=cpu"]
     assert dapo_machine.cpus_needed(compose(*sizes)) == cpus
     dapo_machine.check(compose(*sizes, f"{CPUS}={cpus}"))
-    with pytest.raises(ConfigError) as stopped:
+    with pytest.raises(InputError) as stopped:
         dapo_machine.check(compose(*sizes, f"{CPUS}={cpus - 1}"))
     assert f"needs {cpus} CPUs for {gpus} GPU(s), Ray sees {cpus - 1}" in str(stopped.value)
     assert "\n" not in str(stopped.value)
@@ -70,20 +70,20 @@ def test_the_cpus_that_ray_finds():
 
 def test_several_nodes_need_a_cluster(monkeypatch):
     two = compose("trainer.nnodes=2", "trainer.n_gpus_per_node=8", "trainer.device=cpu")
-    with pytest.raises(ConfigError, match="several nodes need a Ray cluster; set RAY_ADDRESS"):
+    with pytest.raises(InputError, match="several nodes need a Ray cluster; set RAY_ADDRESS"):
         dapo_machine.check(two)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     dapo_machine.check(two)
-    with pytest.raises(ConfigError, match=r"num_cpus=8: the cluster at RAY_ADDRESS has CPUs of its own"):
+    with pytest.raises(InputError, match=r"num_cpus=8: the cluster at RAY_ADDRESS has CPUs of its own"):
         dapo_machine.check(compose(f"{CPUS}=8"))
     # 2 nodes x 8 GPUs: 2 + 1 + 3 x 16 = 51 CPUs, 24 of them on each node with its GPUs.
     good = {"GPU": 8.0, "CPU": 26.0}
     dapo_machine.check_cluster(two, [good, good])
-    with pytest.raises(ConfigError, match=r"needs 2 node\(s\) with 8 GPU\(s\) and 24 CPUs, Ray has 1 of 2"):
+    with pytest.raises(InputError, match=r"needs 2 node\(s\) with 8 GPU\(s\) and 24 CPUs, Ray has 1 of 2"):
         dapo_machine.check_cluster(two, [good, {"GPU": 8.0, "CPU": 23.0}])
-    with pytest.raises(ConfigError, match=r"Ray has 1 of 2"):
+    with pytest.raises(InputError, match=r"Ray has 1 of 2"):
         dapo_machine.check_cluster(two, [good, {"CPU": 64.0}])
-    with pytest.raises(ConfigError, match=r"needs 51 CPUs, the Ray cluster has 50"):
+    with pytest.raises(InputError, match=r"needs 51 CPUs, the Ray cluster has 50"):
         dapo_machine.check_cluster(two, [{"GPU": 8.0, "CPU": 25.0}] * 2)
 
 
@@ -104,7 +104,7 @@ def test_triton_needs_a_compiler_and_headers(monkeypatch, tmp_path):
     assert "Python.h" in toolchain.missing()  # Triton takes clang too
     (tmp_path / "clang").unlink()
     assert toolchain.missing() == "Triton needs a C compiler at run time: install gcc, or set CC"
-    with pytest.raises(ConfigError, match="Triton needs a C compiler"):
+    with pytest.raises(InputError, match="Triton needs a C compiler"):
         dapo_machine.check(compose(f"{CPUS}=9"))
     dapo_machine.check(compose(f"{CPUS}=9", "trainer.device=cpu"))
 
@@ -116,7 +116,7 @@ def test_expandable_segments_that_vllm_does_not_see(monkeypatch):
     monkeypatch.setenv("PYTORCH_ALLOC_CONF", on)
     dapo_machine.check_allocator(compose())  # torch reads the other name first
     monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF")
-    with pytest.raises(ConfigError, match=r"PYTORCH_ALLOC_CONF=expandable_segments:True: vLLM does not see it"):
+    with pytest.raises(InputError, match=r"PYTORCH_ALLOC_CONF=expandable_segments:True: vLLM does not see it"):
         dapo_machine.check_allocator(compose())
     dapo_machine.check_allocator(compose("actor_rollout_ref.rollout.free_cache_engine=false"))
     dapo_machine.check_allocator(compose("actor_rollout_ref.rollout.name=hf"))

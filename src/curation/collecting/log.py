@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from common.errors import InputError
 from common.files import append_jsonl, read_jsonl, read_log, write_json
-from common.rows import RecordError
 from curation.collecting.proposals import ACCEPTED
 
 Round = dict[str, Any]
@@ -29,25 +29,21 @@ FINAL = (ACCEPTED, "none")
 REFUSED = "refused"  # the verdict where the server takes no such prompt, mostly one that is too long
 
 
-class FolderError(ValueError):
-    """The folder holds something else; the message is one line."""
-
-
 def rows_of(path: Path, *, mend: bool) -> list[dict[str, Any]]:
     """The rows of a log, [] where there is none yet. `mend`: a line that a kill cut is taken out; only who writes may.
 
-    Raises FolderError.
+    Raises InputError.
     """
     if not mend and not path.is_file():
         return []
     try:
         return read_log(path) if mend else read_jsonl(path)
-    except RecordError as error:
-        raise FolderError(str(error)) from None
+    except InputError as error:
+        raise InputError(str(error)) from None
 
 
 def claim(folder: Path, identity: Mapping[str, Any], start: Mapping[str, Any]) -> None:
-    """Note in run.json what the folder is of. Raises FolderError where it is of something else."""
+    """Note in run.json what the folder is of. Raises InputError where it is of something else."""
     path, starts = folder / "run.json", []
     identity = json.loads(json.dumps(identity))
     if path.is_file():
@@ -55,11 +51,11 @@ def claim(folder: Path, identity: Mapping[str, Any], start: Mapping[str, Any]) -
             there = json.loads(path.read_text("utf-8"))
             old, starts = there["identity"], there["starts"]
         except (ValueError, KeyError, TypeError):
-            raise FolderError(f"{path}: not a run.json of src/collect.py") from None
+            raise InputError(f"{path}: not a run.json of src/collect.py") from None
         if other := [key for key in identity if old.get(key) != identity[key]]:
-            raise FolderError(f"{folder} is a collection with another {', '.join(other)}: choose another --out")
+            raise InputError(f"{folder} is a collection with another {', '.join(other)}: choose another --out")
     elif (folder / "rounds.jsonl").is_file():
-        raise FolderError(f"{folder} holds rounds.jsonl and no run.json: choose another --out")
+        raise InputError(f"{folder} holds rounds.jsonl and no run.json: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(path, {"identity": identity, "starts": [*starts, {"started": now, **start}]})
@@ -89,7 +85,7 @@ class Log:
                 self.jobs[row["job"]].append(row)
             self.decisions = {row["proposal"]: row for row in feedback}
         except (KeyError, TypeError) as error:
-            raise FolderError(f"{self.folder}: a line of rounds.jsonl or feedback.jsonl without {error}") from None
+            raise InputError(f"{self.folder}: a line of rounds.jsonl or feedback.jsonl without {error}") from None
 
     def accepted_pairs(self) -> list[Round]:
         with self._lock:

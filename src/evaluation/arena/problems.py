@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.rows import RecordError, read_rows
+from common.errors import InputError
+from common.rows import read_rows
 from evaluation.migration.problems import Migration, load_migrations
 from prompts import Message, Update, one_shot_messages, problem_messages
 
@@ -236,7 +237,7 @@ def _multi_task(row: Mapping[str, Any]) -> Task:
 def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[tuple[Task, dict[str, Any]]]:
     """Every problem of the file with the row that it came from, in the file's order.
 
-    Raises RecordError that names file, line and field of every row that cannot be used, and of duplicate ids;
+    Raises InputError that names file, line and field of every row that cannot be used, and of duplicate ids;
     `skip_bad` leaves those rows out instead.
     """
     found: dict[str, tuple[Task, dict[str, Any]]] = {}
@@ -261,9 +262,9 @@ def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = Fals
                 problems.append(f"{path}:{line}: prog_syn_id: {task.id} stands on an earlier line")
             found.setdefault(task.id, (task, part))
     if problems and not skip_bad:
-        raise RecordError("\n".join(problems))
+        raise InputError("\n".join(problems))
     if not found:
-        raise RecordError(f"{path}: holds no problem")
+        raise InputError(f"{path}: holds no problem")
     return list(found.values())
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import sandbox
 from common.cli import fail
+from common.errors import InputError
 from common.files import read_jsonl, write_jsonl
 from common.provenance import sha256
-from common.rows import RecordError
 from evaluation.arena.problems import Task
 from evaluation.arena.programs import LIBRARIES, Outcome, broken_updates, calls, judge, preload
 from evaluation.tables import summarise
@@ -30,13 +30,13 @@ ERRATA = Path(__file__).parents[3] / "data" / "arena_errata.jsonl"
 
 
 def read_errata(path: Path | None) -> dict[str, str]:
-    """Task id -> why its reference solution cannot pass; empty without a file. Raises RecordError."""
+    """Task id -> why its reference solution cannot pass; empty without a file. Raises InputError."""
     try:
         return {row["task_id"]: row["reason"] for row in read_jsonl(path)} if path else {}
     except (OSError, ValueError, TypeError) as error:
-        raise RecordError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
     except KeyError as error:
-        raise RecordError(f"{path}: a line without {error}") from None
+        raise InputError(f"{path}: a line without {error}") from None
 
 
 def verdict_row(task: Task, row: dict[str, Any], patched: Outcome, plain: Outcome | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.rows import RecordError
+from common.errors import InputError
 from prompts import Message, evalplus_messages, function_messages
 
 OVERRIDES = {"humaneval": "HUMANEVAL_OVERRIDE_PATH", "mbpp": "MBPP_OVERRIDE_PATH"}  # evalplus reads the same ones
@@ -39,41 +39,41 @@ class FunctionTask:
 
 
 def data_path(data: str | None, benchmark: str) -> Path | None:
-    """The data file that was named, else the one that evalplus's own variable names, else None. Raises RecordError."""
+    """The data file that was named, else the one that evalplus's own variable names, else None. Raises InputError."""
     named = data or os.environ.get(OVERRIDES[benchmark])
     if not named:
         return None
     if not Path(named).is_file():
-        raise RecordError(f"{named}: no such file" + ("" if data else f" (from {OVERRIDES[benchmark]})"))
+        raise InputError(f"{named}: no such file" + ("" if data else f" (from {OVERRIDES[benchmark]})"))
     if not named.endswith((".jsonl", ".jsonl.gz")):
-        raise RecordError(f"{named}: expected .jsonl or .jsonl.gz, as evalplus releases it")
+        raise InputError(f"{named}: expected .jsonl or .jsonl.gz, as evalplus releases it")
     return Path(named)
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a .jsonl or .jsonl.gz file that hold something. Raises RecordError."""
+    """The lines of a .jsonl or .jsonl.gz file that hold something. Raises InputError."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
             return [line for line in file if line.strip()]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: cannot be read: {error}") from None
+        raise InputError(f"{path}: cannot be read: {error}") from None
 
 
 def load_functions(path: Path) -> list[FunctionTask]:
-    """Every problem of the file, in its order. Raises RecordError that names file, line and field."""
+    """Every problem of the file, in its order. Raises InputError that names file, line and field."""
     found: dict[str, FunctionTask] = {}
     for number, line in enumerate(read_lines(path), start=1):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise RecordError(f"{path}:{number}: row: {error.msg}") from None
+            raise InputError(f"{path}:{number}: row: {error.msg}") from None
         for field in FIELDS:
             if not isinstance(row, dict) or not isinstance(row.get(field), str) or not row[field].strip():
-                raise RecordError(f"{path}:{number}: {field}: missing, empty or no text")
+                raise InputError(f"{path}:{number}: {field}: missing, empty or no text")
         if row["task_id"] in found:
-            raise RecordError(f"{path}:{number}: task_id: {row['task_id']} stands on an earlier line")
+            raise InputError(f"{path}:{number}: task_id: {row['task_id']} stands on an earlier line")
         whole = row["prompt"] + row["canonical_solution"]
         found[row["task_id"]] = FunctionTask(row["task_id"], row["prompt"], row["entry_point"], whole)
     if not found:
-        raise RecordError(f"{path}: holds no problem")
+        raise InputError(f"{path}: holds no problem")
     return list(found.values())

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.rows import RecordError
+from common.errors import InputError
 from evaluation.tables import paper_row, per_task, percent, scores, table
 
 NAMES = {"humaneval+": ("HumanEval", "HumanEval+"), "mbpp+": ("MBPP", "MBPP+")}
@@ -22,13 +22,13 @@ def verdict_rows(
 
     `found`: evalplus's `eval`, whose lists are in the order in which the samples were handed over, the reference last
     where the run `has_controls`; without, the samples are the references.
-    Raises RecordError where evalplus did not answer for everything.
+    Raises InputError where evalplus did not answer for everything.
     """
     counts = Counter(row["task_id"] for row in samples)
     if {task: count + has_controls for task, count in counts.items()} != {
         task: len(mine) for task, mine in found.items()
     }:
-        raise RecordError("evalplus did not judge every sample")
+        raise InputError("evalplus did not judge every sample")
     rest = {task: iter(mine) for task, mine in found.items()}
     rows = []
     for row in samples:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.errors import InputError
 from common.files import read_jsonl
-from common.rows import RecordError
 from curation.virtualenvs import is_pins
 from prompts import Message, migration_messages
 from records import Record, load_records
@@ -48,26 +48,26 @@ class Evidence:
 
 
 def load_migrations(path: Path, *, skip_bad: bool = False) -> list[Migration]:
-    """Every record of the file, in its order. Raises RecordError as `load_records` does."""
+    """Every record of the file, in its order. Raises InputError as `load_records` does."""
     return [Migration(record) for record in load_records(path, "drop" if skip_bad else "stop")]
 
 
 def load_evidence(path: Path, ids: list[str]) -> dict[str, Evidence]:
-    """The evidence of these records; RecordError names line and field of what cannot be used, and a record without."""
+    """The evidence of these records; InputError names line and field of what cannot be used, and a record without."""
     if not path.is_file():
-        raise RecordError(f"{path}: no such file; --evidence names the side table of the records")
+        raise InputError(f"{path}: no such file; --evidence names the side table of the records")
     wanted, found = set(ids), {}
     for line, row in enumerate(read_jsonl(path), start=1):
         if row.get("id") not in wanted:
             continue
         if row["id"] in found:
-            raise RecordError(f"{path}:{line}: id: {row['id']} stands on an earlier line")
+            raise InputError(f"{path}:{line}: id: {row['id']} stands on an earlier line")
         for field in ("update", "kind", "check"):
             if not (isinstance(row.get(field), str) and row[field].strip()):
-                raise RecordError(f"{path}:{line}: {field}: missing, empty or no text")
+                raise InputError(f"{path}:{line}: {field}: missing, empty or no text")
         if not is_pins(row.get("new_env")):
-            raise RecordError(f"{path}:{line}: new_env: expected a list of exact pins, as numpy==2.0.0")
+            raise InputError(f"{path}:{line}: new_env: expected a list of exact pins, as numpy==2.0.0")
         found[row["id"]] = Evidence(row["update"], row["kind"], tuple(row["new_env"]), row["check"])
     if missing := [identity for identity in ids if identity not in found]:
-        raise RecordError(f"{path}: no evidence for {len(missing)} records, first {missing[0]}")
+        raise InputError(f"{path}: no evidence for {len(missing)} records, first {missing[0]}")
     return found

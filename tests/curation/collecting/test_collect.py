@@ -18,10 +18,11 @@ from tidemark import ANSWERS, NOTES, behave, command, rows
 
 from collect import run
 from common.endpoint import Endpoint
+from common.errors import InputError
 from curation.collecting.conversation import Collector
-from curation.collecting.log import FolderError, Log, claim, rates, rows_of
+from curation.collecting.log import Log, claim, rates, rows_of
 from curation.collecting.proposals import Verdict
-from curation.collecting.questions import PromptError, messages, read
+from curation.collecting.questions import messages, read
 
 
 @pytest.fixture
@@ -266,15 +267,15 @@ def test_a_dry_run_needs_notes_alone_also_from_stdin(notes):
 
 def test_a_log_of_something_else_is_refused(tmp_path):
     (tmp_path / "rounds.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(FolderError, match=r"rounds.jsonl and no run.json: choose another --out$"):
+    with pytest.raises(InputError, match=r"rounds.jsonl and no run.json: choose another --out$"):
         claim(tmp_path, {}, {})
-    with pytest.raises(FolderError, match="without 'job'"):
+    with pytest.raises(InputError, match="without 'job'"):
         Log(tmp_path, mends="rounds.jsonl")
     (tmp_path / "rounds.jsonl").write_text('{"job\n{"job": "a"}\n')
-    with pytest.raises(FolderError, match=r"rounds.jsonl:1: not JSON"):
+    with pytest.raises(InputError, match=r"rounds.jsonl:1: not JSON"):
         rows_of(tmp_path / "rounds.jsonl", mend=True)
     (tmp_path / "run.json").write_text("[]")
-    with pytest.raises(FolderError, match=r"not a run.json of src/collect.py"):
+    with pytest.raises(InputError, match=r"not a run.json of src/collect.py"):
         claim(tmp_path, {}, {})
 
 
@@ -391,6 +392,6 @@ def test_our_prompts_say_what_they_are_and_fill(name):
 )
 def test_a_prompt_file_that_is_wrong(tmp_path, text, message):
     (tmp_path / "mine.md").write_text(text)
-    with pytest.raises(PromptError) as error:
+    with pytest.raises(InputError) as error:
         read("mine", tmp_path)
     assert message in str(error.value)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mini_arena import ADD, METHOD, RENAME, ROWS, TRIM, write_data
 
-from common.rows import RecordError
+from common.errors import InputError
 from evaluation.arena.problems import (
     add_update,
     join_tasks,
@@ -116,7 +116,7 @@ def test_a_helper_may_yield_or_hold_functions():
 )
 def test_bad_rows_are_named(tmp_path, change, message):
     path = write_data(tmp_path / "bad.jsonl", [RENAME, {**TRIM, **change}])
-    with pytest.raises(RecordError, match=rf"^{path}:2: ") as error:
+    with pytest.raises(InputError, match=rf"^{path}:2: ") as error:
         load_tasks(path)
     assert message in str(error.value)
     assert [task.id for task in load_tasks(path, skip_bad=True)] == [RENAME["prog_syn_id"]]
@@ -124,10 +124,10 @@ def test_bad_rows_are_named(tmp_path, change, message):
 
 def test_a_line_that_is_no_json_and_an_empty_file(tmp_path):
     (tmp_path / "bad.jsonl").write_text(json.dumps(TRIM) + "\n{\n")
-    with pytest.raises(RecordError, match=r"bad\.jsonl:2: "):
+    with pytest.raises(InputError, match=r"bad\.jsonl:2: "):
         load_tasks(tmp_path / "bad.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(RecordError, match="holds no problem"):
+    with pytest.raises(InputError, match="holds no problem"):
         load_tasks(tmp_path / "empty.jsonl")
 
 
@@ -179,7 +179,7 @@ def test_multi_update_questions(tmp_path):
         {"multi_id": "natural-0", "kind": "natural", "problems": [RENAME], "second_update": ADD["update"]},
     ]
     assert load_tasks(write_data(tmp_path / "multi.jsonl", rows), "multi") == [joint, natural]
-    with pytest.raises(RecordError, match="update"):
+    with pytest.raises(InputError, match="update"):
         load_tasks(tmp_path / "multi.jsonl", "arena")
 
 

@@ -17,8 +17,8 @@ from conftest import run_script
 from families import FAMILIES, make_tokenizer
 
 import humaneval
+from common.errors import InputError
 from common.estimates import pass_at_k
-from common.rows import RecordError
 from evaluation.humaneval.problems import load_functions
 from evaluation.humaneval.report import verdict_rows
 from evaluation.samples import code_of
@@ -281,7 +281,7 @@ def test_a_damaged_archive_is_named_in_one_line(tmp_path):
     whole = path.read_bytes()
     for damaged in (whole[:-20], whole[:30] + b"\xff" * 20 + whole[50:], b"not gzip"):  # cut, overwritten, another file
         path.write_bytes(damaged)
-        with pytest.raises(RecordError, match=r"own\.jsonl\.gz: cannot be read: "):
+        with pytest.raises(InputError, match=r"own\.jsonl\.gz: cannot be read: "):
             load_functions(path)
 
 
@@ -527,7 +527,7 @@ def test_results_are_matched_with_their_samples():
     rows, controls = verdict_rows(samples_of_references, own, has_controls=False)
     assert [row["passed"] for row in rows] == [False, True, False]
     assert controls == {"HumanEval/1": {"base": "timeout", "plus": "pass"}}  # nobody passes HumanEval/32
-    with pytest.raises(RecordError, match="did not judge every sample"):
+    with pytest.raises(InputError, match="did not judge every sample"):
         verdict_rows(samples, {"a": [*judged[:2], good], "b": judged[2:]})
     assert pass_at_k(4, 2, 2) == pytest.approx(5 / 6)
 

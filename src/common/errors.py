@@ -1,0 +1,9 @@
+"""The errors that end a program in one line. Everything else is a bug of this project and keeps its traceback."""
+
+
+class ReCodeError(Exception):
+    """Something outside this project's code is wrong: input, configuration, machine or server."""
+
+
+class InputError(ReCodeError, ValueError):
+    """A file, flag or configuration that cannot be used; the message names every problem, one a line."""
