@@ -41,7 +41,7 @@ def launcher(script: str, *flags: str, **environment: str) -> subprocess.Complet
 
 def layers(done: subprocess.CompletedProcess) -> list[str]:
     """The requirements files that a dry run says it needs."""
-    return re.findall(r"== needs ([\w.-]+)", done.stdout)
+    return re.findall(r"== needs ([\w./-]+)", done.stdout)
 
 
 def the_mistake(done: subprocess.CompletedProcess) -> str:

@@ -18,7 +18,10 @@ import pytest
 from sandbox import InfrastructureError, Limits, Sandbox, check_ready, mounts, run, run_all
 
 ROOT = Path(__file__).parent.parent.parent
-COMMAND = [sys.executable, "-m", "sandbox"]
+# `PYTHONPATH=src python -m sandbox`, without a variable that a sandbox would drop
+RUN = "runpy.run_module('sandbox', run_name='__main__')"
+START = f"import runpy, sys; sys.path.insert(0, {str(ROOT / 'src')!r}); {RUN}"
+COMMAND = [sys.executable, "-c", START]
 LIMITS = Limits(seconds=3, memory_gb=1, file_mb=32, processes=32, output_kb=16)
 
 

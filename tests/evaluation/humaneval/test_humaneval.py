@@ -568,7 +568,7 @@ def test_the_judge_s_check_imports_what_the_judge_imports():
 
     if find_spec("evalplus"):
         pytest.skip("evalplus is installed here")
-    judge = ROOT / "src" / "humaneval_judge.py"
+    judge = ROOT / "src" / "evaluation" / "humaneval" / "judge.py"
     done = subprocess.run([sys.executable, judge, "--bare", "--check"], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "No module named 'evalplus'" in done.stderr
@@ -576,6 +576,6 @@ def test_the_judge_s_check_imports_what_the_judge_imports():
 
 @pytest.mark.skipif(not Path(PYTHON).exists(), reason="evalplus's environment is not here")
 def test_the_judge_s_check_passes_where_evalplus_is():
-    judge = ROOT / "src" / "humaneval_judge.py"
+    judge = ROOT / "src" / "evaluation" / "humaneval" / "judge.py"
     done = subprocess.run([PYTHON, judge, "--bare", "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
