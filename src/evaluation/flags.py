@@ -13,7 +13,7 @@ from common import endpoint
 from common.cli import fail, require
 from evaluation.arena.problems import BENCHMARKS, PROMPTS
 from evaluation.humaneval.problems import FUNCTION_BENCHMARKS, FUNCTION_PROMPTS, OVERRIDES
-from prompts import EVALPLUS_STOPS
+from evaluation.prompts import EVALPLUS_STOPS
 
 BACKENDS = ("transformers", "vllm", "endpoint")
 

@@ -21,8 +21,9 @@ from common.errors import InputError
 from common.estimates import pass_at_k
 from evaluation.humaneval.problems import load_functions
 from evaluation.humaneval.report import verdict_rows
+from evaluation.prompts import EVALPLUS_STOPS, evalplus_messages
 from evaluation.samples import code_of
-from prompts import EVALPLUS_STOPS, evalplus_messages, render
+from prompts import render
 from sandbox import mounts
 
 ROOT = Path(__file__).parent.parent.parent.parent
