@@ -13,7 +13,7 @@ open. The tokenizer itself is never changed: saved models keep their own templat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from common.errors import InputError
 
@@ -95,7 +95,7 @@ def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], **se
     from jinja2 import TemplateError
 
     try:
-        return tokenizer.apply_chat_template(list(messages), tokenize=False, **settings)
+        return cast(str, tokenizer.apply_chat_template(list(messages), tokenize=False, **settings))
     except TemplateError as error:
         raise InputError(f"the chat template rejects these messages: {error}") from None
 

@@ -207,11 +207,12 @@ def test_a_stop_string_ends_each_completion_of_a_batch(random_model):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from common.completion import Sampling
     from evaluation.backends import Request, with_transformers
 
     tokenizer = AutoTokenizer.from_pretrained(random_model, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(random_model, dtype=torch.float32)
-    sampling = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 40, "stop": ["e"]}
+    sampling = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=40, stop=("e",))
     [drawn] = with_transformers([[Request(f"t{i}", 0, "x", ()) for i in range(8)]], tokenizer, model, sampling, seed=1)
     longest = max(map(len, tokenizer.get_vocab()))
     lengths = set()
