@@ -42,7 +42,7 @@ from evaluation.backends import (
     with_transformers,
     with_vllm,
 )
-from evaluation.flags import add_flags, check, sampling_of
+from evaluation.flags import check, make_parser, sampling_of
 from evaluation.humaneval.problems import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions
 from evaluation.migration.problems import Migration
 from evaluation.samples import claim, code_of, keep_whole
@@ -124,9 +124,7 @@ def load_tokenizer(args: argparse.Namespace) -> tuple[Any, int | None]:
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser)
-    return check(parse_flags(parser, argv))
+    return check(parse_flags(make_parser(__doc__), argv))
 
 
 def write_down(drawn: Drawn, args: argparse.Namespace, done: int, total: int) -> Iterator[dict[str, Any]]:

@@ -18,8 +18,9 @@ from evaluation.prompts import EVALPLUS_STOPS
 BACKENDS = ("transformers", "vllm", "endpoint")
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """All flags but --help and --config."""
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """All flags but --config."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     choices = (*BENCHMARKS, *FUNCTION_BENCHMARKS)
     add("--benchmark", choices=choices, default="arena", help="multi: of src/multi_update.py; migration: records")
@@ -48,6 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--concurrency", type=int, default=32, help="endpoint: requests at a time (default: %(default)s)")
     add("--check", action="store_true", help="check the flags, print the requirements files they need, and stop")
     endpoint.add_flags(parser, "endpoint: ")
+    return parser
 
 
 def check(args: argparse.Namespace) -> argparse.Namespace:
