@@ -1,12 +1,9 @@
 """What the sandbox runs for one unit test of one candidate.
 
-src/evaluation/arena/programs.py hands the texts of tampering.py and of this file, and a `job`, to the sandbox in one
-program, which runs them one after the other in one namespace with builtins of its own.
-
-The test gets the names that were bound before the candidate, and Python's builtins, as they were then; of the
-candidate's names it gets the others. tampering.py checks that the candidate does not meddle with the verdict.
-
-Standard library only, Python 3.9 or newer.
+programs.py hands the texts of tampering.py and of this file, and a `job`, to the sandbox in one program, which runs
+them one after the other in one namespace with builtins of its own. The test gets the names that were bound before the
+candidate, and Python's builtins, as they were then; of the candidate's names it gets the others. tampering.py checks
+that the candidate does not meddle with the verdict. Standard library only, Python 3.9 or newer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The checks of runner.py against a candidate that meddles with its verdict.
 
-The candidate's code is in the same process as the test, and it can change whatever it can reach. Three things are
-checked:
+The candidate's code is in the test's process and can change whatever it can reach. Three things are checked:
 
 - It leaves libraries unchanged. The functions and classes that tests rely on are compared before and after its module
   is run, before and after each of its calls, and at the end; a change (`numpy.allclose = …`) ends the test in Tampered,
@@ -17,7 +16,7 @@ a value) and undoes its change before the end; a change deeper in a library than
 mentions frames and calls back; reading /proc by a relative path; a C extension that it brings along.
 
 What fails although it may be honest: an answer that reads its own frame (sys._getframe, inspect.currentframe, cProfile,
-f.__code__.replace), and one that returns an array class with an __array_ufunc__ or __torch_function__ of its own.
+f.__code__.replace), and one that returns an array class with its own __array_ufunc__ or __torch_function__.
 
 Standard library only, Python 3.9 or newer.
 """
