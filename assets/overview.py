@@ -65,7 +65,7 @@ arrow(axis, (5.4, 1.25), (5.4, 1.67), "merged copy", (0.66, -0.04))
 axis.text(
     0.15,
     0.92,
-    "Tested on updates that training has not seen.\nThe update is always in the prompt;\nthe model learns to follow it.",
+    "Tested on updates that training has not seen.\nThe update is always in the prompt:\nthe model learns to use it.",
     fontsize=9.2,
     color=INK,
     va="top",
