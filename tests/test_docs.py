@@ -95,6 +95,7 @@ def check_overrides(name: str, overrides: list[str]) -> None:
     checks.check(config.compose(name, overrides))
 
 
+@cache
 def check_command(words: tuple[str, ...]) -> None:
     """Fail if a command names a program, a flag or a setting that does not exist."""
     if words[0] in OTHERS:
