@@ -179,6 +179,13 @@ def test_the_readme_is_short_and_names_every_folder():
     assert not [name for name in sorted(top | inside) if f"{name}/" not in tree]
 
 
+def test_the_quickstart_s_numbers_are_those_of_its_log():
+    table = README.split("## Quickstart")[1].split("## Train")[0]
+    numbers = set(re.findall(r"-?\d\.\d\d", table))
+    assert len(numbers) > 10
+    assert not [number for number in sorted(numbers) if number not in text_of("results/quickstart.md")]
+
+
 def test_the_example_is_one_of_our_records_and_its_reward_is_the_one_it_gets():
     from records import load_records
     from rewards import score
