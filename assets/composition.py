@@ -18,7 +18,7 @@ def read(name):
 
 
 def bars(axis, names, train, heldout, title):
-    """One bar a name, held-out after train, the total at its end."""
+    """A bar for each name: train, then held-out, and the total at its end."""
     left = [train[name] for name in names]
     axis.barh(names, left, color=TRAIN, label="train")
     axis.barh(names, [heldout[name] for name in names], left=left, color=HELDOUT, label="held-out")

@@ -47,6 +47,8 @@ rewards = "\n".join(
         "1        +1    +2.00  +3.00",
         "2        +1    +1.22  +2.22",
         "3        -1    -2.00  -3.00",
+        "…",
+        "8",
     )
 )
 box(axis, 8.0, 1.75, 3.1, 2.35, "Rewards, by rule", rewards, GREEN, **MONO)
@@ -63,7 +65,7 @@ arrow(axis, (5.4, 1.25), (5.4, 1.67), "merged copy", (0.66, -0.04))
 axis.text(
     0.15,
     0.92,
-    "Tested on updates it has never seen:\nthe update is always in the prompt,\nnever in the weights.",
+    "Tested on updates that training has not seen.\nThe update is always in the prompt:\nthe model learns to use it.",
     fontsize=9.2,
     color=INK,
     va="top",
