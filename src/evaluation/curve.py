@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.estimates import mean_and_interval, pass_at_k
-from common.training_log import MEASURES, at_step, ema, series
+from common.run_logs import MEASURES, at_step, ema, series
 from evaluation.tables import paper_row, percent, table
 
 if TYPE_CHECKING:

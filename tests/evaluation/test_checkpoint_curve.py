@@ -18,7 +18,7 @@ import sandbox
 from checkpoint_curve import choose
 from common.checkpoints import Checkpoint, base_of, find_checkpoints, run_start
 from common.provenance import sha256
-from common.training_log import at_step, ema, series
+from common.run_logs import at_step, ema, series
 from evaluation.curve import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
 from evaluation.curve_settings import claim, generate_settings
 
