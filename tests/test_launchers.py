@@ -180,7 +180,6 @@ def test_a_mistake_is_one_line_before_any_process(script, flags, environment, me
 def test_a_run_folder_in_use_is_one_line(tmp_path, node):
     (tmp_path / "checkpoint-3").mkdir()
     (tmp_path / "checkpoint-3" / "trainer_state.json").write_text('{"global_step": 3}')
-    (tmp_path / "checkpoint-3" / "adapter_config.json").write_text("{}")
     done = launcher("grpo.sh", "--config", QUICK, "--output_dir", str(tmp_path), **node(2))
     assert "holds checkpoint-3: add --resume_from_checkpoint auto" in the_mistake(done)
 

@@ -32,9 +32,9 @@ class TrainerState(BaseModel):
 class Checkpoint:
     """The weights after `step` optimizer steps.
 
-    `kind`: base (step 0), adapter or model (src/grpo.py and src/sft.py: a peft adapter, or all weights), verl
-    (src/dapo.py: shards, which src/merge_adapter.py turns into a model). `resumable`: optimizer and data order are
-    complete as well.
+    `kind`: base (step 0), adapter or model (src/grpo.py and src/sft.py: a peft adapter, or all weights), sharded
+    (those by FSDP, which only a resume can load), verl (src/dapo.py: shards, which src/merge_adapter.py turns into a
+    model). `resumable`: optimizer and data order are complete as well.
     """
 
     step: int
@@ -89,22 +89,22 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if not (folder / "trainer_state.json").is_file():
         raise InputError(f"{folder}: not a complete checkpoint (trainer_state.json is missing)")
     state = read_json(folder / "trainer_state.json", TrainerState)
-    if not (is_adapter(folder) or (folder / "config.json").is_file()):
-        raise InputError(f"{folder}: holds neither an adapter nor a model")
+    kind = "adapter" if is_adapter(folder) else "model" if (folder / "config.json").is_file() else "sharded"
     # The optimizer: optimizer.pt (DDP), optimizer.bin or optimizer_0/ (FSDP); DeepSpeed names its folder in `latest`.
     resumable = any(folder.glob("optimizer*")) or (folder / "latest").is_file()
-    return Checkpoint(state.global_step, "adapter" if is_adapter(folder) else "model", folder, resumable)
+    return Checkpoint(state.global_step, kind, folder, resumable)
 
 
-def find_checkpoints(run: Path) -> list[Checkpoint]:
-    """The checkpoints in a run's folder whose weights are complete, by step; one that a kill cut short is skipped."""
+def find_checkpoints(run: Path, *, sharded: bool = False) -> list[Checkpoint]:
+    """The checkpoints in a run's folder, by step; one that a kill cut short is skipped. `sharded`: with FSDP's."""
     found = []
     for prefix in ("checkpoint-", "global_step_"):
         for folder in run.glob(prefix + "*"):
             if folder.name.removeprefix(prefix).isdigit():
                 with suppress(InputError, OSError):
                     found.append(read_checkpoint(folder))
-    return sorted(found, key=lambda checkpoint: checkpoint.step)
+    chosen = [checkpoint for checkpoint in found if sharded or checkpoint.kind != "sharded"]
+    return sorted(chosen, key=lambda checkpoint: checkpoint.step)
 
 
 def run_start(run: Path) -> dict[str, Any]:

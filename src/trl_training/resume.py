@@ -59,7 +59,7 @@ def find_checkpoint(output_dir: Path, wanted: str | None) -> Checkpoint | None:
 
     Raises InputError if the path holds no complete checkpoint, and if a new run would overwrite an old one.
     """
-    existing = find_checkpoints(output_dir)
+    existing = find_checkpoints(output_dir, sharded=True)
     if wanted is None:
         if existing:
             raise InputError(
