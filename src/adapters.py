@@ -175,7 +175,7 @@ def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> 
     torch.manual_seed(seed)
     part = folder.with_name(folder.name + ".part")
     base = load_base(model, torch.float32)
-    get_peft_model(base, config).save_pretrained(part)
+    get_peft_model(base, config).save_pretrained(str(part))
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return folder

@@ -35,7 +35,7 @@ def migrate(
     from prompts import render
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = AutoTokenizer.from_pretrained(model_name)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_name)
     model = load_merged(model_name, adapter).to(device).eval()
     inputs = tokenizer(render(tokenizer, migration_messages(record)), return_tensors="pt").to(device)
     sampling: dict[str, Any] = {"do_sample": bool(temperature), "repetition_penalty": 1.0}  # as in the rollouts

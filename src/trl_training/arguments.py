@@ -26,8 +26,8 @@ EXTRAS = "requirements/extras.txt"
 class DataArguments:
     """Keys that SFT and GRPO share."""
 
-    data: str | None = field(
-        default=None,
+    data: str = field(
+        default="",
         metadata={
             "help": "records: JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]",
             "required": True,
@@ -82,7 +82,7 @@ def report_check(script: DataArguments, args: Any) -> None:
 
     refuse_missing_compiler(args)
     find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
-    if not str(script.data).startswith("hf://"):
+    if not script.data.startswith("hf://"):
         with redirect_stderr(StringIO()):  # the run itself prints what it drops
             load_records(script.data, script.bad_rows)
     print(*sorted(set(layers(args).values())))
@@ -160,7 +160,7 @@ def _one_line(error: Exception) -> str:
 
 
 def parse(
-    classes: Sequence[type],
+    classes: Iterable[Any],
     argv: Sequence[str] | None = None,
     derive: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda values: {},
 ) -> tuple[Any, ...]:

@@ -7,12 +7,12 @@ The algorithm is trl's. This file overrides private methods, so it belongs to th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import set_seed
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from adapters import base_weights_kept, rollout_policy
@@ -33,7 +33,7 @@ class EpochSampler(RepeatSampler):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        if self.shuffle:
+        if self.shuffle and self.seed is not None:
             self.generator.manual_seed(self.seed + self.epoch())
         return super().__iter__()
 
@@ -46,6 +46,8 @@ def rank_seed(seed: int, process: int, tensor_parallel: int) -> int:
 class DoraGRPOTrainer(GRPOTrainer):
     """`generation`: merge, cache or stock (src/adapters.py). `print_samples`: rollouts printed per logged step."""
 
+    args: GRPOConfig
+
     def __init__(self, *args: Any, generation: str = "merge", print_samples: int = 1, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.generation = generation
@@ -55,17 +57,20 @@ class DoraGRPOTrainer(GRPOTrainer):
             # The engine has just reset this process's generators to a seed that ignores args.seed. As in trl, ranks
             # differ, except within a tensor-parallel group, whose ranks must sample the same tokens.
             set_seed(rank_seed(self.args.seed, self.accelerator.process_index, self.args.vllm_tensor_parallel_size))
-        if hasattr(self.model, "peft_config"):
+        model: Any = self.model
+        if hasattr(model, "peft_config"):
             # trl has already added the embedding hook that checkpointing needs. transformers would add another each
             # time trl switches checkpointing back on, twice per step, and each hook slows every generated token.
-            self.model.get_base_model().enable_input_require_grads = lambda: None
+            model.get_base_model().enable_input_require_grads = lambda: None
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         # state.epoch counts fractions of an epoch, in a resumed run too; rounding turns 2.9999999 into 3.
-        return EpochSampler(super()._get_train_sampler(dataset), lambda: int(round(self.state.epoch or 0, 6)))
+        sampler: Any = super()._get_train_sampler(dataset)
+        return EpochSampler(sampler, lambda: int(round(self.state.epoch or 0, 6)))
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         model = self.accelerator.unwrap_model(self.model)
+        context: AbstractContextManager[None]
         if not hasattr(model, "peft_config"):
             context = nullcontext()
         elif self.use_vllm:
@@ -90,8 +95,10 @@ class DoraGRPOTrainer(GRPOTrainer):
 
     def _log_rollouts(self) -> None:
         """Write the last batch of completions to rollouts.jsonl, and print the best."""
-        extra, rewards = self._logs["extra"], self._logs["rewards"]
-        columns = (extra["record_id"], extra["target"], self._logs["completion"], self._logs["advantages"])
+        logged: dict[str, Any] = self._logs
+        extra, rewards = logged["extra"], logged["rewards"]
+        columns = (extra["record_id"], extra["target"], logged["completion"], logged["advantages"])
+        assert self.num_generations is not None
         reasons = next((extra[f"{name} reason"] for name in rewards if f"{name} reason" in extra), None)
         rollouts = [
             Rollout(
@@ -106,6 +113,6 @@ class DoraGRPOTrainer(GRPOTrainer):
             )
             for i, (record_id, target, completion, advantage) in enumerate(zip(*columns, strict=True))
         ]
-        write_rollouts(Path(self.args.output_dir), rollouts)
+        write_rollouts(Path(str(self.args.output_dir)), rollouts)
         for rollout in sorted(rollouts, key=lambda r: -sum(r.rewards.values()))[: self.print_samples]:
             print(frame(rollout), flush=True)

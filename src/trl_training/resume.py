@@ -86,21 +86,21 @@ def begin(args: Any, *parts: Any, data: DataArguments, records: Sequence[Record]
     config["processes"] = args.world_size
     folder = Path(args.output_dir)
     checkpoint = find_checkpoint(folder, args.resume_from_checkpoint)
-    description = describe(config, {str(data.data): resolve(data.data)}, args.seed)
+    source, step = (checkpoint.folder, checkpoint.step) if checkpoint else (None, 0)
+    description = describe(config, {data.data: resolve(data.data)}, args.seed)
     ids = hashlib.sha256("\n".join(record.id for record in records).encode()).hexdigest()
     description["records"] = f"{len(records)} with sha256 {ids[:12]}"  # which rows of the file: bad_rows decides
-    if checkpoint:
-        check_same_run(checkpoint.folder.parent, description, harmless_keys(config), length_keys(config))
+    if source:
+        check_same_run(source.parent, description, harmless_keys(config), length_keys(config))
     if PartialState().is_main_process:
-        if checkpoint:
-            print(f"resuming from {checkpoint.folder} (step {checkpoint.step})", flush=True)
-        # A run that was killed before its first checkpoint starts from scratch, and so do its logs.
-        cut_logs(folder, checkpoint.step if checkpoint else 0)
-        record_start(folder, description, str(checkpoint.folder) if checkpoint else None)
+        if source:
+            print(f"resuming from {source} (step {step})", flush=True)
+        cut_logs(folder, step)  # step 0: a run that was killed before its first checkpoint starts from scratch
+        record_start(folder, description, str(source) if source else None)
     PartialState().wait_for_everyone()
-    if checkpoint:
+    if source:
         register_accelerate_s_cpu()
-    return checkpoint.folder if checkpoint else None
+    return source
 
 
 def register_accelerate_s_cpu() -> None:

@@ -46,6 +46,7 @@ def choose_resume(config: DictConfig) -> Path | None:
     Raises InputError if it cannot be resumed, and if a new run would overwrite an old one.
     """
     trainer, folder = config.trainer, Path(config.trainer.default_local_dir)
+    path: Path | None
     if trainer.resume_mode == "resume_path":
         path = Path(str(trainer.resume_from_path)).resolve()
         try:

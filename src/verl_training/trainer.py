@@ -152,7 +152,7 @@ class DapoTrainer(PPOTrainerSync):
 
 
 @ray.remote(num_cpus=1)
-class DapoRunner(main_ppo.TaskRunnerV1.__ray_metadata__.modified_class):
+class DapoRunner(main_ppo.TaskRunnerV1.__ray_metadata__.modified_class):  # type: ignore[name-defined]  # Ray's wrapper
     """verl's task runner with DapoTrainer under the name "sync": any other name selects the asynchronous buffer."""
 
     def run(self, config: Any) -> None:
