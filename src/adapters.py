@@ -147,7 +147,8 @@ def load_base(model: str, dtype: Any, revision: str = "main") -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(model, dtype=dtype, revision=revision)
     except (OSError, ValueError) as error:
-        raise InputError(f"model {model} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+        why = str(error).strip().partition("\n")[0]
+        raise InputError(f"model {model} cannot be loaded: {why}") from None
 
 
 def load_merged(model: str, adapter: str | Path | None, *, dtype: str = "bfloat16", revision: str = "main") -> Any:
@@ -181,11 +182,6 @@ def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> 
     return folder
 
 
-def read_config(adapter: Path) -> AdapterConfig:
-    """The configuration of a saved adapter. Raises InputError if it is damaged."""
-    return read_json(adapter / "adapter_config.json", AdapterConfig)
-
-
 def find_adapter(folder: str | Path) -> Path | None:
     """The peft adapter in a folder of trl's or verl's: the folder itself, or `lora_adapter` in it, which verl's model
     merger writes; None if there is none.
@@ -196,7 +192,7 @@ def find_adapter(folder: str | Path) -> Path | None:
     for place in (Path(folder), Path(folder) / "lora_adapter"):
         if is_adapter(place):
             weights = place / "adapter_model.safetensors"
-            if weights.is_file() and not read_config(place).use_dora:
+            if weights.is_file() and not read_json(place / "adapter_config.json", AdapterConfig).use_dora:
                 from safetensors import safe_open
 
                 with safe_open(weights, framework="np") as tensors:

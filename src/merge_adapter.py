@@ -18,11 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adapters import find_adapter, load_merged, read_config
+from adapters import AdapterConfig, find_adapter, load_merged
 from common.checkpoints import shard_files
 from common.cli import program
 from common.errors import InputError
-from common.files import write_json
+from common.files import read_json, write_json
 from verl_training import checkpoint as verl_checkpoint
 
 
@@ -31,7 +31,7 @@ def merged(adapter: Path, base: str | None, revision: str, dtype: str) -> tuple[
     found = find_adapter(adapter)
     if found is None:
         raise InputError(f"{adapter}: no adapter_config.json there")
-    base = base or read_config(found).base_model_name_or_path
+    base = base or read_json(found / "adapter_config.json", AdapterConfig).base_model_name_or_path
     if base is None:
         raise InputError(f"{found}: adapter_config.json names no base model: add --base")
     return load_merged(base, found, dtype=dtype, revision=revision), base

@@ -66,14 +66,9 @@ def shard_files(checkpoint: Path, kind: str = "model") -> list[Path]:
     folder, world = actor_folder(checkpoint), world_size(checkpoint)
     paths = [folder / f"{kind}_world_size_{world}_rank_{rank}.pt" for rank in range(world)]
     for path in paths:
-        if not is_saved(path):
+        if not zipfile.is_zipfile(path):  # torch.save writes a zip archive, whose table of contents comes last
             raise InputError(f"{path} is {'cut short' if path.is_file() else 'missing'}")
     return paths
-
-
-def is_saved(path: Path) -> bool:
-    """Whether torch.save has finished this file: it writes a zip archive, whose table of contents comes last."""
-    return zipfile.is_zipfile(path)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -85,7 +80,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             resumable = bool(shard_files(folder, "optim") and shard_files(folder, "extra_state"))
         except InputError:
             resumable = False
-        return Checkpoint(int(step), "verl", folder, resumable and is_saved(folder / "data.pt"))
+        return Checkpoint(int(step), "verl", folder, resumable and zipfile.is_zipfile(folder / "data.pt"))
     if not (folder / "trainer_state.json").is_file():
         raise InputError(f"{folder}: not a complete checkpoint (trainer_state.json is missing)")
     state = read_json(folder / "trainer_state.json", TrainerState)
@@ -96,7 +91,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def find_checkpoints(run: Path, *, sharded: bool = False) -> list[Checkpoint]:
-    """The checkpoints in a run's folder, by step; one that a kill cut short is skipped. `sharded`: with FSDP's."""
+    """The complete checkpoints of a run, by step; `sharded` includes those that only a resume can load."""
     found = []
     for prefix in ("checkpoint-", "global_step_"):
         for folder in run.glob(prefix + "*"):

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import InputError
 from common.files import read_json, write_json
@@ -52,7 +52,7 @@ class Start(BaseModel):
 class RunFile(BaseModel):
     """run.json."""
 
-    starts: list[Start]
+    starts: list[Start] = Field(min_length=1)
 
 
 def prompt_hash(prompt: str) -> str:
