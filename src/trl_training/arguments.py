@@ -15,11 +15,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.cli import fail, read_yaml, require, split_config
+from common.cli import LAYERS, fail, read_yaml, require, split_config
 from records import BAD_ROWS, RENAMED, load_records
 from trl_training.batch import plan_batch, world_size
-
-EXTRAS = "requirements/extras.txt"
 
 
 @dataclass
@@ -54,21 +52,18 @@ class DataArguments:
             raise ValueError(f"bad_rows {self.bad_rows!r}: choose from {', '.join(BAD_ROWS)}")
 
 
-def layers(args: Any) -> dict[str, str]:
-    """Packages beyond requirements.txt that a trl configuration asks for -> the requirements file that has each."""
-    found = {tracker: EXTRAS for tracker in ("wandb", "trackio") if tracker in args.report_to}
-    if args.use_liger_kernel:
-        found["liger_kernel"] = EXTRAS
-    if getattr(args, "use_vllm", False):  # only GRPO has it
-        found["vllm"] = "requirements/vllm.txt"
-    return found
+def optional_packages(args: Any) -> list[str]:
+    """Packages beyond requirements.txt that a trl configuration asks for."""
+    asked = {tracker: tracker in args.report_to for tracker in ("wandb", "trackio")}
+    asked |= {"liger_kernel": args.use_liger_kernel, "vllm": getattr(args, "use_vllm", False)}  # only GRPO has use_vllm
+    return [package for package, wanted in asked.items() if wanted]
 
 
 def require_layers(script: DataArguments, args: Any) -> None:
     """Exit if a package that the run needs is missing; a check only reports it."""
     if script.check is None:
-        for package, file in layers(args).items():
-            require(package, file)
+        for package in optional_packages(args):
+            require(package, LAYERS[package])
 
 
 def report_check(script: DataArguments, args: Any) -> None:
@@ -85,7 +80,7 @@ def report_check(script: DataArguments, args: Any) -> None:
     if not script.data.startswith("hf://"):
         with redirect_stderr(StringIO()):  # the run itself prints what it drops
             load_records(script.data, script.bad_rows)
-    print(*sorted(set(layers(args).values())))
+    print(*sorted({LAYERS[package] for package in optional_packages(args)}))
 
 
 def run(
