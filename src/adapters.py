@@ -1,37 +1,48 @@
-"""DoRA adapters: how they are configured, how a policy with one generates, how one is merged.
+"""DoRA adapters: their configuration, how a policy with one generates, how one is merged.
 
 The paper trains DoRA with r = alpha = 64 (§4.1) and names no target modules; the released script sets none, so peft's
 default applies: q_proj and v_proj. Both trainers build their adapter here.
 
 peft's DoRA recomputes the row norms of W + BA in every forward pass, that is, for every generated token.
-`rollout_policy` avoids it while completions are sampled:
+`rollout_policy` avoids this while completions are sampled:
 
-    merge   each target layer gets a merged *copy* of its weight, and its own tensor back afterwards, bit for bit.
-            Memory: one more copy of the target weights. Never merges into the live base: in bf16 that drifts.
-    cache   peft's DoraCaching: B A and the norm are kept while the adapter does not move.
-    stock   peft and trl as they are.
+    merge   each target layer gets a merged *copy* of its weight, and afterwards its own tensor back, bit for bit.
+            Memory: one more copy of the target weights. It never merges into the base itself, which drifts in bf16.
+    cache   peft's DoraCaching: BA and the norm are cached while the adapter does not change.
+    stock   unmodified peft and trl.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from common.checkpoints import is_adapter
+from common.errors import InputError
+from common.files import read_json
 
 if TYPE_CHECKING:
     from peft import LoraConfig
     from torch.nn import Module
 
+
 RELEASED_TARGETS = ("q_proj", "v_proj")
 GENERATION_MODES = ("merge", "cache", "stock")
-DECAYS_MAGNITUDES = (  # said of a weight decay above 0
+DECAYS_MAGNITUDES = (  # the warning about a weight decay above 0
     "also shrinks DoRA's magnitudes, and with them every row of the adapted weights; 0.0 does not"
 )
+
+
+class AdapterConfig(BaseModel):
+    """What is read of a saved adapter_config.json."""
+
+    base_model_name_or_path: str | None = None
+    use_dora: bool = False
 
 
 def adapter_config(
@@ -63,10 +74,10 @@ def adapter_config(
 
 
 def start_from_base(model: Module) -> None:
-    """Set DoRA's initial magnitudes to the base's row norms in float32, so that the untrained policy is the base model.
+    """Set DoRA's initial magnitudes to the base's row norms in float32, so that the untrained policy equals the base.
 
     peft computes them in the base's dtype before it casts the adapter to float32: with a bf16 base each row starts up
-    to 0.4 % away from the base, and GRPO's KL above 0. Call it before training, while lora_B is zero.
+    to 0.4 % away from the base, and GRPO's KL starts above 0. Call this before training, while lora_B is zero.
     """
     for layer in adapter_layers(model):
         for name, dora in layer.lora_magnitude_vector.items():
@@ -83,12 +94,12 @@ def adapter_layers(model: Module) -> list[Any]:
 
 @contextmanager
 def merged_copies(model: Module) -> Iterator[None]:
-    """Inside, every adapted layer computes with a merged copy of its weight; after, with its own tensor again."""
+    """Within the context, adapted layers compute with merged copies of their weights, afterwards with the originals."""
     layers = adapter_layers(model)
     originals = [layer.get_base_layer().weight.data for layer in layers]
     try:
         for layer in layers:
-            layer.merge(safe_merge=True)  # writes a new tensor and leaves the original one alone
+            layer.merge(safe_merge=True)  # writes a new tensor and leaves the original unchanged
         yield
     finally:
         for layer, original in zip(layers, originals, strict=True):
@@ -99,7 +110,7 @@ def merged_copies(model: Module) -> Iterator[None]:
 
 @contextmanager
 def rollout_policy(model: Module, how: str) -> Iterator[None]:
-    """Sample from `model` as `how` says (module docstring), dropout off; its mode and weights are as before after."""
+    """A context to sample from `model` without dropout, in mode `how` (module docstring); restores it afterwards."""
     from peft.helpers import DoraCaching
 
     if how == "stock":
@@ -129,34 +140,43 @@ def base_weights_kept(model: Module) -> Iterator[None]:
             layer.get_base_layer().weight.data.copy_(original)
 
 
+def load_base(model: str, dtype: Any, revision: str = "main") -> Any:
+    """A causal LM from a folder or the hub. Raises InputError if it is not there or not a causal LM."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(model, dtype=dtype, revision=revision)
+    except (OSError, ValueError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise InputError(f"model {model} cannot be loaded: {why}") from None
+
+
 def load_merged(model: str, adapter: str | Path | None, *, dtype: str = "bfloat16", revision: str = "main") -> Any:
     """A causal LM with `adapter` merged into it (merged in fp32, then cast to `dtype`), or the model alone."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     if adapter is None:
-        return AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), revision=revision)
+        return load_base(model, getattr(torch, dtype), revision)
     from peft import PeftModel
 
-    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, revision=revision)
+    base = load_base(model, torch.float32, revision)
     merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
     return merged.to(getattr(torch, dtype))
 
 
 def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> Path:
-    """Save the untrained adapter that `config` describes for `model` to `folder`, in place of any other; return it.
+    """Save the untrained adapter that `config` describes for `model` to `folder`, replacing any other; return it.
 
     The base is loaded in float32 on the CPU (4 bytes a parameter; 7B: 30 GB), because DoRA's magnitudes start as the
     row norms of the very weights that are trained. The adapter itself is float32.
     """
     import torch
     from peft import get_peft_model
-    from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
     part = folder.with_name(folder.name + ".part")
-    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    get_peft_model(base, config).save_pretrained(part)
+    base = load_base(model, torch.float32)
+    get_peft_model(base, config).save_pretrained(str(part))
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return folder
@@ -164,20 +184,19 @@ def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> 
 
 def find_adapter(folder: str | Path) -> Path | None:
     """The peft adapter in a folder of trl's or verl's: the folder itself, or `lora_adapter` in it, which verl's model
-    merger writes; None where there is none.
+    merger writes; None if there is none.
 
-    Raises ValueError where the configuration denies DoRA and the weights have it: verl 0.9.1's merger writes no
-    `use_dora`, and peft would silently drop the magnitudes.
+    Raises InputError if the weights have DoRA and the configuration does not: verl 0.9.1's merger omits `use_dora`, and
+    peft would silently drop the magnitudes.
     """
     for place in (Path(folder), Path(folder) / "lora_adapter"):
         if is_adapter(place):
-            config = json.loads((place / "adapter_config.json").read_text("utf-8"))
             weights = place / "adapter_model.safetensors"
-            if weights.is_file() and not config.get("use_dora"):
+            if weights.is_file() and not read_json(place / "adapter_config.json", AdapterConfig).use_dora:
                 from safetensors import safe_open
 
                 with safe_open(weights, framework="np") as tensors:
                     if any("lora_magnitude_vector" in name for name in tensors.keys()):  # noqa: SIM118 (no mapping)
-                        raise ValueError(f"{place}: has DoRA weights: set use_dora to true in its adapter_config.json")
+                        raise InputError(f"{place}: has DoRA weights: set use_dora to true in its adapter_config.json")
             return place
     return None

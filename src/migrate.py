@@ -4,9 +4,9 @@
         --dependency NumPy --version 2.0.0 --update "np.trapz was renamed to np.trapezoid." old.py
     python src/migrate.py --model runs/merged --update notes.txt old.py --write
 
---update takes the text itself or a file that holds it. The exit status is 1 when the answer holds no code that
-parses and does something: comments, or pass, imports and empty definitions in place of code that did more. OLD.py is
-then kept as it is.
+--update takes the text itself or a file with it. The exit status is 1, and OLD.py stays unchanged, if the answer has no
+code that parses and does something: if it has only comments, pass, imports and empty definitions in place of code that
+did more.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import difflib
 import sys
 from pathlib import Path
+from typing import Any
 
 from common.cli import printable, program
 from common.files import write_text
@@ -23,8 +24,10 @@ from records import Record, does_nothing, normalise_dependency, normalise_versio
 from rewards import dedent, extract, syntax_tree
 
 
-def migrate(model_name: str, adapter: Path | None, messages: list[dict[str, str]], args: argparse.Namespace) -> str:
-    """The completion of the model (with its adapter merged) for these messages."""
+def migrate(
+    model_name: str, adapter: Path | None, record: Record, temperature: float, max_new_tokens: int, seed: int
+) -> str:
+    """The completion of the model (with its adapter merged) for a record; temperature 0 is greedy."""
     import torch
     from transformers import AutoTokenizer
 
@@ -32,14 +35,14 @@ def migrate(model_name: str, adapter: Path | None, messages: list[dict[str, str]
     from prompts import render
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = AutoTokenizer.from_pretrained(model_name)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_name)
     model = load_merged(model_name, adapter).to(device).eval()
-    inputs = tokenizer(render(tokenizer, messages), return_tensors="pt").to(device)
-    sampling = {"do_sample": bool(args.temperature), "repetition_penalty": 1.0}  # as in the rollouts
-    if args.temperature:
-        sampling |= {"temperature": args.temperature, "top_k": 0, "top_p": 1.0}
-    torch.manual_seed(args.seed)
-    out = model.generate(**inputs, max_new_tokens=args.max_new_tokens, pad_token_id=tokenizer.eos_token_id, **sampling)
+    inputs = tokenizer(render(tokenizer, migration_messages(record)), return_tensors="pt").to(device)
+    sampling: dict[str, Any] = {"do_sample": bool(temperature), "repetition_penalty": 1.0}  # as in the rollouts
+    if temperature:
+        sampling |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+    torch.manual_seed(seed)
+    out = model.generate(**inputs, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.eos_token_id, **sampling)
     return tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
@@ -57,15 +60,15 @@ def erases(old: str, new: str) -> bool:
 
 
 def read_note(update: str) -> str:
-    """The update note: the text of a file of that name, or the words themselves."""
+    """The update note: the content of the file with this name, or the text itself."""
     try:
         return Path(update).read_text("utf-8")
-    except (OSError, ValueError):  # no such file, or too long for a name
+    except (OSError, ValueError):  # no such file, or too long for a file name
         return update
 
 
 def show(text: str) -> None:
-    """Print what a model wrote; on a terminal nothing in it moves the cursor, into a pipe it goes as it stands."""
+    """Print what a model wrote: with escaped control characters on a terminal, unchanged into a pipe."""
     print(printable(text) if sys.stdout.isatty() else text)
 
 
@@ -75,12 +78,12 @@ def main() -> int:
     parser.add_argument("old", type=Path, metavar="OLD.py", help="the code to migrate")
     parser.add_argument("--model", required=True, help="folder or hub name of the model")
     parser.add_argument("--adapter", type=Path, help="folder of a peft adapter for it")
-    parser.add_argument("--update", required=True, help="the update note, or a file that holds it")
+    parser.add_argument("--update", required=True, help="the update note, or a file with it")
     parser.add_argument("--dependency", default="the library", help="the library's name (default: %(default)s)")
-    parser.add_argument("--version", default="its latest release", help="the version to migrate to")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
-    parser.add_argument("--max-new-tokens", type=int, default=1024)
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--version", default="its latest release", help="its new version (default: %(default)s)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default: %(default)s)")
+    parser.add_argument("--max-new-tokens", type=int, default=1024, help="of the answer (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=42, help="of the sampling (default: %(default)s)")
     parser.add_argument("--show-thinking", action="store_true", help="print the whole completion first")
     parser.add_argument("--write", action="store_true", help="write the new code into OLD.py")
     args = parser.parse_args()
@@ -91,12 +94,12 @@ def main() -> int:
     old = args.old.read_text("utf-8")
     library, version = normalise_dependency(args.dependency), normalise_version(args.version)
     record = Record(library, version, "", read_note(args.update), old, "")
-    completion = migrate(args.model, args.adapter, migration_messages(record), args)
+    completion = migrate(args.model, args.adapter, record, args.temperature, args.max_new_tokens, args.seed)
     if args.show_thinking:
         show(f"{completion}\n")
     new = new_code(completion)
     if new is None or erases(old, new):
-        print("migrate: the answer holds no code that parses and does something (--show-thinking prints it)")
+        print("migrate: the answer has no code that parses and does something (--show-thinking prints it)")
         return 1
     diff = difflib.unified_diff(old.splitlines(True), new.splitlines(True), str(args.old), f"{args.old} (migrated)")
     show("".join(diff) or "no change")

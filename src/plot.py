@@ -1,4 +1,4 @@
-"""Draw a run's curves: total reward, its parts, completion length, zero-variance groups.
+"""Plot a run's curves: total reward, its parts, completion length, zero-variance groups.
 
     python src/plot.py runs/quickstart/grpo --out reward.png
     python src/plot.py runs/quickstart/grpo runs/quickstart/dapo --out compare.png --ema 0.9
@@ -15,7 +15,7 @@ from typing import Any
 
 from common.cli import program
 from common.files import read_jsonl, replacing
-from common.training_log import ema, points
+from common.run_logs import ema, points
 
 # title, y label, {key in metrics.jsonl: legend}; GRPO's keys (trl), then DAPO's (src/verl_training/trainer.py, verl)
 PANELS = [
@@ -44,20 +44,20 @@ PANELS = [
     ),
     ("Completion length", "tokens", {"completions/mean_length": "mean", "response_length/mean": "mean"}),
     (
-        "Groups and completions that teach little",
+        "Groups and completions without a signal",
         "share",
         {
             "frac_reward_zero_std": "groups of equal rewards",
-            "completions/clipped_ratio": "completions cut short",
+            "completions/clipped_ratio": "truncated completions",
             "groups/zero_variance_share": "groups of equal rewards",
-            "response_length/clip_ratio": "completions cut short",
+            "response_length/clip_ratio": "truncated completions",
         },
     ),
 ]
 
 
 def draw(runs: list[Path], weight: float, out: Path) -> None:
-    """Write the picture: one column of panels per measure, one colour per run and key."""
+    """Write the figure: one panel per measure, one colour per run and key."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -94,7 +94,7 @@ def main() -> int:
     for name, meaning in {
         "summary.md": "this summary",
         "reward.png": "the reward curve",
-        "grpo": "the GRPO run: adapter, metrics.jsonl, samples.jsonl, run.json",
+        "grpo": "the GRPO run: adapter, metrics.jsonl, rollouts.jsonl, run.json",
         "sft-merged": "the model that GRPO started from (the adapter's base)",
         "heldout-grpo/samples.jsonl": "what the trained model answered, with scores",
     }.items():

@@ -264,28 +264,32 @@ def format_reward(completions: Sequence[Any], **columns: Any) -> list[float]:
     return [1.0 if is_well_formed(text_of(completion)) else -1.0 for completion in completions]
 
 
-def _scores(name: str, completions: Sequence[Any], target: Sequence[str]) -> list[float]:
-    return [getattr(score(completion, code), name) for completion, code in zip(completions, target, strict=True)]
+def _scores(name: str, completions: Sequence[Any], target: Sequence[str], columns: dict[str, Any]) -> list[float]:
+    """The values of one reward; trl's log_extra gets their reasons, so that nothing is scored again to explain it."""
+    found = [score(completion, code) for completion, code in zip(completions, target, strict=True)]
+    if "log_extra" in columns:
+        columns["log_extra"](f"{name} reason", [each.reason for each in found])
+    return [getattr(each, name) for each in found]
 
 
 def em(completions: Sequence[Any], target: Sequence[str], **columns: Any) -> list[float]:
     """Exact match without the syntax check: +2 or -1.5; -2 where there is no code."""
-    return _scores("em", completions, target)
+    return _scores("em", completions, target, columns)
 
 
 def es(completions: Sequence[Any], target: Sequence[str], **columns: Any) -> list[float]:
     """Edit similarity without the syntax check, scaled to [-1.5, 2]; -2 where there is no code."""
-    return _scores("es", completions, target)
+    return _scores("es", completions, target, columns)
 
 
 def em_star(completions: Sequence[Any], target: Sequence[str], **columns: Any) -> list[float]:
     """EM*: +2 on a match, -1.5 if the code parses, -2 if it does not."""
-    return _scores("em_star", completions, target)
+    return _scores("em_star", completions, target, columns)
 
 
 def es_star(completions: Sequence[Any], target: Sequence[str], **columns: Any) -> list[float]:
     """ES*: -2 if the code does not parse, else 3.5 * similarity - 1.5."""
-    return _scores("es_star", completions, target)
+    return _scores("es_star", completions, target, columns)
 
 
 REWARDS: dict[str, Callable[..., list[float]]] = {

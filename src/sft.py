@@ -1,7 +1,7 @@
 """Supervised fine-tuning on the same records with the same adapter, with trl's SFTTrainer.
 
-The paper's baseline (Table 1), and the format warm-up that a small model needs before GRPO. The loss is on the
-completion alone: `prompts.reference_completion`, then the end-of-turn token.
+This is the paper's baseline (Table 1), and the format warm-up that a small model needs before GRPO. The loss is on the
+completion only: `prompts.reference_completion`, then the end-of-turn token.
 
     python src/sft.py --config configs/quickstart/sft.yaml
     accelerate launch --config_file configs/accelerate/ddp.yaml src/sft.py --config configs/sft.yaml
@@ -9,10 +9,10 @@ completion alone: `prompts.reference_completion`, then the end-of-turn token.
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common.cli import fail, program
 from trl_training import arguments
@@ -31,17 +31,17 @@ class ScriptArguments(arguments.DataArguments):
     )
 
 
-def derive(namespace: object) -> dict[str, int]:
+def derive(values: Mapping[str, Any]) -> dict[str, int]:
     """trl's batch size and accumulation, from examples_per_step."""
-    if namespace.examples_per_step is None:
+    if values["examples_per_step"] is None:
         return {}
-    return arguments.batch_of(namespace, namespace.examples_per_step)
+    return arguments.batch_of(values, values["examples_per_step"])
 
 
-def tokenised(rows: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, list[int]]]:
-    """Rows {input_ids, completion_mask}: the prompt's own tokens, then the completion's, then the end of turn.
+def tokenised(rows: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, list[int]]]:
+    """Rows {input_ids, completion_mask}: the prompt's tokens, then the completion's, then the end of turn.
 
-    The two are tokenised apart, as they are when the model generates: joined as text, `>` and a newline can merge
+    The two are tokenised separately, as they are when the model generates: joined as text, `>` and a newline can merge
     into one token that generation never sees.
     """
     from prompts import reference_completion
@@ -55,7 +55,7 @@ def tokenised(rows: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) ->
     return out
 
 
-def parse_arguments(argv: list[str] | None = None) -> tuple:
+def parse_arguments(argv: list[str] | None = None) -> tuple[ScriptArguments, Any, Any]:
     """(script, SFT, model) arguments, checked."""
     from trl import ModelConfig, SFTConfig
 
@@ -66,53 +66,40 @@ def parse_arguments(argv: list[str] | None = None) -> tuple:
     refuse_lost_updates(args, model)
     arguments.require_layers(script, args)
     if args.completion_only_loss is False:
-        fail("completion_only_loss false: the loss is on the completion alone here")
+        fail("completion_only_loss false: not supported: the loss is on the completion only")
     return script, args, model
 
 
-@program()
-def main() -> None:
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        arguments.print_help(__doc__, ScriptArguments)
-        return
-    script, args, model = parse_arguments()
-    if script.check is not None:
-        arguments.report_check(script, args)
-        return
+def train(script: ScriptArguments, args: Any, model: Any) -> None:
+    """Run SFT into args.output_dir."""
     from datasets import Dataset
     from trl import SFTTrainer
 
-    from adapters import start_from_base
-    from trl_training.callbacks import add_callbacks, finish, say
-    from trl_training.cpu_loss import look_at_completions_alone
+    from trl_training.callbacks import run_trainer, say
     from trl_training.data import prepare
     from trl_training.model import model_kwargs, peft_config
 
     started = time.time()
     say(f"batch: {Batch(args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps)}")
     rows, tokenizer, checkpoint = prepare(script, args, model)
-    say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{tokenizer.decode(_answer(rows[0], tokenizer))}\n")
-
+    examples = tokenised(rows, tokenizer)
+    answer = [t for t, on in zip(examples[0]["input_ids"], examples[0]["completion_mask"], strict=True) if on]
+    say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{tokenizer.decode(answer)}\n")
     args.completion_only_loss = True
     args.model_init_kwargs = (args.model_init_kwargs or {}) | model_kwargs(model)
     trainer = SFTTrainer(
         model=model.model_name_or_path,
         args=args,
-        train_dataset=Dataset.from_list(tokenised(rows, tokenizer)),
+        train_dataset=Dataset.from_list(examples),
         processing_class=tokenizer,
         peft_config=peft_config(model),
     )
-    start_from_base(trainer.model)
-    look_at_completions_alone()
-    add_callbacks(trainer)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finish(trainer, tokenizer, started)
+    run_trainer(trainer, tokenizer, checkpoint, started)
 
 
-def _answer(row: dict[str, str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that the loss is on."""
-    [example] = tokenised([row], tokenizer)
-    return [t for t, on in zip(example["input_ids"], example["completion_mask"], strict=True) if on]
+@program()
+def main() -> None:
+    arguments.run(__doc__, ScriptArguments, parse_arguments, train)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import yaml
 import generate
 import grpo
 import sft
+from common.cli import program
+from common.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 GRPO_CONFIGS = [ROOT / "configs" / name for name in ("grpo.yaml", "quickstart/grpo.yaml", "grpo_dapo_loss.yaml")]
@@ -29,7 +31,7 @@ def grpo_arguments(config: Path, *flags: str):
 def failure(capsys, *flags: str, parse=grpo.parse_arguments) -> str:
     """The one line that a bad command line ends with."""
     with pytest.raises(SystemExit) as stopped:
-        parse(list(flags))
+        program()(parse)(list(flags))
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1, error
@@ -264,18 +266,17 @@ def test_no_training_decays_the_magnitudes_or_searches_the_graph(config):
         assert args.save_total_limit == (3 if config in SFT_CONFIGS else args.max_steps // args.save_steps)
 
 
-def test_a_gpu_run_needs_a_compiler(capsys, monkeypatch):
+def test_a_gpu_run_needs_a_compiler(monkeypatch):
     """Triton compiles at run time; a driver-only image has no gcc, and would fail after the model has loaded."""
     from trl_training import checks
 
     monkeypatch.setenv("CC", "absent-cc")
     checks.refuse_missing_compiler(SimpleNamespace(device=SimpleNamespace(type="cpu")))
-    with pytest.raises(SystemExit):
+    with pytest.raises(InputError, match="Triton compiles with CC=absent-cc, which is not there"):
         checks.refuse_missing_compiler(SimpleNamespace(device=SimpleNamespace(type="cuda")))
-    assert "Triton compiles with CC=absent-cc, which is not there" in capsys.readouterr().err
 
 
-def test_one_process_takes_one_card(capsys, monkeypatch):
+def test_one_process_takes_one_card(monkeypatch):
     """trl would spread the model over all cards that a single process sees."""
     import torch
 
@@ -286,9 +287,8 @@ def test_one_process_takes_one_card(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     checks.refuse_several_cards(cards)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    with pytest.raises(SystemExit):
+    with pytest.raises(InputError, match="one process sees 8 GPUs: set CUDA_VISIBLE_DEVICES=0"):
         checks.refuse_several_cards(cards)
-    assert "one process sees 8 GPUs: set CUDA_VISIBLE_DEVICES=0" in capsys.readouterr().err
     monkeypatch.setenv("WORLD_SIZE", "8")
     checks.refuse_several_cards(cards)
 

@@ -137,11 +137,11 @@ def test_grpo_trains_on_it(warm_model, tiny_data, tmp_path):
     flags += ["--max_completion_length", 80, "--gradient_checkpointing", "false", "--print_samples", 0]
     run_script("grpo.py", *flags, "--reward", "format,dm_star")
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    samples = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
-    assert len(metrics) == 2 and len(samples) == 16
-    for sample in samples:
-        old = sample["target"].replace("trapezoid", "trapz")
-        [value] = dm_star([sample["completion"]], [sample["target"]], [old])
-        assert sample["rewards"]["dm_star"] == pytest.approx(value)
-    mean = sum(sample["rewards"]["dm_star"] for sample in samples[:8]) / 8
+    rollouts = [json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()]
+    assert len(metrics) == 2 and len(rollouts) == 16
+    for row in rollouts:
+        old = row["target"].replace("trapezoid", "trapz")
+        [value] = dm_star([row["completion"]], [row["target"]], [old])
+        assert row["rewards"]["dm_star"] == pytest.approx(value)
+    mean = sum(row["rewards"]["dm_star"] for row in rollouts[:8]) / 8
     assert metrics[0]["rewards/dm_star/mean"] == pytest.approx(mean, abs=1e-4)

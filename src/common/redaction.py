@@ -1,7 +1,7 @@
-"""Secrets kept out of what is printed and recorded: API keys, tokens of hubs, the user:password@ of a URL.
+"""Keeps secrets out of what is printed and recorded: API keys, hub tokens, the user:password@ of a URL.
 
-A key comes from the environment, but servers and libraries echo it in what they say; a URL with a login is on the
-command line, which every run records.
+A key comes from the environment, but servers and libraries repeat it in their messages; a URL with a login is part of
+the command line, which every run records.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from urllib.parse import quote, unquote, urlsplit
 HIDDEN = "***"
 LOGIN = re.compile(r"([a-z][a-z0-9+.-]*://)[^/?#\s]*@", re.IGNORECASE)
 NAMES = re.compile(r"(^|_)(token|api_?key|access_key|secret_key|password|passwd|secret|authorization)$")
-TOKENS = re.compile(r"(^|_)(eos|bos|pad|unk|sep|cls|mask|image|audio|video)_token$")  # of a tokenizer: not secret
+TOKENS = re.compile(r"(^|_)(eos|bos|pad|unk|sep|cls|mask|image|audio|video)_token$")  # a tokenizer's, not secrets
 SHORT = 8  # characters
 
 
 def without_logins(text: str) -> str:
-    """The text with `***@` for the user:password@ of its URLs."""
+    """The text with `***@` in place of the user:password@ of its URLs."""
     return LOGIN.sub(rf"\1{HIDDEN}@", text)
 
 
 def is_secret(name: str) -> bool:
-    """Whether a flag or a key of a configuration holds a secret, by its name."""
+    """Whether a flag or a configuration key holds a secret, judging by its name."""
     name = re.sub(r"[-.]", "_", name.lower())
     return bool(NAMES.search(name)) and not TOKENS.search(name)
 
 
 def command_line(words: Sequence[str]) -> str:
-    """A command as text for a shell, without the secrets of its flags and URLs."""
+    """A command as shell text, without the secrets in its flags and URLs."""
     shown = []
     for before, word in zip(("", *words), words, strict=False):
         name, equals, _ = word.partition("=")
@@ -46,7 +46,7 @@ def command_line(words: Sequence[str]) -> str:
 
 
 def recorded(value: Any, name: str = "") -> Any:
-    """A configuration (nested dicts and lists) without the secrets in it."""
+    """A configuration (nested dicts and lists) without its secrets."""
     if isinstance(value, Mapping):
         return {key: recorded(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list):
@@ -57,7 +57,7 @@ def recorded(value: Any, name: str = "") -> Any:
 
 
 def secrets_of(key: str | None, url: str) -> list[str]:
-    """The key and the login of a URL, in every spelling in which a server may echo them, longest first."""
+    """The key and the login of a URL, in every spelling in which a server may repeat them, longest first."""
     login = urlsplit(url).netloc.rpartition("@")[0]
     user, _, password = (unquote(part) for part in login.partition(":"))
     basic = b64encode(f"{user}:{password}".encode()).decode() if login else ""
@@ -68,12 +68,12 @@ def secrets_of(key: str | None, url: str) -> list[str]:
 
 
 def is_unmistakable(secret: str) -> bool:
-    """Whether a model does not write this text by itself, as it may write EMPTY, none or password."""
+    """Whether a model would not write this text by chance, as it may write EMPTY, none or password."""
     return len(secret) >= SHORT and not secret.isalpha()
 
 
 def hider(secrets: Iterable[str]) -> Callable[[str], str]:
-    """A function that writes *** for these secrets; short ones (x, none) count as whole words only."""
+    """A function that replaces these secrets with ***; short ones (x, none) only as whole words."""
     patterns = [re.escape(text) if len(text) >= SHORT else rf"(?<!\w){re.escape(text)}(?!\w)" for text in secrets]
     pattern = re.compile("|".join(patterns))
     return (lambda text: pattern.sub(HIDDEN, text)) if patterns else (lambda text: text)

@@ -1,52 +1,96 @@
-"""The sample log: completions with every share of their reward, as JSONL and, framed, on the screen.
+"""The logs of a training run: metrics.jsonl, a row per logged step, and rollouts.jsonl, every scored completion.
 
-Reading what the policy writes is how a reward bug is found, so both trainers write the same log.
+Both trainers write the same rollouts, because reading what the policy writes is how a reward bug is found. Their
+metrics have the trainers' own keys; MEASURES gives the shared ones a common name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from common.cli import printable
-from common.files import append_jsonl
+from common.files import append_jsonl, drop_after
 
+METRICS, ROLLOUTS = "metrics.jsonl", "rollouts.jsonl"
 WIDTH = 100
+# measure -> its key in trl's metrics, then in verl's. Both rewards are means over every sampled completion.
+MEASURES = {
+    "reward": ("reward", "reward/before_filter/score"),
+    "response_length": ("completions/mean_length", "response_length/mean"),
+    "zero_variance_share": ("frac_reward_zero_std", "groups/zero_variance_share"),
+}
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One scored completion. `rewards` holds each reward's own value, before weights; `advantage` is the group's."""
+class Rollout:
+    """One scored completion."""
 
     step: int
     record_id: str
+    group: int  # number of the prompt group within the step
     completion: str
     target: str
-    rewards: Mapping[str, float]
-    advantage: float | None
-    reason: str
+    rewards: Mapping[str, float]  # each reward's own value, before weights
+    advantage: float | None  # None: discarded by dynamic sampling
+    reason: str  # why the reward is what it is; empty if no reward gives one
 
 
-def write_samples(path: Path, samples: Sequence[Sample]) -> None:
-    """Append samples to a JSONL file."""
-    append_jsonl(path, *(asdict(sample) for sample in samples))
+def write_rollouts(folder: Path, rollouts: Iterable[Rollout]) -> None:
+    """Append to the run's rollouts.jsonl."""
+    append_jsonl(folder / ROLLOUTS, *(asdict(rollout) for rollout in rollouts))
 
 
-def frame(sample: Sample) -> str:
-    """A sample as a framed text for the terminal."""
-    shares = "  ".join(f"{name} {value:+.2f}" for name, value in sample.rewards.items())
-    if sample.advantage is not None:
-        shares += f"  advantage {sample.advantage:+.2f}"
-    title = f" step {sample.step}  record {sample.record_id} "
+def cut_logs(folder: Path, step: int) -> None:
+    """Remove what the logs of a run hold beyond `step`: a resumed run writes it again."""
+    for name in (METRICS, ROLLOUTS, "samples.jsonl"):  # samples.jsonl: the rollouts of earlier versions
+        drop_after(folder / name, step)
+
+
+def frame(rollout: Rollout) -> str:
+    """A rollout as framed text for the terminal."""
+    shares = [f"{name} {value:+.2f}" for name, value in rollout.rewards.items()]
+    if rollout.advantage is not None:
+        shares.append(f"advantage {rollout.advantage:+.2f}")
+    if rollout.reason:
+        shares.append(f"({rollout.reason})")
+    title = f" step {rollout.step}  group {rollout.group}  record {rollout.record_id} "
     return "\n".join(
         [
             f"┌{title:─^{WIDTH}}┐",
-            printable(sample.completion.strip("\n")),
+            printable(rollout.completion.strip("\n")),
             f"├{' target ':─^{WIDTH}}┤",
-            printable(sample.target.strip("\n")),
+            printable(rollout.target.strip("\n")),
             f"├{'':─^{WIDTH}}┤",
-            f"{shares}  ({sample.reason})",
+            "  ".join(shares),
             f"└{'':─^{WIDTH}}┘",
         ]
     )
+
+
+def ema(values: Sequence[float], weight: float) -> list[float]:
+    """Exponential moving average with bias correction: the first value is unchanged."""
+    out, total, norm = [], 0.0, 0.0
+    for value in values:
+        total = weight * total + (1 - weight) * value
+        norm = weight * norm + (1 - weight)
+        out.append(total / norm)
+    return out
+
+
+def points(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    """(steps, values) of the metrics rows that have `key`."""
+    found = [row for row in rows if row.get(key) is not None]
+    return [row["step"] for row in found], [row[key] for row in found]
+
+
+def series(rows: Sequence[Mapping[str, Any]], measure: str) -> tuple[list[int], list[float]]:
+    """(steps, values) of one of MEASURES, whichever trainer wrote the metrics; empty if neither key was logged."""
+    return next((found for key in MEASURES[measure] if (found := points(rows, key))[0]), ([], []))
+
+
+def at_step(steps: Sequence[int], values: Sequence[float], step: int) -> float | None:
+    """The last value logged at or before `step`; None if there is none."""
+    return next((value for at, value in zip(reversed(steps), reversed(values), strict=True) if at <= step), None)

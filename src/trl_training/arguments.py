@@ -1,35 +1,31 @@
 """Command lines that fail early and in one line: TrlParser over a YAML file and flags, made strict.
 
-What TrlParser lets through, this module stops before any model loads: abbreviated flags, unknown keys (with the nearest
-known one), values of the wrong type in the YAML, `--config=FILE`, and the configuration classes' own complaints, which
-come as one line instead of a traceback.
+What TrlParser accepts, this module rejects before any model loads: abbreviated flags, unknown keys (naming the nearest
+known one) and values of the wrong type in the YAML. The configuration classes' own errors become one line.
 """
 
 from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields
 from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.cli import fail, read_yaml, require, split_config
-from common.errors import InputError
-from records import RENAMED
+from common.cli import LAYERS, fail, read_yaml, require, split_config
+from records import BAD_ROWS, RENAMED, load_records
 from trl_training.batch import plan_batch, world_size
-
-EXTRAS = "requirements/extras.txt"
 
 
 @dataclass
 class DataArguments:
     """Keys that SFT and GRPO share."""
 
-    data: str | None = field(
-        default=None,
+    data: str = field(
+        default="",
         metadata={
             "help": "records: JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]",
             "required": True,
@@ -52,59 +48,64 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
-        from records import BAD_ROWS
-
         if self.bad_rows not in BAD_ROWS:
             raise ValueError(f"bad_rows {self.bad_rows!r}: choose from {', '.join(BAD_ROWS)}")
 
 
-def layers(args: Any) -> dict[str, str]:
-    """Packages beyond requirements.txt that a trl configuration asks for -> the requirements file that has each."""
-    found = {tracker: EXTRAS for tracker in ("wandb", "trackio") if tracker in args.report_to}
-    if args.use_liger_kernel:
-        found["liger_kernel"] = EXTRAS
-    if getattr(args, "use_vllm", False):  # GRPO's alone
-        found["vllm"] = "requirements/vllm.txt"
-    return found
+def optional_packages(args: Any) -> list[str]:
+    """Packages beyond requirements.txt that a trl configuration asks for."""
+    asked = {tracker: tracker in args.report_to for tracker in ("wandb", "trackio")}
+    asked |= {"liger_kernel": args.use_liger_kernel, "vllm": getattr(args, "use_vllm", False)}  # only GRPO has use_vllm
+    return [package for package, wanted in asked.items() if wanted]
 
 
 def require_layers(script: DataArguments, args: Any) -> None:
-    """Stop in one line if a package that the run needs is missing; a check only reports it."""
+    """Exit if a package that the run needs is missing; a check only reports it."""
     if script.check is None:
-        for package, file in layers(args).items():
-            require(package, file)
+        for package in optional_packages(args):
+            require(package, LAYERS[package])
 
 
 def report_check(script: DataArguments, args: Any) -> None:
-    """What `--check` does once the flags are parsed: look at the data and the output folder, print the layers.
+    """What `--check` does once the flags are parsed: check the data and the output folder, print the layers.
 
-    The launchers run it before they start any process, so that a mistake is one line, and not one from each process. A
-    file of the hub is left to the run.
+    The launchers run it before they start any process, so that a mistake is reported once and not by each process. A
+    file on the hub is left to the run.
     """
-    from records import load_records
     from trl_training.checks import refuse_missing_compiler
     from trl_training.resume import find_checkpoint
 
     refuse_missing_compiler(args)
-    try:
-        find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
-        if not str(script.data).startswith("hf://"):
-            with redirect_stderr(StringIO()):  # the run prints what it drops
-                load_records(script.data, script.bad_rows)
-    except (InputError, ValueError, OSError) as error:
-        fail(error)
-    print(*sorted(set(layers(args).values())))
+    find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
+    if not script.data.startswith("hf://"):
+        with redirect_stderr(StringIO()):  # the run itself prints what it drops
+            load_records(script.data, script.bad_rows)
+    print(*sorted({LAYERS[package] for package in optional_packages(args)}))
 
 
-def batch_of(namespace: Any, sequences: int) -> dict[str, int]:
-    """trl's keys for `sequences` a step on the processes of this launch, or on those that `--check` names.
+def run(
+    doc: str | None, script_class: type, parse_arguments: Callable[[], tuple[Any, Any, Any]], train: Callable[..., None]
+) -> None:
+    """What src/grpo.py and src/sft.py do: print the help, check, or train."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print_help(doc or "", script_class)
+        return
+    script, args, model = parse_arguments()
+    if script.check is not None:
+        report_check(script, args)
+    else:
+        train(script, args, model)
+
+
+def batch_of(values: Mapping[str, Any], sequences: int) -> dict[str, int]:
+    """trl's keys for `sequences` per step on the processes of this launch, or on as many as `check` names.
 
     Raises ValueError if they do not divide evenly, or if gradient_accumulation_steps was set to something else.
     """
-    if namespace.check is not None and namespace.check < 1:
-        raise ValueError(f"check {namespace.check}: a launch has at least 1 process")
-    batch = plan_batch(namespace.check or world_size(), namespace.per_device_train_batch_size, sequences)
-    given = int(namespace.gradient_accumulation_steps)
+    if values["check"] is not None and values["check"] < 1:
+        raise ValueError(f"check {values['check']}: a launch has at least 1 process")
+    batch = plan_batch(values["check"] or world_size(), values["per_device_train_batch_size"], sequences)
+    given = values["gradient_accumulation_steps"]
     if given not in (1, batch.accumulation):
         raise ValueError(
             f"gradient_accumulation_steps {given} contradicts the {sequences} sequences of a step, which need "
@@ -118,17 +119,17 @@ def batch_of(namespace: Any, sequences: int) -> dict[str, int]:
 
 
 def print_help(doc: str, script_class: type) -> None:
-    """The script's docstring and its own keys: no heavy import, so that --help answers at once."""
+    """The script's docstring and its own keys, without heavy imports, so that --help answers at once."""
     print(doc.strip() + "\n\nkeys of this script (in the YAML, or as --key value):")
     for key in fields(script_class):
         default = "required" if key.metadata.get("required") else f"default {key.default}"
-        print(f"  {key.name:<20}{key.metadata['help']} ({default})")
-    print("\nEvery key of trl's trainer configuration and ModelConfig works too: --help-all lists them.")
-    print("Refused: quantisation, rsLoRA, extra modules to save or target.")
+        print(f"  {key.name:<24}{key.metadata['help']} ({default})")
+    print("\nEvery key of trl's trainer configuration and of ModelConfig works too: --help-all lists them.")
+    print("Not supported: quantisation, rsLoRA, extra modules to save or target.")
 
 
 def refuse_unread(model: Any) -> None:
-    """trl's ModelConfig has keys that no script here acts on: setting one must not pass in silence."""
+    """Exit if a key of trl's ModelConfig is set that no script here reads."""
     for key in ("load_in_4bit", "load_in_8bit", "use_rslora", "lora_modules_to_save", "lora_target_parameters"):
         if getattr(model, key):
             fail(f"{key}: not supported here")
@@ -138,8 +139,8 @@ def refuse_unread(model: Any) -> None:
         fail("no model: set model_name_or_path")
 
 
-def _complaint(error: ValueError) -> str:
-    """What a configuration class objects to, in one line."""
+def _one_line(error: Exception) -> str:
+    """What a configuration class objects to."""
     text = " ".join(str(error).split())
     if text.startswith("Your setup doesn't support bf16/gpu"):
         import torch
@@ -147,20 +148,20 @@ def _complaint(error: ValueError) -> str:
         if not torch.cuda.is_available():
             built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
             return (
-                f"bf16 needs a GPU, and torch {torch.__version__}, built {built}, sees none: check the driver "
+                f"bf16 needs a GPU, and torch {torch.__version__}, built {built}, finds none: check the driver "
                 "(nvidia-smi) and CUDA_VISIBLE_DEVICES, or add --use_cpu true to run without a GPU"
             )
     return text
 
 
 def parse(
-    classes: Sequence[type],
+    classes: Iterable[Any],
     argv: Sequence[str] | None = None,
-    derive: Callable[[Any], dict[str, Any]] = lambda namespace: {},
+    derive: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda values: {},
 ) -> tuple[Any, ...]:
     """Instances of the dataclasses `classes` from `--config FILE` and the flags, which win.
 
-    `derive` sees the raw values of both and returns values that follow from them; it may raise ValueError. Exits with
+    `derive` gets the parsed values and returns values that follow from them; it may raise ValueError. Exits with
     status 2 and one line on any error.
     """
     require("trl", "requirements.txt")
@@ -175,31 +176,29 @@ def parse(
     if "--help-all" in flags:
         parser.print_help()
         raise SystemExit(0)
-    known = {action.dest for action in parser._actions}
-
-    def unknown(key: str, where: str) -> NoReturn:
-        if key in RENAMED:
-            fail(f"{where}{key} is now {RENAMED[key]}")
-        near = difflib.get_close_matches(key, known, n=1)
-        fail(f"{where}unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
-
-    values = read_yaml(config) if config else {}
-    for key in values:
-        if key not in known:
-            unknown(key, f"{config}: ")
-    parser.set_defaults_with_config(**values)
-    for word in flags:
-        if word.startswith("--") and word.partition("=")[0] not in parser._option_string_actions:
-            unknown(word.removeprefix("--").partition("=")[0], "")
+    from_file = read_yaml(config) if config else {}
+    names = [word.removeprefix("--").partition("=")[0] for word in flags if word.startswith("--")]
+    _refuse_unknown(from_file, [action.dest for action in parser._actions], f"{config}: ")
+    _refuse_unknown(names, [flag.removeprefix("--") for flag in parser._option_string_actions], "")
+    parser.set_defaults_with_config(**from_file)
     namespace, rest = parser.parse_known_args(flags)
     if rest:
         fail(f"unexpected argument {rest[0]!r}")
+    values = vars(namespace)
     try:
-        for key, value in derive(namespace).items():
-            flags += [f"--{key}", str(value)]
-        return parser.parse_args_into_dataclasses(args=flags)
+        return parser.parse_dict(values | derive(values))
     except ValueError as error:
-        fail(_complaint(error))
-    except ImportError as error:  # transformers asks for DeepSpeed when --deepspeed is read
+        fail(_one_line(error))
+    except ImportError as error:  # transformers asks for DeepSpeed when it reads --deepspeed
         layer = "requirements/deepspeed.txt" if "deepspeed" in str(error) else "requirements.txt"
-        fail(f"{_complaint(error)}: pip install -r {layer}")
+        fail(f"{_one_line(error)}: pip install -r {layer}")
+
+
+def _refuse_unknown(keys: Iterable[str], known: Sequence[str], where: str) -> None:
+    """Exit if one of the keys is not known; `where` is printed before it."""
+    for key in keys:
+        if key in RENAMED:
+            fail(f"{where}{key} is now {RENAMED[key]}")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            fail(f"{where}unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))

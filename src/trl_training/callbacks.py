@@ -1,4 +1,4 @@
-"""What a trl run prints and logs: a line and metrics for each step, and where everything is at its end."""
+"""A trl run around trl's own loop: metrics and a line for each step, and a summary at its end."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TrainerCallback
-from transformers.trainer_callback import ProgressCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from adapters import start_from_base
 from common.files import append_jsonl
+from common.run_logs import METRICS, ROLLOUTS
+from trl_training.cpu_loss import patch_trl_loss_on_cpu
 
 SHOWN = {  # logged key -> the short name in the progress line
     "loss": "loss",
@@ -40,10 +43,10 @@ def say(message: str = "") -> None:
 
 
 class MetricsLog(TrainerCallback):
-    """Write every logged step to metrics.jsonl, and warn where training has little to learn from."""
+    """Write every logged step to metrics.jsonl, and warn if there is little to learn from."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / METRICS
         self.warned: dict[str, int] = {}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -64,7 +67,7 @@ class MetricsLog(TrainerCallback):
 
 
 class ProgressLine(ProgressCallback):
-    """transformers' progress bar with one readable line per logged step in place of the whole dictionary."""
+    """transformers' progress bar, with one readable line per logged step instead of the whole dictionary."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and self.training_bar is not None and logs and "train_runtime" not in logs:
@@ -72,28 +75,29 @@ class ProgressLine(ProgressCallback):
             self.training_bar.write(f"step {state.global_step}  " + "  ".join(shown))
 
 
-def add_callbacks(trainer: Any) -> None:
-    """Put this project's progress line and metrics log in the place of the trainer's own printing."""
-    from transformers.trainer_callback import PrinterCallback
-
-    folder = Path(trainer.args.output_dir)
+def run_trainer(trainer: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: Path | None, started: float) -> None:
+    """Train from the base model or from `checkpoint`, with this project's logs, and save the result."""
+    start_from_base(trainer.model)
+    patch_trl_loss_on_cpu()
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     if not trainer.args.disable_tqdm:
         trainer.add_callback(ProgressLine())
-    trainer.add_callback(MetricsLog(folder))
+    trainer.add_callback(MetricsLog(Path(trainer.args.output_dir)))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finish(trainer, tokenizer, started)
 
 
 def finish(trainer: Any, tokenizer: PreTrainedTokenizerBase, started: float) -> None:
-    """Save the adapter (or model) and say where everything is."""
+    """Save the adapter (or model) and print where everything is."""
     folder = Path(trainer.args.output_dir)
     trainer.save_model(str(folder))
     if trainer.accelerator.is_main_process:
         tokenizer.save_pretrained(folder)
     minutes = (time.time() - started) / 60
     say(f"\ndone: {trainer.state.global_step} steps, {minutes:.1f} minutes in this start")
-    names = {"adapter_model.safetensors": "the adapter", "metrics.jsonl": "metrics, a line per logged step"}
-    names |= {"samples.jsonl": "scored completions", "run.json": "what ran: configuration, commit, data, hardware"}
+    names = {"adapter_model.safetensors": "the adapter", METRICS: "metrics, one line per logged step"}
+    names |= {ROLLOUTS: "scored completions", "run.json": "what ran: configuration, commit, data, hardware"}
     names |= {"runs": "TensorBoard: tensorboard --logdir " + str(folder / "runs")}
     for name, meaning in names.items():
         if (folder / name).exists():

@@ -1,4 +1,4 @@
-"""Settings of a trl run that would lose updates, harm weights or fail late; each ends in one line."""
+"""Checks for settings of a trl run that would lose updates or fail late. Each raises InputError."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 from adapters import DECAYS_MAGNITUDES
 from common import toolchain
-from common.cli import fail
+from common.errors import InputError
 from trl_training.batch import world_size
 from trl_training.callbacks import say
 
 
 def uses_fsdp(args: Any) -> bool:
-    """Whether FSDP runs: by trl's own key, or by an accelerate configuration, which sets only the environment."""
+    """Whether FSDP is on: by trl's own key, or by an accelerate configuration, which only sets the environment."""
     from accelerate.utils import parse_flag_from_env
 
     return bool(args.fsdp) or bool(parse_flag_from_env("ACCELERATE_USE_FSDP"))
@@ -25,13 +25,13 @@ def shards_weights(args: Any) -> bool:
 
 
 def refuse_lost_updates(args: Any, model: Any) -> None:
-    """Exit if all weights are trained in half precision: most updates are below half a unit in the last place.
+    """Refuse to train all weights in half precision: most updates are below half a unit in the last place.
 
     In mixed precision DeepSpeed and FSDP keep float32 copies of what they train; DDP and one process do not.
     """
     has_copies = (args.bf16 or args.fp16) and (args.deepspeed_plugin is not None or uses_fsdp(args))
     if not model.use_peft and model.dtype not in (None, "float32") and not has_copies:
-        fail(
+        raise InputError(
             f"use_peft false with dtype {model.dtype}: most updates would round to nothing. Add --dtype float32 (with "
             "bf16 true it still computes in bf16), or use DeepSpeed, which keeps float32 copies: ACCELERATE=zero2 with "
             "the launch script; a 7B model then needs 4 or more GPUs of 80 GB"
@@ -39,20 +39,22 @@ def refuse_lost_updates(args: Any, model: Any) -> None:
 
 
 def refuse_missing_compiler(args: Any) -> None:
-    """Exit if Triton, which trl's log-probabilities use on a GPU, cannot compile here."""
+    """Refuse a GPU run if Triton, which trl's log-probabilities use there, cannot compile."""
     if args.device.type == "cuda" and (lacks := toolchain.missing()):
-        fail(lacks)
+        raise InputError(lacks)
 
 
 def refuse_several_cards(args: Any) -> None:
-    """Exit if one process sees several GPUs: trl would spread the model over all of them, layer by layer."""
+    """Refuse several GPUs for one process: trl would spread the model over all of them, layer by layer."""
     import torch
 
     if args.device.type == "cuda" and world_size() == 1 and (count := torch.cuda.device_count()) > 1:
-        fail(f"one process sees {count} GPUs: set CUDA_VISIBLE_DEVICES=0, or start it with the script in scripts/")
+        raise InputError(
+            f"one process sees {count} GPUs: set CUDA_VISIBLE_DEVICES=0, or start it with the script in scripts/"
+        )
 
 
 def warn_of_decay(args: Any, model: Any) -> None:
-    """Say that weight decay acts on DoRA's magnitudes too."""
+    """Warn that weight decay acts on DoRA's magnitudes too."""
     if model.use_peft and model.use_dora and args.weight_decay > 0:
         say(f"warning: weight_decay {args.weight_decay} {DECAYS_MAGNITUDES}")

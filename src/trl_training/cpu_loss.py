@@ -1,10 +1,11 @@
-"""On a CPU, trl's loss without its detour over the prompts.
+"""On a CPU, compute trl's loss from the completions' positions only.
 
-trl picks the positions that count before the LM head where it has Triton; elsewhere it puts every position through, and
-drops the prompts' after: fixed shapes for compilers. On a CPU nothing is compiled, and prompts are most of the tokens:
-benchmarks/bench_loss.py. What comes out is the same.
+With Triton, trl selects the positions that count before the LM head. Otherwise it computes every position and drops the
+prompts' afterwards, which keeps shapes fixed for compilers. On a CPU nothing is compiled, and prompts are most of the
+tokens (benchmarks/bench_loss.py). The result is the same.
 
-`_use_triton` is private, so this file belongs to the pinned trl version; tests/test_training.py tells when it is gone.
+`_use_triton` is private, so this file belongs to the pinned trl version; tests/trl_training/test_training.py fails if
+it is gone.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ trl_s_own = trl.trainer.utils._use_triton
 
 
 def picks_first(device: torch.device) -> bool:
-    """Whether the positions that count are picked before the LM head."""
+    """Whether the positions that count are selected before the LM head."""
     return device.type == "cpu" or trl_s_own(device)
 
 
-def look_at_completions_alone() -> None:
-    """Let trl's trainers, SFT's and GRPO's, pick first on a CPU too."""
+def patch_trl_loss_on_cpu() -> None:
+    """Let trl's trainers, SFT's and GRPO's, select first on a CPU too."""
     trl.trainer.utils._use_triton = picks_first

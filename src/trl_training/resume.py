@@ -1,6 +1,6 @@
-"""Where a trl run resumes, and whether it is the same run.
+"""Which checkpoint a trl run resumes from, and whether it is the same run.
 
-A run writes into its output directory: run.json, metrics.jsonl, samples.jsonl (GRPO), TensorBoard events under runs/,
+A run writes into its output directory: run.json, metrics.jsonl, rollouts.jsonl (GRPO), TensorBoard events under runs/,
 checkpoint-N/ folders and, at its end, the adapter itself.
 """
 
@@ -8,102 +8,105 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.files import drop_after
+from common.checkpoints import Checkpoint, find_checkpoints, read_checkpoint
+from common.errors import InputError
 from common.provenance import describe, record_start
 from common.rows import resolve
+from common.run_logs import cut_logs
+from common.same_run import check_same_run
 from records import Record
 from trl_training.arguments import DataArguments
 
+HARMLESS = (  # keys of trl's configurations and of ours that do not change the trained weights
+    *("data", "bad_rows"),  # compared by content: the files' hashes and the rows used
+    *("output_dir", "resume_from_checkpoint", "check", "print_samples"),
+    *("logging_*", "log_level*", "log_on_each_node", "log_completions*", "log_multimodal", "log_unique_prompts"),
+    *("num_completions_to_print", "include_num_input_tokens_seen", "skip_memory_metrics"),
+    *("disable_tqdm", "report_to", "run_name", "project", "trackio_*"),
+    *("save_strategy", "save_steps", "save_total_limit", "save_on_each_node", "save_only_model"),
+    *("enable_jit_checkpoint", "push_to_hub", "hub_*"),
+    # evaluation: the trainers here get no evaluation data
+    *("do_train", "do_eval", "do_predict", "eval_*", "per_device_eval_batch_size", "num_generations_eval"),
+    *("prediction_loss_only", "batch_eval_metrics", "include_for_metrics", "bf16_full_eval", "fp16_full_eval"),
+    # the machine: workers, memory, communication
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
+    *("dataset_num_proc", "gradient_checkpointing*", "activation_offloading", "torch_empty_cache_steps"),
+    *("ddp_*", "local_rank", "debug", "vllm_gpu_memory_utilization", "vllm_enable_sleep_mode", "vllm_server_*"),
+    "vllm_group_port",
+)
+# How the sequences of a step are divided among processes; harmless if their number is fixed.
+LAYOUT = ("processes", "per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation")
+LENGTH = ("max_steps", "num_train_epochs")
 
-def complete_checkpoints(output_dir: Path) -> list[Path]:
-    """The checkpoints that were written whole, oldest first. trainer_state.json is the last file of a checkpoint."""
-    found = []
-    for state in output_dir.glob("checkpoint-*/trainer_state.json"):
-        try:
-            found.append((json.loads(state.read_text("utf-8"))["global_step"], state.parent))
-        except (ValueError, KeyError):
-            continue  # killed while this one was written
-    return [folder for _, folder in sorted(found)]
+
+def harmless_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys in which a resumed run may differ."""
+    fixed = config.get("prompts_per_step") or config.get("examples_per_step")
+    return (*HARMLESS, *LAYOUT) if fixed else HARMLESS
 
 
-def find_checkpoint(output_dir: Path, wanted: str | None) -> Path | None:
-    """The checkpoint to resume from: `wanted` is None, "auto" (the last complete one, if any) or a path.
+def length_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys that may grow: none if the learning rate depends on the length of the run."""
+    return LENGTH if config["lr_scheduler_type"] == "constant" else ()
 
-    Raises ValueError where the path holds no complete checkpoint, and where a fresh run would write over an old one.
+
+def find_checkpoint(output_dir: Path, wanted: str | None) -> Checkpoint | None:
+    """The checkpoint to resume from: `wanted` is None, "auto" (the last one, if any) or a path.
+
+    Raises InputError if the path holds no complete checkpoint, and if a new run would overwrite an old one.
     """
-    existing = complete_checkpoints(output_dir)
+    existing = find_checkpoints(output_dir, sharded=True)
     if wanted is None:
         if existing:
-            raise ValueError(
-                f"{output_dir} holds {existing[-1].name}: add --resume_from_checkpoint auto to go on from there, "
+            raise InputError(
+                f"{output_dir} holds checkpoint-{existing[-1].step}: add --resume_from_checkpoint auto to resume, "
                 "or choose another --output_dir"
             )
         return None
     if wanted == "auto":
-        return existing[-1] if existing else None
-    path = Path(wanted)
-    if not (path / "trainer_state.json").is_file():
-        raise ValueError(f"--resume_from_checkpoint {wanted}: no complete checkpoint there")
-    return path
-
-
-def check_same_run(output_dir: Path, now: dict[str, Any]) -> None:
-    """Refuse to resume with other data, model, adapter, rewards, batch or seed: the result would be no single run."""
-    path = output_dir / "run.json"
-    if not path.exists():
-        return
-    before = json.loads(path.read_text("utf-8"))["starts"][-1]
-
-    def identity(start: dict[str, Any]) -> dict[str, Any]:
-        config = start["config"]
-        keys = ("model_name_or_path", "model_revision", "reward", "reward_weights", "beta", "num_generations")
-        keys += ("prompts_per_step", "seed", "use_peft", "use_dora", "lora_r", "lora_alpha", "lora_target_modules")
-        data = [d["sha256"] for d in start["data"].values()]
-        return {"data": data, "records": start.get("records"), **{key: config.get(key) for key in keys}}
-
-    old, new = identity(before), identity(json.loads(json.dumps(now, default=str)))
-    if old["records"] is None:  # a run of a version that did not record them
-        del old["records"]
-    for key, value in old.items():
-        if new[key] != value:
-            raise ValueError(f"{output_dir} was started with {key} = {value}, now it is {new[key]}: not the same run")
-
-
-def begin(args: Any, *parts: Any, data: DataArguments, records: Sequence[Record]) -> Path | None:
-    """Describe the run in args.output_dir and return the checkpoint it resumes from, if any. ValueError: see above."""
-    from accelerate import PartialState
-
-    config = {key: value for part in (args, *parts) for key, value in dataclasses.asdict(part).items()}
-    folder = Path(args.output_dir)
-    checkpoint = find_checkpoint(folder, args.resume_from_checkpoint)
-    description = describe(config, {str(data.data): resolve(data.data)}, args.seed)
-    ids = hashlib.sha256("\n".join(record.id for record in records).encode()).hexdigest()
-    description["records"] = f"{len(records)} with sha256 {ids[:12]}"  # which rows of the file: bad_rows decides
-    if checkpoint:
-        check_same_run(folder, description)
-    if PartialState().is_main_process:
-        step = 0  # a run that was killed before its first checkpoint starts over, and so do its logs
-        if checkpoint:
-            step = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["global_step"]
-            print(f"resuming from {checkpoint} (step {step})", flush=True)
-        drop_after(folder / "metrics.jsonl", step)
-        drop_after(folder / "samples.jsonl", step)
-        record_start(folder, description, str(checkpoint) if checkpoint else None)
-    PartialState().wait_for_everyone()
-    if checkpoint:
-        name_the_cpu_for_torch()
+        if not existing:
+            return None
+        checkpoint = existing[-1]
+    else:
+        checkpoint = read_checkpoint(Path(wanted))
+    if not checkpoint.resumable:
+        raise InputError(f"{checkpoint.folder}: saved without the optimizer's state (save_only_model): not resumable")
     return checkpoint
 
 
-def name_the_cpu_for_torch() -> None:
-    """Let torch.load know "cpu:0", accelerate's name of the CPU in a launch of several processes.
+def begin(args: Any, *parts: Any, data: DataArguments, records: Sequence[Record]) -> Path | None:
+    """Describe the run in args.output_dir and return the folder of the checkpoint that it resumes from, if any."""
+    from accelerate import PartialState
 
-    transformers loads the optimizer to that device, so without this no such launch resumes.
+    config = {key: value for part in (args, *parts) for key, value in dataclasses.asdict(part).items()}
+    config["processes"] = args.world_size
+    folder = Path(args.output_dir)
+    checkpoint = find_checkpoint(folder, args.resume_from_checkpoint)
+    source, step = (checkpoint.folder, checkpoint.step) if checkpoint else (None, 0)
+    description = describe(config, {data.data: resolve(data.data)}, args.seed)
+    ids = hashlib.sha256("\n".join(record.id for record in records).encode()).hexdigest()
+    description["records"] = f"{len(records)} with sha256 {ids[:12]}"  # which rows of the file: bad_rows decides
+    if source:
+        check_same_run(source.parent, description, harmless_keys(config), length_keys(config))
+    if PartialState().is_main_process:
+        if source:
+            print(f"resuming from {source} (step {step})", flush=True)
+        cut_logs(folder, step)  # step 0: a run that was killed before its first checkpoint starts from scratch
+        record_start(folder, description, str(source) if source else None)
+    PartialState().wait_for_everyone()
+    if source:
+        register_accelerate_s_cpu()
+    return source
+
+
+def register_accelerate_s_cpu() -> None:
+    """Teach torch.load the device "cpu:0", accelerate's name of the CPU in a launch of several processes.
+
+    transformers loads the optimizer to that device, so that without this no such launch could resume.
     """
     import torch
 

@@ -1,92 +1,78 @@
-"""Which checkpoint a DAPO run goes on from, and whether it is the same run. One rule: the last complete one, by itself.
+"""Which checkpoint a DAPO run resumes from, and whether it is the same run.
 
-verl keeps the last step in a file of its own, written without care for a kill; here the folders themselves are looked
-at.
+verl notes the last step in a file that a kill can leave wrong, so the checkpoints themselves are examined here.
 """
 
 from __future__ import annotations
 
-import json
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from common import same_run
+from common.checkpoints import find_checkpoints, read_checkpoint, world_size
 from common.errors import InputError
-from verl_training.config import leaves
 
-RUN_KEYS = ("data", "reward", "algorithm", "actor_rollout_ref", "recode")  # what makes a run: a resume must agree
-BY_RESULT = ("recode.bad_rows", "recode.drop_bad_rows")  # seen in the hashes of the parquet files
-
-
-def world_size(checkpoint: Path) -> int:
-    """How many processes wrote the checkpoint. Raises OSError, ValueError or KeyError where it does not say."""
-    return json.loads((checkpoint / "actor" / "fsdp_config.json").read_text("utf-8"))["world_size"]
-
-
-def complete(checkpoint: Path) -> bool:
-    """Whether every file of a verl checkpoint was written to its end."""
-    try:
-        world = world_size(checkpoint)
-    except (OSError, ValueError, KeyError):
-        return False
-    kinds = ("model", "optim", "extra_state")
-    shards = [
-        checkpoint / "actor" / f"{kind}_world_size_{world}_rank_{rank}.pt" for kind in kinds for rank in range(world)
-    ]
-    # torch.save writes a zip archive, whose table of contents comes last.
-    return all(path.is_file() and zipfile.is_zipfile(path) for path in (*shards, checkpoint / "data.pt"))
+HARMLESS = (  # keys that do not change the trained weights
+    # compared by content: the hashes of the record files and of the parquet files
+    *("data.train_files", "data.val_files", "recode.data", "recode.val_data", "recode.bad_rows"),
+    "recode.drop_bad_rows",  # an earlier name of bad_rows
+    *("run", "trainer.default_local_dir", "trainer.default_hdfs_dir", "trainer.resume_*", "trainer.del_local_*"),
+    "actor_rollout_ref.model.lora_adapter_path",  # the untrained adapter, in the run's folder
+    *("trainer.project_name", "trainer.experiment_name", "trainer.logger", "trainer.log_val_generations"),
+    *("trainer.rollout_data_dir", "trainer.validation_data_dir", "trainer.save_freq", "trainer.esi_redundant_time"),
+    *("trainer.max_*_ckpt_to_keep", "trainer.test_freq", "trainer.val_before_train", "trainer.val_only"),
+    # the machine: workers, memory, timeouts, profiling
+    *("data.dataloader_num_workers", "data.filter_overlong_prompts_workers", "reward.num_workers"),
+    *("actor_rollout_ref.rollout.agent.num_workers", "actor_rollout_ref.rollout.gpu_memory_utilization"),
+    *("*.param_offload", "*.optimizer_offload", "*.enable_gradient_checkpointing", "*.nccl_timeout"),
+    *("trainer.ray_wait_register_center_timeout", "ray_kwargs*", "transfer_queue*"),
+    *("global_profiler*", "*.profiler*", "*.disable_log_stats"),
+)
+LENGTH = ("trainer.total_training_steps", "trainer.total_epochs")
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a run; one that a kill cut short is passed over."""
-    found = [path for path in folder.glob("global_step_*") if path.name.removeprefix("global_step_").isdigit()]
-    found = sorted(
-        (path for path in found if complete(path)), key=lambda path: int(path.name.removeprefix("global_step_"))
-    )
+    """The newest checkpoint of a run that can be resumed; one that a kill cut short is skipped."""
+    found = [checkpoint.folder for checkpoint in find_checkpoints(folder) if checkpoint.resumable]
     return found[-1] if found else None
 
 
 def choose_resume(config: DictConfig) -> Path | None:
-    """The checkpoint to go on from, written into the configuration. Raises InputError where old results are in the
-    way."""
+    """The checkpoint to resume from, also written into the configuration.
+
+    Raises InputError if it cannot be resumed, and if a new run would overwrite an old one.
+    """
     trainer, folder = config.trainer, Path(config.trainer.default_local_dir)
+    path: Path | None
     if trainer.resume_mode == "resume_path":
         path = Path(str(trainer.resume_from_path)).resolve()
-        if not complete(path):
+        try:
+            complete = read_checkpoint(path).resumable
+        except InputError:
+            complete = False
+        if not complete:
             raise InputError(f"trainer.resume_from_path={path}: no complete checkpoint there")
-    elif trainer.resume_mode == "auto":
-        path = last_checkpoint(folder)
     else:
-        if last_checkpoint(folder):
-            raise InputError(
-                f"{folder} holds checkpoints: trainer.resume_mode=auto goes on from there, or choose another run="
-            )
-        path = None
-    if path:
-        processes = trainer.n_gpus_per_node * trainer.nnodes
-        if world_size(path) != processes:
-            raise InputError(
-                f"{path} was saved by {world_size(path)} processes, now there are {processes}: not resumable"
-            )
+        path = last_checkpoint(folder)
+        if path and trainer.resume_mode != "auto":
+            raise InputError(f"{folder} holds checkpoints: trainer.resume_mode=auto resumes, or choose another run=")
+    if path and world_size(path) != (processes := trainer.n_gpus_per_node * trainer.nnodes):
+        raise InputError(f"{path} was saved by {world_size(path)} processes, now there are {processes}: not resumable")
     trainer.resume_mode = "resume_path" if path else "disable"
     trainer.resume_from_path = str(path) if path else None
     return path
 
 
-def check_same_run(folder: Path, description: dict[str, Any]) -> None:
-    """Refuse to resume with another configuration or other data. Raises InputError that names the first difference."""
-    path = folder / "run.json"
-    if not path.exists():
-        return
-    before = json.loads(path.read_text("utf-8"))["starts"][-1]
-    pairs = [(before["data"], description["data"], "data file")]
-    pairs += [(before["config"].get(key), description["config"].get(key), key) for key in RUN_KEYS]
-    for old, new, name in pairs:
-        ours = dict(leaves(json.loads(json.dumps(new, default=str)), name))
-        for key, value in leaves(old, name):
-            if key not in BY_RESULT and ours.get(key) != value:
-                raise InputError(
-                    f"{folder} was started with {key} = {value}, now it is {ours.get(key)}: not the same run"
-                )
+def check_same_run(folder: Path, description: Mapping[str, Any]) -> None:
+    """Raise InputError if the configuration or the data would change what the run in `folder` trains."""
+    same_run.check_same_run(folder, description, HARMLESS, length_keys(description["config"]))
+
+
+def length_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys that may grow: none if the learning rate depends on the length of the run."""
+    optim = config["actor_rollout_ref"]["actor"]["optim"]
+    constant = optim["lr_scheduler_type"] == "constant" and not optim["lr_warmup_steps_ratio"]
+    return LENGTH if constant else ()

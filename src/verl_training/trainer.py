@@ -1,10 +1,10 @@
-"""verl's V1 sync trainer with our buffer (src/verl_training/buffer.py) and our logs. The algorithm is verl's.
+"""verl's V1 sync trainer with our own buffer (src/verl_training/buffer.py) and logs. The algorithm is verl's.
 
-metrics.jsonl has a row a step (row 0: validation before training), samples.jsonl every completion: those trained on
-with their advantage, those that dynamic sampling threw away without. Both are written before the step's checkpoint, and
-cut back to it on a resume.
+metrics.jsonl has one row per step (row 0: validation before training). rollouts.jsonl has every completion: those
+trained on with their advantage, those that dynamic sampling discarded without. Both are written before the step's
+checkpoint, and a resume cuts them back to its checkpoint.
 
-It overrides methods that verl keeps private, so it belongs to the pinned verl version. Runs inside Ray.
+This file overrides private methods, so it belongs to the pinned verl version. It runs inside Ray.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from common.files import append_jsonl, drop_after
-from common.run_logs import Sample, frame, write_samples
+from common.run_logs import METRICS, Rollout, cut_logs, frame, write_rollouts
 from rewards import score
-from verl_training.buffer import DapoReplayBuffer
+from verl_training.buffer import DapoReplayBuffer, group_of
 from verl_training.machine import check_cluster
 
-AGREEMENT = 0.99  # bf16 alone: 0.998 and more (results/dapo.md); a rollout with stale weights: 0.98
+AGREEMENT = 0.99  # bf16 alone gives 0.998 and more (results/dapo.md), a rollout with stale weights 0.98
 SHOWN = {  # logged key -> the short name in the progress line
     "reward/before_filter/score": "reward",
     "reward/after_filter/score": "kept",
@@ -55,7 +55,8 @@ class DapoTrainer(PPOTrainerSync):
 
     def __init__(self, config: Any) -> None:
         self.folder = Path(config.trainer.default_local_dir)
-        self._row: tuple[int, Mapping[str, Any]] = (0, {})  # the running step's metrics, still growing
+        self._row: tuple[int, Mapping[str, Any]] = (0, {})  # the current step's metrics, not complete yet
+        self._groups: dict[str, int] = {}  # a prompt's uid -> number of its group within the current step
         super().__init__(config)
 
     def _build_replay_buffer(self) -> DapoReplayBuffer:
@@ -64,7 +65,7 @@ class DapoTrainer(PPOTrainerSync):
         return DapoReplayBuffer(
             refill_fn=self._add_prompts_to_generate,
             max_num_gen_batches=groups.max_num_gen_batches,
-            on_discard=lambda keys: self._write_samples(keys, trained=False),
+            on_discard=lambda keys: self._write_rollouts(keys, trained=False),
             trainer_mode=self.trainer_mode,
             trainer_config=self.config.trainer.v1.sync,
             max_off_policy_threshold=sampler.max_off_policy_threshold,
@@ -78,28 +79,28 @@ class DapoTrainer(PPOTrainerSync):
         )
 
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
+        self._groups = {}
         batch = super().step(metrics, timing_raw)
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-        samples = self._write_samples(keys, trained=True)
-        print(frame(max(samples, key=lambda sample: sample.rewards["score"])))
+        rollouts = self._write_rollouts(keys, trained=True)
+        print(frame(max(rollouts, key=lambda rollout: rollout.rewards["score"])))
         self._row = (self.global_steps, metrics)
         return batch
 
     def _save_checkpoint(self) -> None:
-        # The full row follows after verl's validation; a kill in between must not lose what there is by now.
+        # The full row follows after verl's validation; a kill in between must not lose the metrics known so far.
         step, metrics = self._row
-        append_jsonl(self.folder / "metrics.jsonl", self._line(step, metrics))
+        append_jsonl(self.folder / METRICS, self._line(step, metrics))
         super()._save_checkpoint()
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
-        for name in ("metrics.jsonl", "samples.jsonl"):
-            drop_after(self.folder / name, self.global_steps)
+        cut_logs(self.folder, self.global_steps)
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
         if self.global_steps == 0:
-            append_jsonl(self.folder / "metrics.jsonl", self._line(0, metrics))
+            append_jsonl(self.folder / METRICS, self._line(0, metrics))
         return metrics
 
     def _compute_metrics(
@@ -107,8 +108,8 @@ class DapoTrainer(PPOTrainerSync):
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         if "save_checkpoint" in timing_raw:  # replace the row that _save_checkpoint wrote
-            drop_after(self.folder / "metrics.jsonl", global_steps - 1)
-        append_jsonl(self.folder / "metrics.jsonl", self._line(global_steps, metrics))
+            drop_after(self.folder / METRICS, global_steps - 1)
+        append_jsonl(self.folder / METRICS, self._line(global_steps, metrics))
         values = scalars(metrics)
         shown = [f"{name} {values[key]:.3g}" for key, name in SHOWN.items() if key in values]
         print(f"step {global_steps}/{self.total_training_steps}  " + "  ".join(shown), flush=True)
@@ -123,21 +124,22 @@ class DapoTrainer(PPOTrainerSync):
     def _line(self, step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
         return {"step": step, "time": round(time.time(), 1), **scalars(metrics)}
 
-    def _write_samples(self, keys: list[str], *, trained: bool) -> list[Sample]:
-        """Log completions to samples.jsonl; only those that were trained on have an advantage."""
+    def _write_rollouts(self, keys: list[str], *, trained: bool) -> list[Rollout]:
+        """Log completions by trajectory key; only those that were trained on have an advantage."""
         objects = ["extra_fields", "reward_model", "extra_info"]
         fields = ["responses", *objects, *(["advantages"] if trained else [])]
         data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=fields)
         plain = {name: [getattr(value, "data", value) for value in data[name]] for name in objects}
-        samples = []
+        rollouts = []
         for i, response in enumerate(data["responses"]):
             completion = self.tokenizer.decode(response, skip_special_tokens=True)
             target = plain["reward_model"][i]["ground_truth"]
             parts = plain["extra_fields"][i]["reward_extra_info"]
-            samples.append(
-                Sample(
+            rollouts.append(
+                Rollout(
                     step=self.global_steps,
                     record_id=plain["extra_info"][i]["record_id"],
+                    group=self._groups.setdefault(group_of(keys[i]), len(self._groups)),
                     completion=completion,
                     target=target,
                     rewards={name: float(value) for name, value in parts.items()},
@@ -145,13 +147,13 @@ class DapoTrainer(PPOTrainerSync):
                     reason=score(completion, target).reason,
                 )
             )
-        write_samples(self.folder / "samples.jsonl", samples)
-        return samples
+        write_rollouts(self.folder, rollouts)
+        return rollouts
 
 
 @ray.remote(num_cpus=1)
-class DapoRunner(main_ppo.TaskRunnerV1.__ray_metadata__.modified_class):
-    """verl's task runner with our trainer under the name "sync": another name would select the asynchronous buffer."""
+class DapoRunner(main_ppo.TaskRunnerV1.__ray_metadata__.modified_class):  # type: ignore[name-defined]  # Ray's wrapper
+    """verl's task runner with DapoTrainer under the name "sync": any other name selects the asynchronous buffer."""
 
     def run(self, config: Any) -> None:
         check_cluster(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])

@@ -9,13 +9,24 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from common.errors import InputError
-from common.files import append_jsonl, drop_after, read_jsonl, read_log, replacing, write_json, write_jsonl, write_text
-from common.run_logs import Sample, frame, write_samples
+from common.files import (
+    append_jsonl,
+    drop_after,
+    read_json,
+    read_jsonl,
+    read_log,
+    replacing,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+from common.run_logs import Rollout, cut_logs, frame, write_rollouts
 
 
-def test_logs_are_cut_to_the_resumed_step_and_survive_a_torn_line(tmp_path):
+def test_logs_are_cut_to_the_resumed_step_and_survive_a_truncated_line(tmp_path):
     log = tmp_path / "metrics.jsonl"
     append_jsonl(log, *({"step": step} for step in (1, 2, 3)))
     with open(log, "a") as file:
@@ -42,12 +53,43 @@ def test_half_of_a_surrogate_pair_is_written_as_its_escape(tmp_path):
     assert (tmp_path / "a.md").read_bytes() == b"| \\ud83d |\n"
 
 
-def test_the_sample_log_takes_any_text(tmp_path):
-    sample = Sample(1, "r1", "x = '\ud83d'\x1b[31m", "x = '😀'\n", {"es": 1.0}, None, "ok")
-    write_samples(tmp_path / "samples.jsonl", [sample])
-    assert read_jsonl(tmp_path / "samples.jsonl")[0]["completion"] == sample.completion
-    shown = frame(sample).encode("utf-8").decode("utf-8").split("\n")
+def test_rollouts_take_any_text(tmp_path):
+    rollout = Rollout(1, "r1", 0, "x = '\ud83d'\x1b[31m", "x = '😀'\n", {"es": 1.0}, None, "ok")
+    write_rollouts(tmp_path, [rollout])
+    assert read_jsonl(tmp_path / "rollouts.jsonl")[0]["completion"] == rollout.completion
+    shown = frame(rollout).encode("utf-8").decode("utf-8").split("\n")
     assert (shown[1], shown[3]) == ("x = '\\ud83d'\\x1b[31m", "x = '😀'")
+
+
+def test_a_resume_cuts_the_logs_of_this_and_of_earlier_versions(tmp_path):
+    """Earlier versions wrote rollouts to samples.jsonl: such a run keeps its rows up to the resumed step there."""
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        append_jsonl(tmp_path / name, *({"step": step} for step in (1, 2, 3)))
+    cut_logs(tmp_path, 2)
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        assert [row["step"] for row in read_jsonl(tmp_path / name)] == [1, 2]
+    assert not (tmp_path / "rollouts.jsonl").exists()
+
+
+class Shape(BaseModel):
+    size: int
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"size": "x"}', "shape.json: size: Input should be a valid integer"),
+        ("{}", "shape.json: size: Field required"),
+        ("[1]", "shape.json: Input should be a valid dictionary"),
+        ('{"size": 1', "shape.json: not JSON"),
+    ],
+)
+def test_a_json_file_that_does_not_fit_is_named_with_its_field(tmp_path, content, message):
+    (tmp_path / "shape.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_json(tmp_path / "shape.json", Shape)
+    (tmp_path / "shape.json").write_text('{"size": 3}')
+    assert read_json(tmp_path / "shape.json", Shape) == Shape(size=3)
 
 
 def test_json_is_replaced_whole(tmp_path):
@@ -57,8 +99,8 @@ def test_json_is_replaced_whole(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
 
 
-def test_who_goes_on_from_a_log_mends_its_torn_line(tmp_path):
-    """Else the next row would be glued to the torn one, and both be lost."""
+def test_a_program_that_continues_a_log_repairs_its_truncated_line(tmp_path):
+    """Otherwise the next row would be appended to the truncated one, and both would be lost."""
     log = tmp_path / "log.jsonl"
     assert read_log(log) == []
     for torn in ('{"id": "b", "ru', '{"id": "b"}'):  # the second: cut between the row and its newline
@@ -87,9 +129,9 @@ def test_a_log_that_was_cut_anywhere_keeps_its_whole_lines(rows, data):
 
 
 @pytest.mark.parametrize("content", [b"my notes", b"PAR1\x15\x04\xff", b'{"a": 1}\nnotes'])
-def test_a_file_that_is_no_log_is_not_mended(tmp_path, content):
+def test_a_file_that_is_not_a_log_is_not_repaired(tmp_path, content):
     (tmp_path / "log.jsonl").write_bytes(content)
-    with pytest.raises(InputError, match="no log: its last line is not JSON"):
+    with pytest.raises(InputError, match="not a log: its last line is not JSON"):
         read_log(tmp_path / "log.jsonl")
     assert (tmp_path / "log.jsonl").read_bytes() == content
 

@@ -1,4 +1,4 @@
-"""The run directory: what it says, and what a crash leaves of it."""
+"""The run directory: what it records."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import InputError
 from common.estimates import mean_and_error
 from common.files import append_jsonl, read_jsonl
-from common.provenance import describe, git_state, record_start, sha256
-from common.run_logs import Sample, frame, write_samples
-from common.training_log import ema
+from common.provenance import describe, git_state, read_starts, record_start, sha256
+from common.run_logs import Rollout, ema, frame, write_rollouts
 from plot import draw
 from report import paired, verdict
 
@@ -25,22 +25,6 @@ def test_sha256_and_git(tmp_path):
     assert sha256(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     assert git_state()["commit"] == (head.stdout.strip() or None)
-
-
-def test_a_resume_on_other_rows_of_the_same_file_is_refused(tmp_path):
-    from trl_training.resume import check_same_run
-
-    start = {
-        "data": {"d": {"sha256": "a"}},
-        "records": "1129 with sha256 ab",
-        "config": {"seed": 42, "bad_rows": "drop"},
-    }
-    record_start(tmp_path, start)
-    check_same_run(tmp_path, {**start, "config": {"seed": 42, "bad_rows": "stop"}})  # the same rows
-    with pytest.raises(ValueError, match="with records = 1129 with sha256 ab, now it is 1580 with sha256 cd: not the"):
-        check_same_run(tmp_path, {**start, "records": "1580 with sha256 cd"})
-    record_start(tmp_path, {"data": {"d": {"sha256": "a"}}, "config": {"seed": 42}})  # as an earlier version did
-    check_same_run(tmp_path, start)
 
 
 def test_every_start_is_kept(tmp_path):
@@ -56,13 +40,27 @@ def test_every_start_is_kept(tmp_path):
     assert {"commit", "dirty", "seed", "versions", "hardware", "command"} <= starts[0].keys()
 
 
-def test_samples_show_every_share(tmp_path):
-    sample = Sample(3, "abc", "I think</think>", "x = 1", {"format_reward": -1.0, "es_star": -2.0}, -0.5, "no <answer>")
-    write_samples(tmp_path / "s.jsonl", [sample])
-    [row] = read_jsonl(tmp_path / "s.jsonl")
-    assert row["rewards"] == {"format_reward": -1.0, "es_star": -2.0}
-    text = frame(sample)
-    for part in ("step 3", "abc", "I think</think>", "x = 1", "es_star -2.00", "advantage -0.50", "no <answer>"):
+def test_a_damaged_run_json_is_one_line_and_stays(tmp_path):
+    (tmp_path / "run.json").write_text('{"starts": [{"data": {}}]}')
+    for call in (read_starts, lambda folder: record_start(folder, {"config": {}})):
+        with pytest.raises(InputError, match=r"run.json: starts.0.config: Field required$"):
+            call(tmp_path)
+    assert (tmp_path / "run.json").read_text() == '{"starts": [{"data": {}}]}'
+    with pytest.raises(InputError, match=r"absent/run.json: not there"):
+        read_starts(tmp_path / "absent")
+
+
+def test_rollouts_show_every_share(tmp_path):
+    rewards = {"format_reward": -1.0, "es_star": -2.0}
+    rollout = Rollout(3, "abc", 1, "I think</think>", "x = 1", rewards, -0.5, "no <answer>")
+    write_rollouts(tmp_path, [rollout])
+    [row] = read_jsonl(tmp_path / "rollouts.jsonl")
+    assert row == {
+        **{"step": 3, "record_id": "abc", "group": 1, "completion": "I think</think>", "target": "x = 1"},
+        **{"rewards": rewards, "advantage": -0.5, "reason": "no <answer>"},
+    }
+    text = frame(rollout)
+    for part in ("step 3", "group 1", "abc", "I think</think>", "es_star -2.00", "advantage -0.50", "(no <answer>)"):
         assert part in text
 
 

@@ -20,7 +20,7 @@ from checkpoint_curve import Protocol, Run, choose, claim, protocol_of
 from common.checkpoints import Checkpoint, base_of, find_checkpoints, run_start
 from common.errors import InputError
 from common.provenance import sha256
-from common.training_log import at_step, ema, series
+from common.run_logs import at_step, ema, series
 from evaluation.curve import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
 
 IDS = [row["prog_syn_id"] for row in ROWS]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
 import pytest
 
 import grpo
@@ -48,9 +46,9 @@ def test_what_a_run_prints():
     assert str(Batch(8, 1, 1)) == "8 process(es) x 1 per device x 1 accumulation = 8 examples a step"
 
 
-def keys(**given: object) -> Namespace:
+def keys(**given: object) -> dict[str, object]:
     defaults = {"check": None, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
-    return Namespace(**{**defaults, **given})
+    return {**defaults, **given}
 
 
 def test_trl_s_keys_follow_from_the_launch(monkeypatch):

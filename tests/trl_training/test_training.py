@@ -84,13 +84,24 @@ def test_the_run_directory_describes_itself(trained, tiny_data):
     assert start["resumed_from"] is None
 
 
-def test_samples_are_logged_with_every_share_of_their_reward(trained):
-    samples = lines(trained / "samples.jsonl")
-    assert len(samples) == 5 * 8
-    for sample in samples:
-        assert set(sample["rewards"]) == {"format_reward", "es_star"}
-        assert sample["reason"]
-        assert sample["target"].startswith("import numpy")
+def test_rollouts_are_logged_with_every_share_of_their_reward(trained):
+    from rewards import score
+
+    rollouts = lines(trained / "rollouts.jsonl")
+    assert len(rollouts) == 5 * 8
+    for rollout in rollouts:
+        found = score(rollout["completion"], rollout["target"])
+        assert rollout["rewards"] == pytest.approx({"format_reward": found.format, "es_star": found.es_star})
+        assert rollout["reason"] == found.reason
+        assert rollout["target"].startswith("import numpy")
+    groups: dict = {}
+    for rollout in rollouts:
+        groups.setdefault((rollout["step"], rollout["group"]), []).append(rollout)
+    assert sorted(groups) == [(step, group) for step in range(1, 6) for group in (0, 1)]
+    for group in groups.values():
+        assert len({rollout["record_id"] for rollout in group}) == 1
+        # scale_rewards: group. The advantages of a group sum to 0.
+        assert (len(group), sum(rollout["advantage"] for rollout in group)) == (4, pytest.approx(0, abs=1e-4))
     assert "advantage" in (trained / "stdout.txt").read_text()
 
 
@@ -120,14 +131,19 @@ def test_resume_after_sigkill_equals_an_uninterrupted_run(trained, warm_model, t
     again = run_script("grpo.py", *args, check=False)
     assert again.returncode == 2
     assert "add --resume_from_checkpoint auto" in again.stderr
-    other = run_script("grpo.py", *args, "--resume_from_checkpoint", "auto", "--reward", "format,em", check=False)
-    assert other.returncode == 2
-    assert "was started with reward = format,es_star" in other.stderr
+    for flags, said in (
+        (["--reward", "format,em"], "reward = format,es_star, now it is format,em"),
+        (["--learning_rate", "1e-3"], "learning_rate = 0.01, now it is 0.001"),
+        (["--loss_type", "dr_grpo"], "loss_type = dapo, now it is dr_grpo"),
+    ):
+        other = run_script("grpo.py", *args, "--resume_from_checkpoint", "auto", *flags, check=False)
+        assert (other.returncode, other.stderr) == (2, f"grpo: {out} was started with {said}: not the same run\n")
 
-    done = run_script("grpo.py", *args, "--resume_from_checkpoint", "auto")
+    harmless = ["--save_steps", "2", "--print_samples", "0", "--save_total_limit", "9"]
+    done = run_script("grpo.py", *args, "--resume_from_checkpoint", "auto", *harmless)
     assert "(step 3)" in done.stdout
     assert [row["step"] for row in lines(out / "metrics.jsonl")] == [1, 2, 3, 4, 5]
-    assert len(lines(out / "samples.jsonl")) == 5 * 8
+    assert len(lines(out / "rollouts.jsonl")) == 5 * 8
     expected, resumed = adapter(trained), adapter(out)
     assert expected.keys() == resumed.keys()
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
@@ -143,7 +159,10 @@ def test_two_processes_with_torchrun(warm_model, tiny_data, tmp_path):
     assert "batch: 2 process(es) x 4 per device x 1 accumulation = 8 completions a step" in done.stdout
     assert done.stdout.count("batch: ") == 1
     assert [row["step"] for row in lines(out / "metrics.jsonl")] == [1, 2]
-    assert len(lines(out / "samples.jsonl")) == 2 * 8  # the completions of both processes
+    rollouts = lines(out / "rollouts.jsonl")
+    assert len(rollouts) == 2 * 8  # the completions of both processes
+    assert all(rollout["reason"] for rollout in rollouts)
+    assert len({(r["step"], r["group"], r["record_id"]) for r in rollouts}) == 2 * 2
     assert all(value.abs().max() > 0 for key, value in adapter(out).items() if "lora_B" in key)
 
 
@@ -181,7 +200,7 @@ def test_dapo_s_loss_takes_two_updates_and_punishes_length(warm_model, tiny_data
     more += ["--loss_type", "dapo", "--epsilon", 0.2, "--epsilon_high", 0.28, "--overlong_buffer", 40]
     run_script("grpo.py", *grpo_args(warm_model, tiny_data, out, *more))
     rows = lines(out / "metrics.jsonl")
-    samples = lines(out / "samples.jsonl")
+    samples = lines(out / "rollouts.jsonl")
     # 2 updates x 1 prompt x 4 completions are sampled at once, before steps 1 and 3, and logged once.
     assert [sample["step"] for sample in samples] == [1] * 8 + [3] * 8
     clipped = [row["clip_ratio/region_mean"] for row in rows]
@@ -250,7 +269,7 @@ def test_migrate_answers_with_a_diff_or_says_why_not(warm_model, tmp_path):
     )
     said = done.stdout.splitlines()[-1]
     if done.returncode:
-        assert (done.returncode, said[:30]) == (1, "migrate: the answer holds no c")
+        assert (done.returncode, said[:28]) == (1, "migrate: the answer has no c")
     else:
         assert "+++ " in done.stdout or said == "no change"
     assert old.read_text() == "import numpy as np\narea = np.trapz(area)\n"  # only --write changes the file

@@ -78,7 +78,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(killed):
     run, said = killed
     assert f"resuming from {run}/global_step_2" in said
     assert [row["step"] for row in lines(run / "metrics.jsonl")] == [1, 2, 3, 4]
-    trained = [row["step"] for row in lines(run / "samples.jsonl") if row["advantage"] is not None]
+    trained = [row["step"] for row in lines(run / "rollouts.jsonl") if row["advantage"] is not None]
     assert trained == [1] * 16 + [2] * 16 + [3] * 16 + [4] * 16
     starts = json.loads((run / "run.json").read_text())["starts"]
     assert [start["resumed_from"] for start in starts] == [None, f"{run}/global_step_2"]
@@ -93,7 +93,7 @@ def test_what_a_run_logs(killed):
     rows = lines(run / "metrics.jsonl")
     evicted = sum(row.get("training/filter_groups/evicted_samples", 0) for row in rows)
     assert evicted > 0
-    thrown_away = [sample for sample in lines(run / "samples.jsonl") if sample["advantage"] is None]
+    thrown_away = [sample for sample in lines(run / "rollouts.jsonl") if sample["advantage"] is None]
     surplus = sum(row.get("training/filter_groups/discarded_surplus_samples", 0) for row in rows)
     assert len(thrown_away) == 8 * (evicted + surplus)
     for row in rows:
@@ -107,13 +107,14 @@ def test_what_a_run_logs(killed):
         assert 0 < row["reward/after_filter/em"] < 1  # each kept group has right and wrong answers
         # The policy that sampled is the policy that is trained, after updates and after the resume.
         assert row["training/rollout_actor_probs_pearson_corr"] > 0.9999
-    for sample in lines(run / "samples.jsonl"):
+    for sample in lines(run / "rollouts.jsonl"):
         assert sample["rewards"]["score"] == sample["rewards"]["format"] + sample["rewards"]["correctness"]
     groups: dict = {}
-    for sample in lines(run / "samples.jsonl"):
+    for sample in lines(run / "rollouts.jsonl"):
         if sample["advantage"] is None:
             continue
-        groups.setdefault((sample["step"], sample["record_id"]), []).append(sample["advantage"])
+        groups.setdefault((sample["step"], sample["group"]), []).append(sample["advantage"])
+    assert {len(group) for group in groups.values()} == {8}
     assert all(max(group) > 0 > min(group) for group in groups.values())
 
 
@@ -159,7 +160,7 @@ def test_rewards_without_variance_end_in_one_line(random_model, overrides, tmp_p
     # Random weights never write the tags: every score is -1 - 2 = -3. The first batch of 2 prompts counts.
     assert last.startswith("dapo: 4 prompts were sampled (algorithm.filter_groups.max_num_gen_batches allows 2 batches")
     assert "4 groups had an equal score (their mean score -3.00)" in last
-    assert [row["rewards"]["score"] for row in lines(run / "samples.jsonl")] == [
+    assert [row["rewards"]["score"] for row in lines(run / "rollouts.jsonl")] == [
         -3.0
     ] * 4 * 8  # what it tells one to read
     # The same folder with another adapter: nothing of the first start is kept.

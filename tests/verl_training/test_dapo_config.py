@@ -279,11 +279,16 @@ def test_checkpoints_that_a_kill_cut_short_are_passed_over(tmp_path):
 def test_a_resume_with_another_configuration_is_refused(tmp_path):
     start = {
         "data": {"d": {"sha256": "a"}},
-        "config": {"algorithm": {"adv_estimator": "grpo"}, "trainer": {"save_freq": 1}},
+        "config": {
+            "algorithm": {"adv_estimator": "grpo"},
+            "trainer": {"save_freq": 1, "total_training_steps": 10},
+            "actor_rollout_ref": {"actor": {"optim": {"lr_scheduler_type": "constant", "lr_warmup_steps_ratio": 0.0}}},
+        },
     }
     (tmp_path / "run.json").write_text(json.dumps({"starts": [start]}))
     same = json.loads(json.dumps(start))
     same["config"]["trainer"]["save_freq"] = 2  # how often it saves does not make another run
+    same["config"]["trainer"]["total_training_steps"] = 20  # nor does its length: the learning rate is constant
     dapo_resume.check_same_run(tmp_path, same)
     other = json.loads(json.dumps(start))
     other["config"]["algorithm"]["adv_estimator"] = "rloo"
@@ -296,5 +301,5 @@ def test_a_resume_with_another_configuration_is_refused(tmp_path):
     dapo_resume.check_same_run(tmp_path, same)
     other = json.loads(json.dumps(start))
     other["data"]["d"]["sha256"] = "b"
-    with pytest.raises(InputError, match=r"data file.d.sha256 = a, now it is b"):
+    with pytest.raises(InputError, match=r"sha256 of the data = \['a'\], now it is \['b'\]"):
         dapo_resume.check_same_run(tmp_path, other)

@@ -77,7 +77,7 @@ def test_it_trains_and_resumes(trained):
         assert row["actor/grad_norm"] > 0
         assert row["training/rollout_actor_probs_pearson_corr"] > 0.99
         assert row["groups/sampled"] - row["groups/zero_variance"] >= 8  # eight groups with a signal were found
-    trained_on = [sample["step"] for sample in lines(run / "samples.jsonl") if sample["advantage"] is not None]
+    trained_on = [sample["step"] for sample in lines(run / "rollouts.jsonl") if sample["advantage"] is not None]
     assert trained_on == [1] * 64 + [2] * 64
 
 

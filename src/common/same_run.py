@@ -1,0 +1,61 @@
+"""Whether a resume continues the run that run.json describes: everything that changes the result must be unchanged.
+
+Every recorded key of the configuration counts unless its trainer lists it as harmless, so that a key that nobody
+thought of stops the resume instead of passing silently.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from common.errors import InputError
+from common.provenance import Start, read_starts
+
+FREE = ("*_kwargs", "*.override_*")  # mappings with keys of the user's choice: an added key counts
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted path, old value, new value) of what differs. A key that `old` lacks was unknown to its version."""
+    if isinstance(old, Mapping) and old and isinstance(new, Mapping) and not matches(path, FREE):
+        for key, value in old.items():
+            yield from differences(value, new.get(key), f"{path}.{key}" if path else key)
+    elif old != new:
+        yield path, old, new
+
+
+def matches(path: str, patterns: Collection[str]) -> bool:
+    """Whether a dotted path fits one of the patterns, in which * also stands for dots."""
+    return any(fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def grows(old: Any, new: Any) -> bool:
+    """Whether both are numbers and the new one is larger."""
+    return isinstance(old, (int, float)) and isinstance(new, (int, float)) and new > old
+
+
+def identity(start: Start) -> dict[str, Any]:
+    """What may decide the result: the configuration, and the data by content."""
+    data: dict[str, Any] = {"sha256 of the data": [file.get("sha256") for file in start.data.values()]}
+    if start.records is not None:
+        data["records"] = start.records
+    return {**data, **start.config}
+
+
+def check_same_run(
+    run: Path, description: Mapping[str, Any], harmless: Collection[str], length: Collection[str] = ()
+) -> None:
+    """Raise InputError, which names the first key that differs from the last start of `run`.
+
+    `harmless`: patterns of keys that do not change the result. `length`: keys that may grow, because they only make
+    the run longer.
+    """
+    if not (run / "run.json").is_file():
+        return
+    now = Start.model_validate(json.loads(json.dumps(description, default=str)))
+    for key, old, new in differences(identity(read_starts(run)[-1]), identity(now)):
+        if not (matches(key, harmless) or (key in length and grows(old, new))):
+            raise InputError(f"{run} was started with {key} = {old}, now it is {new}: not the same run")

@@ -1,0 +1,97 @@
+"""The rewards that a GRPO run names: those of this project by name, anyone's by dotted path.
+
+    --reward format,es_star
+    PYTHONPATH=. python src/grpo.py … --reward format,my_rewards.mine     # mine() in my_rewards.py, working directory
+
+A reward is called as trl calls it, with lists of equal length, and returns a number (or None) for each completion:
+
+    def mine(prompts, completions, completion_ids, target, old_code, record_id, **kwargs): ...
+
+It may explain its values for rollouts.jsonl: `kwargs["log_extra"]("mine reason", [text of each completion])`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase, TrainerState
+
+from common.errors import InputError
+from diff_match import dm_star
+from prompts import reference_completion
+from rewards import REWARDS, reward_names
+
+Reward = Callable[..., Any]
+KNOWN: dict[str, Reward] = {**REWARDS, "dm_star": dm_star}  # dm_star: ours, not in the paper
+
+
+def load_rewards(names: str) -> dict[str, Reward]:
+    """Comma-separated names and dotted paths -> the functions, by the names under which trl logs them."""
+    chosen = [name.strip() for name in names.split(",")]
+    known = KNOWN | {path: import_reward(path) for path in chosen if "." in path}
+    try:
+        functions = [known[name] for name in reward_names(chosen, known)]
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    logged = [getattr(function, "__name__", type(function).__name__) for function in functions]
+    if twice := [name for name in logged if logged.count(name) > 1]:
+        raise InputError(f"reward {names}: two functions are named {twice[0]}")
+    return dict(zip(logged, functions, strict=True))
+
+
+def import_reward(path: str) -> Reward:
+    """The callable at `module.attribute`. The code runs at import, so any of its errors is reported in one line."""
+    module_name, _, attribute = path.rpartition(".")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        hint = "its folder must be on PYTHONPATH (PYTHONPATH=. for the working directory)"
+        raise InputError(f"reward {path}: there is no module {error.name}: {hint}") from None
+    except Exception as error:
+        raise InputError(f"reward {path}: {described(error)}") from None
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        what = "is not callable" if hasattr(module, attribute) else "does not exist"
+        raise InputError(f"reward {path}: {attribute} {what} in {module.__file__}")
+    return function
+
+
+def check_rewards(functions: Mapping[str, Reward], row: Mapping[str, str], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Score the reference answer of one prompt row with every reward, as trl will."""
+    answer = reference_completion(row["target"])
+    columns = {name: [value] for name, value in row.items() if name != "prompt"}
+    for name, function in functions.items():
+        try:
+            found = function(
+                prompts=[row["prompt"]],
+                completions=[answer],
+                completion_ids=[tokenizer(answer, add_special_tokens=False)["input_ids"]],
+                trainer_state=TrainerState(),
+                log_extra=lambda column, values: None,
+                log_metric=lambda metric, value: None,
+                **columns,
+            )
+            if inspect.iscoroutine(found):
+                found = asyncio.run(found)
+        except Exception as error:
+            raise InputError(f"reward {name}: {described(error)}") from None
+        if not is_list_of_one_number(found):
+            raise InputError(f"reward {name}: returned {found!r}: expected a list with a number for each completion")
+
+
+def is_list_of_one_number(found: Any) -> bool:
+    """Whether trl can use this as the rewards of one completion."""
+    try:
+        [value] = found
+        return value is None or isinstance(float(value), float)
+    except (TypeError, ValueError):
+        return False
+
+
+def described(error: Exception) -> str:
+    """An exception as one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

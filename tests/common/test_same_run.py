@@ -1,0 +1,117 @@
+"""Which changes of a configuration stop a resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common.errors import InputError
+from common.provenance import record_start
+from common.same_run import check_same_run
+
+START = {
+    "data": {"train.jsonl": {"sha256": "a", "bytes": 1}},
+    "records": "4 with sha256 ab",
+    "config": {"lr": 0.1, "steps": 5, "logging_steps": 1, "fsdp": None, "a": {"b": 1}, "x_kwargs": {"k": 1}},
+}
+
+
+def changed(**config: object) -> dict:
+    return {**START, "config": {**START["config"], **config}}
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    record_start(tmp_path, START)
+    return tmp_path
+
+
+def check(run: Path, description: dict) -> None:
+    check_same_run(run, description, harmless=("logging_*", "a.c*"), length=("steps",))
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        START,
+        changed(logging_steps=5),
+        changed(steps=6),  # longer
+        changed(new=1),  # the version that began the run did not know the key
+        changed(a={"b": 1, "new": 1}),
+        {**START, "data": {"moved/train.jsonl": {"sha256": "a", "bytes": 1}}},
+    ],
+)
+def test_what_does_not_change_the_result(run, description):
+    check(run, description)
+
+
+@pytest.mark.parametrize(
+    ("description", "said"),
+    [
+        (changed(lr=0.2), "lr = 0.1, now it is 0.2"),
+        (changed(steps=4), "steps = 5, now it is 4"),
+        (changed(a={"b": 2}), "a.b = 1, now it is 2"),
+        (changed(a=None), "a = {'b': 1}, now it is None"),
+        (changed(fsdp={"size": 2}), "fsdp = None, now it is {'size': 2}"),
+        (changed(x_kwargs={"k": 1, "new": 1}), "x_kwargs = {'k': 1}, now it is {'k': 1, 'new': 1}"),
+        ({**START, "records": "5 with sha256 cd"}, "records = 4 with sha256 ab, now it is 5 with sha256 cd"),
+        (
+            {**START, "data": {"train.jsonl": {"sha256": "b", "bytes": 1}}},
+            "sha256 of the data = ['a'], now it is ['b']",
+        ),
+    ],
+)
+def test_what_changes_the_result(run, description, said):
+    with pytest.raises(InputError) as stopped:
+        check(run, description)
+    assert str(stopped.value) == f"{run} was started with {said}: not the same run"
+
+
+def test_the_last_start_counts_and_an_earlier_version_recorded_no_rows(run):
+    record_start(run, {"data": START["data"], "config": {"lr": 0.3}}, "checkpoint-1")
+    check(run, changed(lr=0.3))
+    (run / "run.json").write_text(json.dumps({"starts": "none"}))
+    with pytest.raises(InputError, match=r"run.json: starts: Input should be a valid list$"):
+        check(run, START)
+
+
+def test_the_lists_name_keys_that_exist():
+    """A renamed key of trl would otherwise begin to count unnoticed."""
+    import dataclasses
+    from fnmatch import fnmatchcase
+
+    from trl import GRPOConfig, SFTConfig
+
+    import grpo
+    import sft
+    from trl_training.resume import HARMLESS, LAYOUT, LENGTH
+
+    classes = (GRPOConfig, SFTConfig, grpo.ScriptArguments, sft.ScriptArguments)
+    known = {field.name for each in classes for field in dataclasses.fields(each)} | {"processes"}
+    assert not [pattern for pattern in (*HARMLESS, *LAYOUT, *LENGTH) if not any(fnmatchcase(k, pattern) for k in known)]
+
+
+def test_how_a_step_is_divided_is_harmless_only_if_its_size_is_fixed():
+    from trl_training.resume import harmless_keys, length_keys
+
+    assert "per_device_train_batch_size" in harmless_keys({"prompts_per_step": 2})
+    assert "processes" in harmless_keys({"examples_per_step": 8})
+    assert "per_device_train_batch_size" not in harmless_keys({"prompts_per_step": None})
+    assert length_keys({"lr_scheduler_type": "constant"}) == ("max_steps", "num_train_epochs")
+    assert length_keys({"lr_scheduler_type": "cosine"}) == ()
+
+
+def test_dapo_s_lists_name_keys_that_exist():
+    pytest.importorskip("hydra", reason="requirements/dapo.txt is not installed")
+    from fnmatch import fnmatchcase
+
+    from omegaconf import OmegaConf
+
+    from verl_training.config import compose, leaves
+    from verl_training.resume import HARMLESS, LENGTH
+
+    known = [path for path, _ in leaves(OmegaConf.to_container(compose("dapo"), resolve=False))]
+    known.append("recode.drop_bad_rows")  # of earlier versions
+    assert not [pattern for pattern in (*HARMLESS, *LENGTH) if not any(fnmatchcase(k, pattern) for k in known)]
