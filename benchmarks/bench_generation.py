@@ -1,7 +1,8 @@
-"""Tokens per second of DoRA rollouts: stock, cached, merged copies, against a model merged for good, in one run.
+"""Tokens per second of DoRA rollouts: stock, cached and with merged copies, compared with a permanently merged model.
 
-The four take turns on the same prompts, so a machine whose speed drifts still gives fair ratios. What is timed is what
-src/trl_training/grpo_trainer.py does around one generation, entering and leaving the context included.
+The four take turns on the same prompts, so that the ratios are fair even if the machine's speed drifts. Each timing
+covers what src/trl_training/grpo_trainer.py does for one generation, including entering and leaving the context.
+Needs PYTHONPATH=src:
 
     PYTHONPATH=src python benchmarks/bench_generation.py --model models/SmolLM2-135M-Instruct
     PYTHONPATH=src python benchmarks/bench_generation.py --targets all-linear --rounds 5
@@ -37,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="models/SmolLM2-135M-Instruct")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
-    parser.add_argument("--targets", default=None, help="all-linear, or nothing for q_proj and v_proj")
+    parser.add_argument("--targets", default=None, help="all-linear (default: q_proj and v_proj)")
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--completions", type=int, default=8)
     parser.add_argument("--prompt-tokens", type=int, default=200)

@@ -1,7 +1,7 @@
-"""Seconds of GRPO's loss and its gradient on a CPU: trl's LM head over prompts and completions, or completions alone.
+"""Seconds for GRPO's loss and its gradient on a CPU: trl's LM head on prompts and completions, or completions only.
 
-The two take turns on the same batch (src/trl_training/cpu_loss.py says why they differ on a CPU alone); the
-log-probabilities of the completions are compared too.
+The two take turns on the same batch (src/trl_training/cpu_loss.py explains why they differ only on a CPU); the
+log-probabilities of the completions are compared as well. Needs PYTHONPATH=src:
 
     PYTHONPATH=src python benchmarks/bench_loss.py --model models/SmolLM2-135M-Instruct
 """
@@ -20,11 +20,11 @@ from transformers import AutoModelForCausalLM
 from adapters import adapter_config
 from trl_training.cpu_loss import picks_first
 
-LOOKS = {"completions alone": picks_first, "every position": lambda device: False}
+WAYS = {"completions only": picks_first, "every position": lambda device: False}
 
 
 def loss(model: torch.nn.Module, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The log-probabilities, as trl's trainer computes them, after their gradient was taken."""
+    """The log-probabilities as trl's trainer computes them; also computes their gradient."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = model(
             input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels, fused_lm_head=True, use_cache=False
@@ -50,11 +50,11 @@ def main() -> None:
     labels = ids.clone()
     labels[:, : args.prompt_tokens] = -100
 
-    seconds: dict[str, list[float]] = {name: [] for name in LOOKS}
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     seen: dict[str, torch.Tensor] = {}
     for _ in range(args.rounds + 1):  # the first round warms up
-        for name, look in LOOKS.items():
-            trl.trainer.utils._use_triton = look
+        for name, way in WAYS.items():
+            trl.trainer.utils._use_triton = way
             start = time.perf_counter()
             seen[name] = loss(policy, ids, labels)
             seconds[name].append(time.perf_counter() - start)
@@ -64,9 +64,9 @@ def main() -> None:
     print(f"{args.completions} completions x {args.new_tokens} tokens after {args.prompt_tokens}\n")
     for name, value in middle.items():
         print(f"{name:<18}{value:>7.2f} s   ({min(seconds[name][1:]):.2f}-{max(seconds[name][1:]):.2f})")
-    print(f"every position takes {middle['every position'] / middle['completions alone']:.2f} times as long")
-    apart = (seen["every position"] - seen["completions alone"]).abs().max()
-    print(f"largest difference of a log-probability: {apart:.2g}")
+    print(f"every position takes {middle['every position'] / middle['completions only']:.2f} times as long")
+    difference = (seen["every position"] - seen["completions only"]).abs().max()
+    print(f"largest difference of log-probabilities: {difference:.2g}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""ES* against a plain dynamic-programming reward, and the worst cost of hostile completions, in one run.
+"""The speed of ES* compared with a plain implementation, and the cost of hostile completions.
 
-The plain reward does the same steps (extract, parse, normalise, compare) with the textbook Levenshtein in pure Python,
-as the authors' release has it. Both score the same completions in the same run.
+The plain reward takes the same steps (extract, parse, normalise, compare) with the textbook Levenshtein distance in
+pure Python, as the authors' release does. Both score the same completions in the same run. Needs PYTHONPATH=src:
 
     PYTHONPATH=src python benchmarks/bench_rewards.py
 """
@@ -64,7 +64,7 @@ def seconds(function: Callable[[], object], repeats: int) -> float:
 
 
 def hostile() -> dict[str, str]:
-    """Completions of 100 kB that aim at one step each; those marked * are also well-formed answers around it."""
+    """Completions of 100 kB that each attack one step; those marked * are inside a well-formed answer."""
     n = HOSTILE_SIZE
     code = {
         "open parentheses": "(" * n,
@@ -91,7 +91,7 @@ def hostile() -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=200, help="timings of ours per size (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=200, help="timings per size (default: %(default)s)")
     args = parser.parse_args()
     print("ES* of one completion, target cached as in training (median)\n")
     print(f"{'characters':>10}  {'ours':>10}  {'plain':>12}  {'ratio':>7}  ratio of the edit distance alone")
@@ -105,7 +105,7 @@ def main() -> None:
             lambda a=a, b=b: distance(a, b), args.repeats
         )
         print(f"{size:>10}  {ours * 1e6:>7.0f} us  {plain * 1e3:>9.1f} ms  {plain / ours:>6,.0f}x  {alone:>8,.0f}x")
-    print("\nAt full length our cost is parsing and tokenising; the edit distance no longer shows.")
+    print("\nAt 4,000 characters, parsing and tokenising dominate our cost, not the edit distance.")
     print(f"\nhostile completions of {HOSTILE_SIZE:,} characters (* inside a well-formed answer)\n")
     worst = 0.0
     for name, text in hostile().items():

@@ -1,11 +1,11 @@
-"""Programs per second in the sandbox against a fresh interpreter for each program, same programs, in one run.
+"""Programs per second in the sandbox, compared with a fresh interpreter for each program.
 
-The programs are like those of an evaluation: imports, a function, one test; they use numpy, pandas, torch or sympy, and
-some fail. Both sides run `--workers` at a time and must reach the same verdicts. A fresh interpreter is what a harness
-without a fork server starts for each program; it gets no isolation here.
+The programs resemble those of an evaluation: imports, a function, one test; they use numpy, pandas, torch or sympy, and
+some fail. Both sides run the same programs, `--workers` at a time, and must reach the same verdicts. A harness without
+a fork server starts a fresh interpreter for each program; here it is not isolated.
 
-The projection counts one program a unit test; CodeUpdateArena has 6.25 tests a problem (mean of the 387 in an early
-snapshot of its repository).
+The projection assumes one program per unit test; CodeUpdateArena has 6.25 tests per problem (the mean of the 387
+problems in an early snapshot of its repository). Needs PYTHONPATH=src:
 
     PYTHONPATH=src python benchmarks/bench_sandbox.py
 """
@@ -55,13 +55,13 @@ def main() -> None:
     parser.add_argument("--fresh-rounds", type=int, default=2, help="rounds of the 12 programs (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=40, help="rounds in the sandbox (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="at a time, on both sides (default: %(default)s)")
-    parser.add_argument("--tests", type=float, default=6.25, help="tests a sample, for the projection")
+    parser.add_argument("--tests", type=float, default=6.25, help="tests per sample, for the projection")
     args = parser.parse_args()
     expected = [passes for _, passes in PROGRAMS]
     programs = [program for program, _ in PROGRAMS]
 
     few = programs * args.fresh_rounds
-    fresh(programs[0])  # the libraries are in the page cache for both sides
+    fresh(programs[0])  # so that both sides find the libraries in the page cache
     start = time.perf_counter()
     with ThreadPoolExecutor(args.workers) as pool:
         results = list(tqdm(pool.map(fresh, few), desc="fresh interpreters", total=len(few)))

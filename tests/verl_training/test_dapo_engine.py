@@ -27,11 +27,26 @@ def untied_model(random_model, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def engines(verl, random_model, untied_model, tmp_path_factory):
+    """(what, ranks, model's name) -> (folder, model): one start for each number of ranks, because it takes seconds."""
+    models = {"random_model": random_model, "untied_model": untied_model}
+    wanted = {
+        1: [("merge", "random_model"), ("packing", "random_model")],
+        2: [(what, name) for what in ("merge", "full") for name in models],
+    }
+    found = {}
+    for ranks, jobs in wanted.items():
+        folder = tmp_path_factory.mktemp(f"engine-{ranks}")
+        run_engine(ranks, [(what, models[name], folder / f"{what}-{name}") for what, name in jobs])
+        found |= {(what, ranks, name): (folder / f"{what}-{name}", models[name]) for what, name in jobs}
+    return found
+
+
 @pytest.fixture(scope="module", params=[(1, "random_model"), (2, "random_model"), (2, "untied_model")], ids=str)
-def dora(request, verl, tmp_path_factory):
-    """(folder, model) of a DoRA policy that has moved, on one or two ranks."""
-    ranks, model = request.param[0], request.getfixturevalue(request.param[1])
-    return run_engine("merge", ranks, model, tmp_path_factory.mktemp("engine") / "dora"), model
+def dora(request, engines):
+    """(folder, model) of a DoRA policy that has changed, on one or two ranks."""
+    return engines["merge", *request.param]
 
 
 def logits(model) -> torch.Tensor:
@@ -74,10 +89,9 @@ def test_a_dora_checkpoint_becomes_a_folder_with_the_same_logits(dora, tmp_path)
 
 
 @pytest.fixture(scope="module", params=["random_model", "untied_model"])
-def full(request, verl, tmp_path_factory):
-    """(folder, model) of a model whose weights have all moved, on two ranks."""
-    model = request.getfixturevalue(request.param)
-    return run_engine("full", 2, model, tmp_path_factory.mktemp("engine") / "full"), model
+def full(request, engines):
+    """(folder, model) of a model whose weights have all changed, on two ranks."""
+    return engines["full", 2, request.param]
 
 
 def test_a_full_checkpoint_of_two_ranks_becomes_a_folder_with_the_same_logits(full, tmp_path):
@@ -105,11 +119,11 @@ def test_damaged_checkpoints_are_named(full, tmp_path):
     (full / "moved.pt").rename(full / "global_step_1" / "actor" / "model_world_size_2_rank_1.pt")
 
 
-def test_packed_and_padded_log_probabilities_agree(verl, random_model, tmp_path):
+def test_packed_and_padded_log_probabilities_agree(engines, random_model):
     """sdpa takes packed sequences apart by their positions: each row's log-probabilities are as if it stood alone."""
     from transformers import AutoModelForCausalLM
 
-    out = run_engine("packing", 1, random_model, tmp_path / "packing")
+    out, _ = engines["packing", 1, "random_model"]
     found = torch.load(out / "packing.pt")
     model = AutoModelForCausalLM.from_pretrained(random_model, dtype=torch.float32).eval()
     for row, packed, padded in zip(found["rows"], found["packed"], found["padded"], strict=True):
