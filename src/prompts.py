@@ -14,7 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from common.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -193,8 +196,8 @@ def reference_completion(code: str, thought: str = "I apply the update to the ol
 
 # --- chat templates --------------------------------------------------------------------------------------------------
 
-# Jinja: take an open assistant turn off, let the model's own template render the rest, then write the turn's header
-# and text. Without an open turn the model's own template works as ever.
+# Jinja: remove an open assistant turn, let the model's own template render the rest, then write the turn's header and
+# text. Without an open turn the model's own template is unchanged.
 _BEFORE = (
     "{% if add_generation_prompt and messages and messages[-1]['role'] == 'assistant' %}"
     "{% set recode_tail = messages[-1]['content'] %}{% set messages = messages[:-1] %}"
@@ -205,56 +208,71 @@ _USER = {"role": "user", "content": "question"}
 _MARK = "recode assistant text"
 
 
+def load_tokenizer(model: str, **settings: Any) -> PreTrainedTokenizerBase:
+    """The model's tokenizer. Raises InputError if it cannot be loaded."""
+    from transformers import AutoTokenizer
+
+    if model.startswith(("runs/", "models/", "/", ".")) and not Path(model).is_dir():
+        raise InputError(f"model {model}: no such folder")
+    try:
+        return AutoTokenizer.from_pretrained(model, **settings)
+    except (OSError, ValueError) as error:  # transformers' errors for a model that is missing or incomplete
+        raise InputError(f"model {model}: {' '.join(str(error).split())}") from None
+
+
 def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], **settings: Any) -> str:
-    """The messages as text. Raises ValueError if the template refuses them (Gemma 2 takes no system turn)."""
+    """The messages as text. Raises InputError if the template rejects them (Gemma 2 takes no system turn)."""
     from jinja2 import TemplateError
 
     try:
-        return tokenizer.apply_chat_template(list(messages), tokenize=False, **settings)
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, **settings)
     except TemplateError as error:
-        raise ValueError(f"the chat template refuses these messages: {error}") from None
+        raise InputError(f"the chat template refuses these messages: {error}") from None
+    assert isinstance(text, str)  # tokenize=False
+    return text
 
 
 def assistant_header(tokenizer: PreTrainedTokenizerBase) -> str:
     """What the tokenizer's template writes between a user turn and the assistant's text.
 
     Read off a finished turn rather than off the generation prompt: DeepSeek-Coder's generation prompt lacks the newline
-    that its finished turns have, and reasoning models put their own <think> into it.
+    that its finished turns have, and reasoning models put their own <think> into it. Raises InputError if the template
+    has no such header.
     """
     turns = [_USER, {"role": "assistant", "content": _MARK}]
     before = _apply(tokenizer, turns[:1])
     after = _apply(tokenizer, turns)
     if not after.startswith(before) or _MARK not in after:
-        raise ValueError("the chat template rewrites earlier turns: no open assistant turn can be derived from it")
+        raise InputError("the chat template rewrites earlier turns: no open assistant turn can be derived from it")
     header = after[len(before) : after.index(_MARK)]
-    # Qwen3, GLM-4 and others put an empty, closed think part there: thinking would be over before it starts.
+    # Qwen3, GLM-4 and others write an empty, closed think part there; the model would not think at all.
     return header[: header.index("<think>")] if "</think>" in header else header
 
 
 def open_chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A Jinja chat template that leaves a last assistant message open when a generation prompt is asked for.
+    """A Jinja chat template that leaves the last assistant message open if a generation prompt is requested.
 
-    verl always asks for one, and cannot be told to continue the final message. Works for ChatML, DeepSeek and Llama
-    families; raises ValueError where the tokenizer has no template or the turn does not come out open.
+    verl always requests one and cannot continue the final message. Works for the ChatML, DeepSeek and Llama families;
+    raises InputError if the tokenizer has no template or the turn is closed after all.
     """
     own = tokenizer.chat_template
     if not isinstance(own, str):
-        raise ValueError("the tokenizer has no chat template: use an instruct model, or set tokenizer.chat_template")
+        raise InputError("the tokenizer has no chat template: use an instruct model, or set tokenizer.chat_template")
     header = assistant_header(tokenizer)
     quoted = "'" + header.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
-    # Jinja drops one newline at the end of a template; inside a longer template it would stay.
+    # Jinja drops one newline at the end of a template, but not inside a longer template.
     template = _BEFORE + own.removesuffix("\n") + _AFTER.replace("HEADER", quoted)
     probe = [_USER, {"role": "assistant", "content": _MARK}]
     text = _apply(tokenizer, probe, add_generation_prompt=True, chat_template=template)
     if text != _apply(tokenizer, probe[:1]) + header + _MARK:
-        raise ValueError("the chat template does not leave its last assistant turn open")
+        raise InputError("the chat template does not leave its last assistant turn open")
     return template
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], template: str | None = None) -> str:
-    """The prompt as text, for code that tokenises text with special tokens on (trl does).
+    """The prompt as text, for code that tokenises it with special tokens (trl does).
 
-    A BOS that the template writes is removed where the tokenizer adds one itself, so the model sees one.
+    If the template writes a BOS and the tokenizer adds one, the first is removed: the model must see only one.
     Pass `template=open_chat_template(tokenizer)` when rendering many.
     """
     template = template or open_chat_template(tokenizer)
@@ -263,3 +281,58 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], temp
     if bos and text.startswith(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
         text = text.removeprefix(bos)
     return text
+
+
+# --- length ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The records that are short enough to train on, each with its prompt as text."""
+
+    records: list[Record]
+    prompts: list[str]
+    longest_target: int  # tokens
+    report: str  # how many were kept and dropped, and how long they are: lines to print
+
+
+def percentiles(lengths: Sequence[int]) -> str:
+    """ "min 12, 50% 205, …" of a non-empty list, nearest rank."""
+    ordered = sorted(lengths)
+    ranks = {"min": 0, "50%": 50, "90%": 90, "99%": 99, "max": 100}
+    return ", ".join(f"{name} {ordered[min(len(ordered) - 1, p * len(ordered) // 100)]}" for name, p in ranks.items())
+
+
+def fit_records(
+    records: Sequence[Record],
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    max_prompt_length: int,
+    max_target_length: int | None,
+) -> Fitted:
+    """Render each prompt and drop the records whose prompt or target has too many tokens. Both trainers use this.
+
+    `name` is what the report calls the records. Raises InputError if none is left.
+    """
+    template = open_chat_template(tokenizer)
+    kept: list[tuple[Record, str, int, int]] = []
+    long_prompts = long_targets = 0
+    for record in records:
+        prompt = render(tokenizer, migration_messages(record), template)
+        prompt_length = len(tokenizer(prompt)["input_ids"])
+        target_length = len(tokenizer(record.new_code, add_special_tokens=False)["input_ids"])
+        if prompt_length > max_prompt_length:
+            long_prompts += 1
+        elif max_target_length is not None and target_length > max_target_length:
+            long_targets += 1
+        else:
+            kept.append((record, prompt, prompt_length, target_length))
+    counts = (
+        f"{name}: {len(kept)} of {len(records)} records; dropped {long_prompts} with a prompt over {max_prompt_length} "
+        f"tokens and {long_targets} with a target over {max_target_length}"
+    )
+    if not kept:
+        raise InputError(f"{counts}: no record is left")
+    fitting, prompts, prompt_lengths, target_lengths = map(list, zip(*kept, strict=True))
+    lengths = f"  prompt tokens: {percentiles(prompt_lengths)}\n  target tokens: {percentiles(target_lengths)}"
+    return Fitted(fitting, prompts, max(target_lengths), f"{counts}\n{lengths}")
