@@ -5,12 +5,12 @@
 #   bash scripts/dapo.sh --config-name dapo_released           the authors' script: full weights, lr 1e-6
 #   bash scripts/dapo.sh --config-name dapo_equal_budget       the budget of configs/grpo.yaml
 #   bash scripts/dapo.sh actor_rollout_ref.model.path=deepseek-ai/deepseek-coder-7b-instruct-v1.5 run=deepseek
-#   bash scripts/dapo.sh --cpu                                 the small twin on two CPU cores: configs/quickstart/dapo.yaml
-#   RAY_ADDRESS=10.0.0.1:6379 bash scripts/dapo.sh trainer.nnodes=2    on a Ray cluster that runs already (README)
+#   bash scripts/dapo.sh --cpu                                 a small run on two CPU cores: configs/quickstart/dapo.yaml
+#   RAY_ADDRESS=10.0.0.1:6379 bash scripts/dapo.sh trainer.nnodes=2    on a Ray cluster that is already running (README)
 #
-# Makes the parquet files where they are missing or out of date (src/data_process.py), then trains
-# (src/dapo.py). The same command again resumes from the last checkpoint. key=value are Hydra overrides for both.
-# Environment: GPUS=N is the number of GPUs of a node, DRY_RUN=1 prints the commands.
+# Writes the parquet files if they are missing or out of date (src/data_process.py), then trains (src/dapo.py).
+# The same command again resumes from the last checkpoint. key=value are Hydra overrides for both programs.
+# Environment: GPUS=N is the number of GPUs per node, DRY_RUN=1 prints the commands.
 source "$(dirname "$0")/common.sh"
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
 config=dapo cpu="" overrides=()
@@ -30,17 +30,17 @@ if [[ -n "$cpu" ]]; then on_cpu; fi
 use_gpus
 need requirements.txt requirements/dapo.txt
 if [[ -n "$cpu" ]]; then
-  unset RAY_ADDRESS # a cluster takes no logical GPUs from here
+  unset RAY_ADDRESS # logical GPUs cannot be added to a running cluster
   warm_smollm2
 else
-  ((GPUS > 0)) || die "no GPU found: bash scripts/dapo.sh --cpu runs the small twin, GPUS=N sets the number"
+  ((GPUS > 0)) || die "no GPU found: bash scripts/dapo.sh --cpu runs on a CPU, GPUS=N sets the number"
   [[ " ${overrides[*]}" == *trainer.n_gpus_per_node=* ]] || overrides+=("trainer.n_gpus_per_node=$GPUS")
-  # A mistake in an override, or too few CPUs, is one line before gigabytes are fetched. A dry run with GPUS=N is for
-  # another machine: only the configuration is checked.
+  # Report a wrong override or too few CPUs before gigabytes are downloaded. A dry run with GPUS=N is for another machine,
+  # so it checks only the configuration.
   check=--check
   if [[ -n "${DRY_RUN:-}" && -n "$described" ]]; then check=--print-config; fi
   if [[ -z "${DRY_RUN:-}" ]] || has verl; then
-    "$PYTHON" src/dapo.py --config-name "$config" "$check" "${overrides[@]}" >/dev/null
+    HF_HUB_OFFLINE=1 "$PYTHON" src/dapo.py --config-name "$config" "$check" "${overrides[@]}" >/dev/null
   fi
   need requirements/vllm.txt
 fi

@@ -1,8 +1,7 @@
-"""DM*: how much of the wanted change a completion makes, of the changes it makes. **Ours, not the paper's**; that it
-trains better than ES* has not been shown.
+"""DM*: a reward for the required changes that a completion makes, relative to all of its changes.
 
-ES* pays more than half of its maximum for returning the old code unchanged, because most of the text is right; DM*
-pays the minimum. For the old code o, the target t and a completion c:
+**Not in the paper**; it has not been shown to train better than ES*. ES* gives more than half of its maximum for the
+unchanged old code, because most of the text is right; DM* gives the minimum. For old code o, target t and completion c:
 
     B(x)     the pairs of adjacent tokens of ast.unparse(ast.parse(x)), counted, with a mark at either end; comments and
              layout are not tokens
@@ -12,9 +11,14 @@ pays the minimum. For the old code o, the target t and a completion c:
     F = 2 (ta + ra td) / (|Need+| + |Need-| + |Did+| + |Did-|)      in [0, 1]; 1 for t itself, 0 for o itself
     DM* = 3.5 F - 1.5
 
-The factor ra pays for removals only as far as the additions are there: deleting the old call is half of a migration at
-best, and `pass` is none. DM* is -2 where the completion holds no code or code that does not parse, and undefined (None)
-where o and t do not differ in B, or one of them does not parse. It never raises, whatever the completion.
+The factor ra counts removals only in proportion to the additions: deleting the old call is at best half a migration,
+and `pass` is none. DM* is -2 if the completion holds no code or code that does not parse, and undefined (None) if o and
+t do not differ in B or one of them does not parse. It never raises, whatever the completion.
+
+trl gets `dm_star` (src/grpo.py --reward format,dm_star). verl loads this file by path and calls `compute_score`:
+
+    python src/dapo.py reward.custom_reward_function.path=src/diff_match.py \\
+        "reward.custom_reward_function.reward_kwargs.reward='format,dm_star'"
 """
 
 from __future__ import annotations
@@ -23,19 +27,20 @@ import ast
 import io
 import tokenize
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from rewards import MATCH, MISS, NO_PARSE, dedent, extract, syntax_tree, text_of
+import rewards
+from rewards import MATCH, MISS, NO_PARSE, dedent, extract, reward_names, syntax_tree, text_of
 
 LAYOUT = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT, tokenize.ENDMARKER}
 Pairs = Counter[tuple[str | None, str | None]]
 
 
 def token_pairs(code: str) -> Pairs | None:
-    """B(x), or None where the code does not parse (or parses and is too deep to be written back)."""
+    """B(x), or None if the code does not parse, or parses but is too deep for ast.unparse."""
     tree = syntax_tree(dedent(code))
     if tree is None:
         return None
@@ -43,20 +48,18 @@ def token_pairs(code: str) -> Pairs | None:
         text = ast.unparse(tree)
         found = tokenize.generate_tokens(io.StringIO(text).readline)
         tokens = [token.string for token in found if token.type not in LAYOUT]
-    # ValueError: an integer of more digits than Python writes.
+    # ValueError: an integer with more digits than Python converts.
     except (RecursionError, MemoryError, ValueError, SyntaxError, tokenize.TokenError):
         return None
     return Counter(pairwise([None, *tokens, None]))
 
 
-_given_pairs = lru_cache(maxsize=4096)(token_pairs)  # one record serves a whole group of completions
+_given_pairs = lru_cache(maxsize=4096)(token_pairs)  # a group of completions shares one record
 
 
-def f_score(old: Pairs, target: Pairs, completion: Pairs) -> float | None:
-    """F in [0, 1]; None where old and target do not differ."""
+def f_score(old: Pairs, target: Pairs, completion: Pairs) -> float:
+    """F in [0, 1]. `old` and `target` must differ."""
     need_add, need_remove = target - old, old - target
-    if not (need_add or need_remove):
-        return None
     add, remove = completion - old, old - completion
     right_add = (need_add & add).total()
     share = right_add / need_add.total() if need_add else 1.0
@@ -65,7 +68,7 @@ def f_score(old: Pairs, target: Pairs, completion: Pairs) -> float | None:
 
 
 def diff_match(code: str | None, old: str, target: str) -> float | None:
-    """DM* of `code`: in [-1.5, 2], or -2 for None and for code that does not parse; None where it is undefined."""
+    """DM* of `code`: in [-1.5, 2], or -2 for None and for code that does not parse; None if it is undefined."""
     before, after = _given_pairs(old), _given_pairs(target)
     if before is None or after is None or before == after:
         return None
@@ -76,6 +79,35 @@ def diff_match(code: str | None, old: str, target: str) -> float | None:
 def dm_star(
     completions: Sequence[Any], target: Sequence[str], old_code: Sequence[str], **columns: Any
 ) -> list[float | None]:
-    """DM* as a reward for trl: of each completion's code (src/rewards.py `extract`); None leaves it out."""
+    """DM* as a reward for trl, of each completion's code (src/rewards.py `extract`); trl leaves None out of the sum."""
     rows = zip(completions, target, old_code, strict=True)
     return [diff_match(extract(text_of(completion)), old, new) for completion, new, old in rows]
+
+
+REWARDS: dict[str, Callable[..., list[Any]]] = {**rewards.REWARDS, "dm_star": dm_star}
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Mapping[str, Any],
+    *,
+    reward: str | Sequence[str] = "format,dm_star",
+    weights: Sequence[float] | None = None,
+    **kwargs: Any,
+) -> dict[str, float]:
+    """verl's reward entry: that of src/rewards.py with `dm_star` as one more name and one more key of the result.
+
+    An undefined DM* counts 0, for every completion of the record alike. `extra_info` must hold the record's old_code.
+    """
+    names = reward_names(reward, REWARDS)
+    columns = {"target": [ground_truth], "old_code": [extra_info["old_code"]]}
+    values = {name: float(REWARDS[name]([solution_str], **columns)[0] or 0.0) for name in {*names, "dm_star"}}
+    factors = [1.0] * len(names) if weights is None else weights
+    return {
+        **rewards.compute_score(data_source, solution_str, ground_truth),
+        "score": float(sum(factor * values[name] for factor, name in zip(factors, names, strict=True))),
+        "correctness": sum(values[name] for name in names if name != "format"),
+        "dm_star": values["dm_star"],
+    }

@@ -13,6 +13,8 @@ open. The tokenizer itself is never changed: saved models keep their own templat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from common.errors import InputError
@@ -90,6 +92,18 @@ _USER = {"role": "user", "content": "question"}
 _MARK = "recode assistant text"
 
 
+def load_tokenizer(model: str, **settings: Any) -> PreTrainedTokenizerBase:
+    """The model's tokenizer. Raises InputError if it cannot be loaded."""
+    from transformers import AutoTokenizer
+
+    if model.startswith(("runs/", "models/", "/", ".")) and not Path(model).is_dir():
+        raise InputError(f"model {model}: no such folder")
+    try:
+        return AutoTokenizer.from_pretrained(model, **settings)
+    except (OSError, ValueError) as error:  # transformers' errors for a model that is missing or incomplete
+        raise InputError(f"model {model}: {' '.join(str(error).split())}") from None
+
+
 def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], **settings: Any) -> str:
     """The messages as text. Raises InputError if the template rejects them (Gemma 2 takes no system turn)."""
     from jinja2 import TemplateError
@@ -127,7 +141,7 @@ def open_chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
         raise InputError("the tokenizer has no chat template: use an instruct model, or set tokenizer.chat_template")
     header = assistant_header(tokenizer)
     quoted = "'" + header.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
-    # Jinja drops one newline at the end of a template; inside a longer template it would stay.
+    # Jinja drops one newline at the end of a template, but not inside a longer template.
     template = _BEFORE + own.removesuffix("\n") + _AFTER.replace("HEADER", quoted)
     probe = [_USER, {"role": "assistant", "content": _MARK}]
     text = _apply(tokenizer, probe, add_generation_prompt=True, chat_template=template)
@@ -148,3 +162,58 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], temp
     if bos and text.startswith(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
         text = text.removeprefix(bos)
     return text
+
+
+# --- length ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The records that are short enough to train on, each with its prompt as text."""
+
+    records: list[Record]
+    prompts: list[str]
+    longest_target: int  # tokens
+    report: str  # how many were kept and dropped, and how long they are: lines to print
+
+
+def percentiles(lengths: Sequence[int]) -> str:
+    """ "min 12, 50% 205, …" of a non-empty list, nearest rank."""
+    ordered = sorted(lengths)
+    ranks = {"min": 0, "50%": 50, "90%": 90, "99%": 99, "max": 100}
+    return ", ".join(f"{name} {ordered[min(len(ordered) - 1, p * len(ordered) // 100)]}" for name, p in ranks.items())
+
+
+def fit_records(
+    records: Sequence[Record],
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    max_prompt_length: int,
+    max_target_length: int | None,
+) -> Fitted:
+    """Render each prompt and drop the records whose prompt or target has too many tokens. Both trainers use this.
+
+    `name` is what the report calls the records. Raises InputError if none is left.
+    """
+    template = open_chat_template(tokenizer)
+    kept: list[tuple[Record, str, int, int]] = []
+    long_prompts = long_targets = 0
+    for record in records:
+        prompt = render(tokenizer, migration_messages(record), template)
+        prompt_length = len(tokenizer(prompt)["input_ids"])
+        target_length = len(tokenizer(record.new_code, add_special_tokens=False)["input_ids"])
+        if prompt_length > max_prompt_length:
+            long_prompts += 1
+        elif max_target_length is not None and target_length > max_target_length:
+            long_targets += 1
+        else:
+            kept.append((record, prompt, prompt_length, target_length))
+    counts = (
+        f"{name}: {len(kept)} of {len(records)} records; dropped {long_prompts} with a prompt over {max_prompt_length} "
+        f"tokens and {long_targets} with a target over {max_target_length}"
+    )
+    if not kept:
+        raise InputError(f"{counts}: no record is left")
+    fitting, prompts, prompt_lengths, target_lengths = map(list, zip(*kept, strict=True))
+    lengths = f"  prompt tokens: {percentiles(prompt_lengths)}\n  target tokens: {percentiles(target_lengths)}"
+    return Fitted(fitting, prompts, max(target_lengths), f"{counts}\n{lengths}")

@@ -1,8 +1,12 @@
-"""DM* by hand, its properties on generated programs, and the means of the design on the published rows."""
+"""DM* by hand, its properties on generated programs, and its means on the published rows.
+
+The environment variable RECODE_PUBLISHED names a folder with recode-train-data.jsonl; without it that test is skipped.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,16 +14,15 @@ from conftest import CPU, run_script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import grpo
-from diff_match import diff_match, dm_star, token_pairs
+from diff_match import REWARDS, compute_score, diff_match, dm_star, token_pairs
 from rewards import reward_names
 
-PUBLISHED = Path(__file__).parent.parent.parent / "shared" / "data" / "train" / "recode-train-data.jsonl"
+PUBLISHED = Path(os.environ.get("RECODE_PUBLISHED", "absent")) / "recode-train-data.jsonl"
 OLD, NEW = "y = f(x)", "y = g(x)"
 
 
 def test_token_pairs():
-    """Six tokens between two marks are seven pairs; comments, layout and the style of a string are no tokens."""
+    """Six tokens between two marks are seven pairs; comments, layout and quote styles are not tokens."""
     pairs = [(None, "y"), ("y", "="), ("=", "f"), ("f", "("), ("(", "x"), ("x", ")"), (")", None)]
     assert token_pairs(OLD) == dict.fromkeys(pairs, 1)
     assert token_pairs('if a:\n    b("c")  # so') == token_pairs("if a: b('c')")
@@ -70,6 +73,18 @@ def test_removals_count_as_far_as_the_additions_are_there():
     assert diff_match("f(a)", "f(a, a)", "f(a)") == 2.0
 
 
+def test_the_score_that_verl_gets():
+    """The keys of rewards.compute_score and dm_star; an undefined DM* counts 0."""
+    answer = f" x </think>\n<answer>\n```python\n{NEW}\n```\n</answer>"
+    parts = {"format": 1.0, "syntax": 1.0, "em": 1.0, "es": 1.0}
+    found = compute_score("recode", answer, NEW, {"old_code": OLD}, weights=[1.0, 0.5])
+    assert found == {"score": 2.0, "correctness": 2.0, "dm_star": 2.0, **parts}  # 1 + 0.5 * 2
+    found = compute_score("recode", answer, NEW, {"old_code": NEW})
+    assert found == {"score": 1.0, "correctness": 0.0, "dm_star": 0.0, **parts}
+    with pytest.raises(ValueError, match="unknown reward 'dm-star'"):
+        compute_score("recode", answer, NEW, {"old_code": OLD}, reward="dm-star")
+
+
 def test_where_it_is_undefined():
     assert diff_match("x", OLD, "y  =  f( x ) # the same") is None
     assert diff_match(None, OLD, OLD) is None
@@ -107,12 +122,12 @@ def test_as_a_reward():
     answers = [f"x </think>\n<answer>\n```python\n{code}\n```\n</answer>" for code in (NEW, OLD)]
     assert dm_star([*answers, "no answer"], [NEW] * 3, [OLD] * 3, record_id=["a"] * 3) == [2.0, -1.5, -2.0]
     assert dm_star([[{"role": "assistant", "content": answers[0]}]], [NEW], [OLD]) == [2.0]
-    assert reward_names("format,dm_star", grpo.known_rewards()) == ["format", "dm_star"]
+    assert reward_names("format,dm_star", REWARDS) == ["format", "dm_star"]
     with pytest.raises(ValueError, match="unknown reward 'dm_star'"):
-        reward_names("format,dm_star")  # the paper's alone: verl's reward file does not have it
+        reward_names("format,dm_star")  # rewards.py has only the paper's
 
 
-@pytest.mark.skipif(not PUBLISHED.is_file(), reason=f"{PUBLISHED} is not there")
+@pytest.mark.skipif(not PUBLISHED.is_file(), reason="RECODE_PUBLISHED names no folder with it")
 def test_the_published_rows():
     """Two values hold for every row. The others are means over the 1,294 of these 1,600 rows that parse and differ:
     `pass` -1.49, the target and a print line 1.28."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+import prompts
 from adapters import adapter_config
 
 
 def load_tokenizer(model: Any, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The base model's tokenizer, its chat template untouched, padding on the left as generation needs."""
-    tokenizer = AutoTokenizer.from_pretrained(
+    tokenizer = prompts.load_tokenizer(
         model.model_name_or_path,
         revision=model.model_revision,
         trust_remote_code=trust_remote_code,

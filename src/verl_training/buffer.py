@@ -1,7 +1,7 @@
-"""verl's replay buffer with a cap on dynamic sampling and an account of what it threw away.
+"""verl's replay buffer with a limit on dynamic sampling, and metrics of what it discards. Runs inside Ray.
 
-verl's V1 trainer reads `algorithm.filter_groups.max_num_gen_batches`, warns, and samples on, for ever where every
-reward is the same. And it logs rewards after filtering alone, where every group has variance. Runs inside Ray.
+verl's V1 trainer reads `algorithm.filter_groups.max_num_gen_batches` but only warns: it keeps sampling, forever if all
+rewards of a group are equal. It logs rewards only after filtering, when every group has variance.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Parts = Mapping[str, float]  # one completion: score, format, correctness, synta
 
 
 class GenerationCapError(ReCodeError):
-    """Dynamic sampling found too few groups with different rewards."""
+    """Dynamic sampling reached its limit with too few groups of different rewards."""
 
 
 def group_of(key: str) -> str:
@@ -30,7 +30,7 @@ def group_of(key: str) -> str:
 
 
 def read_parts(keys: Iterable[str], partition_id: str) -> dict[str, Parts]:
-    """trajectory key -> the parts of its reward, as compute_score returned them."""
+    """trajectory key -> the parts of its reward that compute_score returned."""
     keys = list(keys)
     if not keys:
         return {}
@@ -49,9 +49,9 @@ def means(parts: Iterable[Parts], prefix: str) -> dict[str, float]:
 
 
 def filter_metrics(discarded: Mapping[str, Parts], selected: Mapping[str, Parts], batch_size: int) -> dict[str, float]:
-    """What dynamic sampling did in one step, from every completion by trajectory key.
+    """The metrics of one step of dynamic sampling, from the reward parts of all completions by trajectory key.
 
-    A group has zero variance where all its scores are equal: GRPO's advantages are then all 0.
+    A group has zero variance if all its scores are equal: GRPO's advantages are then all 0.
     """
     scores: dict[str, list[float]] = defaultdict(list)
     for key, parts in {**discarded, **selected}.items():
@@ -68,23 +68,25 @@ def filter_metrics(discarded: Mapping[str, Parts], selected: Mapping[str, Parts]
 
 
 class DapoReplayBuffer(ReplayBuffer):
-    """`max_num_gen_batches` batches of `train_batch_size` prompts are sampled in a step at most, the first one counted.
+    """Samples at most `max_num_gen_batches` batches of `train_batch_size` prompts in a step, the first one included.
 
-    Where they are spent and too few groups are usable, `sample` raises GenerationCapError; 0 is no cap. `on_discard`
-    gets the keys of the completions that are thrown away, while they can still be read.
+    If too few groups are usable after that, `sample` raises GenerationCapError; 0 means no limit. `on_discard` gets the
+    keys of the discarded completions while they can still be read.
     """
 
     def __init__(
         self,
         *,
         refill_fn: Callable[[int], int],
+        train_batch_size: int,
         max_num_gen_batches: int = 0,
-        on_discard: Callable[[list[str]], None] = lambda keys: None,
+        on_discard: Callable[[list[str]], object] = lambda keys: None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(refill_fn=self._refill, **kwargs)
+        super().__init__(refill_fn=self._refill, train_batch_size=train_batch_size, **kwargs)
         self.submit, self.on_discard = refill_fn, on_discard
-        self.limit = max_num_gen_batches * self.train_batch_size or float("inf")
+        self.allowed = f"{max_num_gen_batches} batches of {train_batch_size}"
+        self.limit = max_num_gen_batches * train_batch_size or float("inf")
         self.sampled, self.exhausted = 0, False  # prompts of this step; whether a refill was cut
         self.discarded: dict[str, Parts] = {}
 
@@ -102,7 +104,7 @@ class DapoReplayBuffer(ReplayBuffer):
         return self.submit(sent) if sent else 0
 
     def _clear_groups(self, partition_id: str, uids: set[str]) -> None:
-        # Evicted groups and surplus ones both leave through here, and nothing else does.
+        # Called for evicted and for surplus groups, and for nothing else.
         keys = [key for key in self.partitions[partition_id] if group_of(key) in uids]
         if keys and partition_id == "train":
             self.discarded.update(read_parts(keys, partition_id))
@@ -110,7 +112,7 @@ class DapoReplayBuffer(ReplayBuffer):
         super()._clear_groups(partition_id, uids)
 
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
-        # verl waits here for prompts that are being sampled. If there are none and the cap allows no more, for ever.
+        # verl waits here for prompts that are being sampled. If there are none and no refill is left, it waits forever.
         inflight = self.pending_keys[partition_id] | self.running_keys[partition_id]
         if partition_id == "train" and self.exhausted and not inflight:
             raise GenerationCapError(self._cap_message())
@@ -120,9 +122,8 @@ class DapoReplayBuffer(ReplayBuffer):
         flat = len({group_of(key) for key in self.discarded})
         mean = np.mean([parts["score"] for parts in self.discarded.values()]) if self.discarded else float("nan")
         return (
-            f"{self.sampled} prompts were sampled (algorithm.filter_groups.max_num_gen_batches allows "
-            f"{self.limit // self.train_batch_size} batches of {self.train_batch_size}), and {flat} groups had an "
-            f"equal {self.filter_groups_metric} (their mean score {mean:+.2f}): too few are left for a step. A policy "
-            "that writes no valid answer, or data that it has mastered, gives no signal: look at samples.jsonl, or "
-            "allow more"
+            f"{self.sampled} prompts were sampled (algorithm.filter_groups.max_num_gen_batches allows {self.allowed}), "
+            f"and {flat} groups had an equal {self.filter_groups_metric} (their mean score {mean:+.2f}): too few are "
+            "left for a step. A policy that writes no valid answer, or that already solves the data, gives no signal: "
+            "read rollouts.jsonl, or raise the limit"
         )

@@ -1,20 +1,20 @@
-"""verl's FSDP checkpoints read back: the shards of every rank, put together, without verl and without a process group.
+"""Reads verl's FSDP checkpoints: joins the shards of all ranks, without verl and without a process group.
 
-A checkpoint is a folder `global_step_N/actor` with `model_world_size_W_rank_R.pt` for each rank R. DoRA runs save the
-adapter alone (`save_lora_only`); their untrained adapter stands beside the checkpoints, in `adapter_init`.
+A checkpoint is a folder `global_step_N/actor` with `model_world_size_W_rank_R.pt` for each rank R. DoRA runs save only
+the adapter (`save_lora_only`); their untrained adapter is beside the checkpoints, in `adapter_init`.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from common.checkpoints import actor_folder, shard_files
+from common.checkpoints import actor_folder, base_of, run_start, shard_files
+from common.errors import InputError
 
 
 def join(shards: list[Any]) -> Any:
-    """One tensor from its per-rank pieces: DTensors are concatenated along the dimension that they are sharded on."""
+    """One tensor from its per-rank pieces: DTensors are concatenated along their sharded dimension."""
     import torch
     from torch.distributed.tensor import DTensor, Replicate, Shard
 
@@ -22,7 +22,7 @@ def join(shards: list[Any]) -> Any:
     if not isinstance(first, DTensor):
         return first
     if len(first.placements) != 1:
-        raise ValueError(
+        raise InputError(
             f"placements {first.placements}: only one mesh dimension is supported (no HSDP, no tensor parallel)"
         )
     placement = first.placements[0]
@@ -30,25 +30,25 @@ def join(shards: list[Any]) -> Any:
     if isinstance(placement, Replicate):
         return local[0]
     if not isinstance(placement, Shard):
-        raise ValueError(f"placement {placement}: neither sharded nor replicated")
-    # fully_shard splits as torch.chunk does: the last ranks may hold less, or nothing.
+        raise InputError(f"placement {placement}: neither sharded nor replicated")
+    # fully_shard splits like torch.chunk: the last ranks may hold less, or nothing.
     whole = torch.cat(local, dim=placement.dim)
     if whole.shape != first.shape:
-        raise ValueError(f"the shards give shape {tuple(whole.shape)}, the checkpoint says {tuple(first.shape)}")
+        raise InputError(f"the joined shards have shape {tuple(whole.shape)}, not {tuple(first.shape)}")
     return whole
 
 
 def read_weights(checkpoint: Path) -> dict[str, Any]:
-    """name -> whole tensor, from every rank's file. Memory: the checkpoint's weights, twice for a moment."""
+    """name -> whole tensor, from every rank's file. Memory: at its peak, twice the checkpoint's weights."""
     import torch
 
-    # verl pickles DTensors with their device mesh, which torch's safe loader refuses: only open checkpoints you trust.
+    # verl pickles DTensors with their device mesh, which torch's safe loader rejects: only open checkpoints you trust.
     ranks = [torch.load(path, map_location="cpu", weights_only=False) for path in shard_files(checkpoint)]
     return {name: join([rank[name] for rank in ranks]) for name in ranks[0]}
 
 
 def is_adapter_only(weights: dict[str, Any]) -> bool:
-    """Whether the checkpoint holds an adapter and nothing else."""
+    """Whether the checkpoint holds only an adapter."""
     return bool(weights) and all("lora_" in name for name in weights)
 
 
@@ -58,16 +58,12 @@ def run_folder(checkpoint: Path) -> Path:
 
 
 def base_model(checkpoint: Path) -> str:
-    """The model that the run started from, as its run.json says. Raises ValueError where that is missing."""
-    path = run_folder(checkpoint) / "run.json"
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: name the base model with --base")
-    return json.loads(path.read_text("utf-8"))["starts"][-1]["config"]["actor_rollout_ref"]["model"]["path"]
+    """The model that the run started from, according to its run.json."""
+    return base_of(run_start(run_folder(checkpoint)))[0]
 
 
 def load_trained(checkpoint: Path, base: str, revision: str = "main") -> Any:
-    """The trained model in float32, its adapter merged by peft. Raises ValueError where weights are missing or left
-    over."""
+    """The trained model in float32, its adapter merged by peft. Raises InputError if weights are missing or unknown."""
     weights = read_weights(checkpoint)
     if is_adapter_only(weights):
         return trained_adapter(checkpoint, weights, base, revision).merge_and_unload(safe_merge=True)
@@ -81,7 +77,7 @@ def trained_model(checkpoint: Path, weights: dict[str, Any]) -> Any:
 
     config = AutoConfig.from_pretrained(actor_folder(checkpoint) / "huggingface")
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()  # saved or not: it is the embedding
+    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()  # the embedding, saved or not
     _same_names(set(model.state_dict()) - tied, set(weights) - tied, checkpoint)
     model.load_state_dict(weights, strict=False)
     model.tie_weights()
@@ -96,9 +92,9 @@ def trained_adapter(checkpoint: Path, weights: dict[str, Any], base: str, revisi
 
     initial = run_folder(checkpoint) / "adapter_init"
     if not (initial / "adapter_config.json").is_file():
-        raise ValueError(f"{initial} is missing: it says that the adapter is DoRA, and of what shape")
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, revision=revision)
-    model = PeftModel.from_pretrained(model, str(initial))
+        raise InputError(f"{initial} is missing: it holds the adapter's configuration (DoRA, rank, target modules)")
+    whole = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, revision=revision)
+    model = PeftModel.from_pretrained(whole, str(initial))
     _same_names({name for name in model.state_dict() if "lora_" in name}, set(weights), checkpoint)
     model.load_state_dict(weights, strict=False)
     return model
@@ -107,4 +103,4 @@ def trained_adapter(checkpoint: Path, weights: dict[str, Any], base: str, revisi
 def _same_names(expected: set[str], found: set[str], where: Path) -> None:
     for names, what in ((expected - found, "lacks"), (found - expected, "has an unknown")):
         if names:
-            raise ValueError(f"{where}: {what} {sorted(names)[0]} ({len(names)} such weights)")
+            raise InputError(f"{where}: {what} {sorted(names)[0]} ({len(names)} such weights)")

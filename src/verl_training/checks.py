@@ -1,4 +1,4 @@
-"""Values of the configuration that would end the run late, or make it silently something else than DAPO.
+"""Values of the configuration that would end the run late, or silently make it something other than DAPO.
 
 Every check raises InputError with one line that names the key, before verl is imported and before a model loads.
 """
@@ -6,16 +6,20 @@ Every check raises InputError with one line that names the key, before verl is i
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+import diff_match
+import rewards
 from adapters import DECAYS_MAGNITUDES
 from common.errors import InputError
 from records import BAD_ROWS
-from rewards import reward_names
-from verl_training.config import CONFIGS, check_keys, one_line
+from verl_training.config import SRC, check_keys, one_line, plain
 
 ADAPTERS = ("dora", "full")
+KNOWN = {SRC / "rewards.py": tuple(rewards.REWARDS), SRC / "diff_match.py": tuple(diff_match.REWARDS)}
 METRICS = ("reward", "score", "format", "correctness", "syntax", "em", "es")  # reward: score and overlong penalty
 
 
@@ -26,11 +30,11 @@ def need(holds: bool, message: str) -> None:
 
 
 def check(config: DictConfig) -> None:
-    """Refuse what would not be this run, or would silently not be DAPO. Raises InputError, in one line."""
+    """Check the composed configuration. Raises InputError."""
     check_keys(config)
     try:
-        OmegaConf.to_container(config, resolve=True)
-    except Exception as error:
+        plain(config)
+    except OmegaConfBaseException as error:  # an unknown interpolation, a missing value
         raise InputError(one_line(error)) from None
     rows = config.recode.bad_rows
     need(rows in BAD_ROWS, f"recode.bad_rows={rows}: choose from {', '.join(BAD_ROWS)}")
@@ -43,7 +47,7 @@ def check(config: DictConfig) -> None:
 
 
 def warnings(config: DictConfig) -> list[str]:
-    """What runs and is probably not meant, a line each."""
+    """What would run but is probably a mistake, one line each."""
     decay = config.actor_rollout_ref.actor.optim.weight_decay
     if config.recode.adapter == "dora" and decay > 0:
         return [f"actor_rollout_ref.actor.optim.weight_decay={decay} {DECAYS_MAGNITUDES}"]
@@ -51,7 +55,7 @@ def warnings(config: DictConfig) -> list[str]:
 
 
 def check_numbers(config: DictConfig) -> None:
-    """The numbers that the other checks calculate with."""
+    """The numbers that the other checks compute with."""
     keys = ["data.train_batch_size", "data.max_prompt_length", "data.max_response_length", "trainer.nnodes"]
     keys += ["trainer.n_gpus_per_node", "actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.ppo_mini_batch_size"]
     keys += ["actor_rollout_ref.actor.ppo_epochs", "recode.lora_r", "recode.lora_alpha"]
@@ -59,9 +63,12 @@ def check_numbers(config: DictConfig) -> None:
     for key in keys:
         value = OmegaConf.select(config, key)
         need(type(value) is int and value > 0, f"{key}={value}: must be a whole number above 0")
-    cap = config.algorithm.filter_groups.max_num_gen_batches
-    need(type(cap) is int, f"algorithm.filter_groups.max_num_gen_batches={cap}: must be a whole number")
-    for key in ("actor_rollout_ref.rollout.max_model_len", "ray_kwargs.ray_init.num_cpus"):
+    for key in ("algorithm.filter_groups.max_num_gen_batches", "recode.val_size"):
+        value = OmegaConf.select(config, key)
+        need(type(value) is int, f"{key}={value}: must be a whole number")
+    keys = ["actor_rollout_ref.rollout.max_model_len", "ray_kwargs.ray_init.num_cpus"]
+    keys += ["recode.max_target_length", "trainer.max_actor_ckpt_to_keep"]
+    for key in keys:
         value = OmegaConf.select(config, key)
         holds = value is None or (type(value) is int and value > 0)
         need(holds, f"{key}={value}: must be a whole number above 0, or null")
@@ -79,51 +86,55 @@ def check_algorithm(config: DictConfig) -> None:
         metrics = ", ".join(METRICS)
         need(groups.metric in METRICS, f"algorithm.filter_groups.metric={groups.metric}: choose from {metrics}")
         cap = groups.max_num_gen_batches
-        need(cap > 0, f"algorithm.filter_groups.max_num_gen_batches={cap}: without a cap, flat rewards sample for ever")
+        need(
+            cap > 0,
+            f"algorithm.filter_groups.max_num_gen_batches={cap}: without a limit, a step would keep sampling when all "
+            "rewards of a group are equal",
+        )
     batch, mini = config.data.train_batch_size, actor.ppo_mini_batch_size
-    need(batch % mini == 0, f"data.train_batch_size={batch} is no multiple of actor.ppo_mini_batch_size={mini}")
+    need(batch % mini == 0, f"data.train_batch_size={batch} is not a multiple of actor.ppo_mini_batch_size={mini}")
     gpus = config.trainer.n_gpus_per_node * config.trainer.nnodes
     total = mini * rollout.n
-    need(total % gpus == 0, f"ppo_mini_batch_size x n = {total} is no multiple of {gpus} processes")
-    need(
-        actor.grad_clip == 1.0, "actor_rollout_ref.actor.grad_clip: verl's engine does not read it; set optim.clip_grad"
-    )
+    need(total % gpus == 0, f"ppo_mini_batch_size x n = {total} is not a multiple of {gpus} processes")
+    unread = "actor_rollout_ref.actor.grad_clip: verl's engine does not read it; set optim.clip_grad"
+    need(actor.grad_clip == 1.0, unread)
 
 
 def check_reward_keys(config: DictConfig) -> None:
-    """The reward manager, the choice of rewards, the overlong penalty."""
+    """The reward manager, the overlong penalty, the choice of rewards."""
     reward = config.reward
     manager = reward.reward_manager
-    need(
-        manager.source == "register" and manager.name == "dapo",
-        f"reward.reward_manager.name={manager.name}: must be dapo",
-    )
-    kwargs = reward.get("reward_kwargs") or {}
-    if (kwargs.get("overlong_buffer_cfg") or {}).get("enable"):
-        length, limit = kwargs.overlong_buffer_cfg.len, kwargs.get("max_resp_len")
+    is_dapo = manager.source == "register" and manager.name == "dapo"
+    need(is_dapo, f"reward.reward_manager.name={manager.name}: must be dapo")
+    if OmegaConf.select(reward, "reward_kwargs.overlong_buffer_cfg.enable"):
+        length, limit = reward.reward_kwargs.overlong_buffer_cfg.len, reward.reward_kwargs.get("max_resp_len")
         where = "reward.reward_kwargs"
+        longest = config.data.max_response_length
+        need(limit == longest, f"{where}.max_resp_len={limit}: must be data.max_response_length")
         need(
-            limit == config.data.max_response_length, f"{where}.max_resp_len={limit}: must be data.max_response_length"
+            type(length) is int and 0 < length <= limit,
+            f"{where}.overlong_buffer_cfg.len={length}: must be in 1..{limit}",
         )
-        need(0 < length <= limit, f"{where}.overlong_buffer_cfg.len={length}: must be in 1..{limit}")
-    function = reward.custom_reward_function
+    check_reward_choice(reward.custom_reward_function)
+
+
+def check_reward_choice(function: DictConfig) -> None:
+    """The arguments of this project's reward files; other files take their own."""
+    where = "reward.custom_reward_function"
+    need(bool(function.path), f"{where}.path: must name a file, such as src/rewards.py")
+    known = KNOWN.get(Path(SRC.parent, function.path).resolve())
+    if known is None:
+        return
     chosen = function.get("reward_kwargs") or {}
-    if ours(function.path):
-        where = "reward.custom_reward_function.reward_kwargs"
-        unknown = sorted(set(chosen) - {"reward", "weights"})
-        need(not unknown, f"unknown key '{where}.{''.join(unknown[:1])}'")
-        try:
-            names = reward_names(chosen.get("reward", "format,es_star"))
-        except ValueError as error:
-            raise InputError(f"{where}.reward: {error}") from None
-        weights = chosen.get("weights")
-        fits = weights is None or len(weights) == len(names)
-        need(fits, f"{where}.weights: {len(names)} rewards ({', '.join(names)}) but {len(weights or [])} weights")
-
-
-def ours(path: str | None) -> bool:
-    """Whether a reward file is src/rewards.py."""
-    return path is not None and (CONFIGS.parent / path).resolve() == CONFIGS.parent / "src" / "rewards.py"
+    unknown = sorted(set(chosen) - {"reward", "weights"})
+    need(not unknown, f"unknown key '{where}.reward_kwargs.{''.join(unknown[:1])}'")
+    try:
+        names = rewards.reward_names(chosen.get("reward", "format,es_star"), known)
+    except ValueError as error:  # rewards.py imports nothing, so it has no InputError
+        raise InputError(f"{where}.reward_kwargs.reward: {error}") from None
+    weights = chosen.get("weights")
+    count, listed = len(names) if weights is None else len(weights), ", ".join(names)
+    need(count == len(names), f"{where}.reward_kwargs.weights: {len(names)} rewards ({listed}) but {count} weights")
 
 
 def check_model(config: DictConfig) -> None:
@@ -134,13 +145,11 @@ def check_model(config: DictConfig) -> None:
         need(not model.get(key), f"actor_rollout_ref.model.{key}: set recode.adapter and recode.lora_* instead")
     strategy = config.actor_rollout_ref.actor.strategy
     need(kind == "full" or strategy == "fsdp2", f"actor_rollout_ref.actor.strategy={strategy}: DoRA needs fsdp2")
-    need(
-        model.custom_chat_template is None,
-        "actor_rollout_ref.model.custom_chat_template: derived from the tokenizer here",
-    )
+    template = "actor_rollout_ref.model.custom_chat_template"
+    need(model.custom_chat_template is None, f"{template}: derived from the tokenizer here")
     need(
         not config.data.apply_chat_template_kwargs,
-        "data.apply_chat_template_kwargs: they would close the open think tag",
+        "data.apply_chat_template_kwargs: must be empty, as the keys would close the open think tag",
     )
     attention = model.override_config.get("attn_implementation", "flash_attention_2")
     need(
@@ -153,7 +162,7 @@ def check_model(config: DictConfig) -> None:
 def check_rollout(config: DictConfig) -> None:
     """The rollout's mode and its context."""
     rollout, data = config.actor_rollout_ref.rollout, config.data
-    need(rollout.mode == "async", f"actor_rollout_ref.rollout.mode={rollout.mode}: verl 0.9 knows only async")
+    need(rollout.mode == "async", f"actor_rollout_ref.rollout.mode={rollout.mode}: verl 0.9 supports only async")
     context, longest = rollout.max_model_len, data.max_prompt_length + data.max_response_length
     need(
         context is None or context >= longest,
@@ -177,7 +186,7 @@ def check_trainer(config: DictConfig) -> None:
     need(not trainer.v1.sampler.custom_sampler.path, "trainer.v1.sampler.custom_sampler: not supported here")
     need(
         trainer.max_actor_ckpt_to_keep is None or trainer.max_actor_ckpt_to_keep > 1,
-        "trainer.max_actor_ckpt_to_keep=1: verl deletes the last checkpoint before the new one is whole; keep 2",
+        "trainer.max_actor_ckpt_to_keep=1: verl deletes the last checkpoint before the new one is complete; keep 2",
     )
     loggers = [trainer.logger] if isinstance(trainer.logger, str) else list(trainer.logger)
     for backend in {"wandb", "trackio", "swanlab", "mlflow"} & set(loggers):

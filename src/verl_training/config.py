@@ -1,8 +1,7 @@
-"""verl's configuration for DAPO: composed with Hydra from configs/, and its keys checked harder than verl does.
+"""verl's configuration for DAPO: composed with Hydra from configs/, its keys checked more strictly than verl does.
 
-verl composes and then ignores what it does not know: keys that it has renamed, keys misspelt in a YAML. Values are
-checked in src/verl_training/checks.py. verl itself is not imported here: it fixes its platform at import, and
-src/dapo.py chooses that from the configuration (`trainer.device`).
+verl silently ignores unknown keys, such as renamed ones and misspelt ones in a YAML. checks.py checks the values. verl
+is not imported here: it chooses its platform when it is imported, from variables that src/dapo.py sets first.
 """
 
 from __future__ import annotations
@@ -19,19 +18,20 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 import records
 from common.errors import InputError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-# Keys that verl reads without declaring them.
+SRC = Path(__file__).resolve().parents[1]
+CONFIGS = SRC.parent / "configs"
+# Keys that verl reads but does not declare.
 UNDECLARED = (
     "reward.reward_kwargs.max_resp_len",
     "reward.reward_kwargs.overlong_buffer_cfg.enable",
     "reward.reward_kwargs.overlong_buffer_cfg.len",
     "reward.reward_kwargs.overlong_buffer_cfg.penalty_factor",
     "reward.reward_kwargs.overlong_buffer_cfg.log",
-    "reward.custom_reward_function.reward_kwargs.",  # of a function of one's own; check_reward_keys knows ours
+    "reward.custom_reward_function.reward_kwargs.",  # of any reward; check_reward_keys checks this project's
     "actor_rollout_ref.actor.fsdp_config.mixed_precision.",
-    "ray_kwargs.ray_init.",  # whatever ray.init takes
+    "ray_kwargs.ray_init.",  # any argument of ray.init
 )
-# Names that verl 0.9 still composes and no longer reads -> where they are now.
+# Keys that verl 0.9 still declares but no longer reads -> their replacements.
 LEGACY = {
     "custom_reward_function": "reward.custom_reward_function",
     "reward_model": "reward.reward_model, reward.reward_manager and reward.reward_kwargs",
@@ -56,15 +56,15 @@ def one_line(error: BaseException) -> str:
 
 
 def verl_folder() -> Path:
-    """Where verl's own YAML files are, found without importing verl."""
+    """The folder of verl's own YAML files, found without importing verl."""
     spec = find_spec("verl")
     if spec is None or spec.origin is None:
-        raise InputError("verl is not installed: pip install -r requirements/dapo.txt")
+        raise ModuleNotFoundError("verl is not installed", name="verl")
     return Path(spec.origin).parent / "trainer" / "config"
 
 
 def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) -> DictConfig:
-    """folder/NAME.yaml over verl's defaults, with Hydra overrides. Raises InputError in one line."""
+    """folder/NAME.yaml over verl's defaults, with Hydra overrides. Raises InputError."""
     defaults = verl_folder()
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -86,9 +86,16 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
 
 
 def check_name(path: str) -> None:
-    """Refuse a key of an earlier version. Raises InputError that says what it is now."""
+    """Reject a key that an earlier version had. Raises InputError with its new name."""
     if path in RENAMED:
         raise InputError(f"{path} is now {RENAMED[path]}")
+
+
+def plain(config: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
+    """The configuration as dicts, lists and values."""
+    container = OmegaConf.to_container(config, resolve=resolve)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -108,21 +115,21 @@ def _allowed(path: str, known: set[str], open_nodes: set[str]) -> bool:
 
 
 def check_keys(config: DictConfig) -> None:
-    """Refuse keys that neither verl nor this project reads. Raises InputError."""
-    container = OmegaConf.to_container(config, resolve=False)
+    """Reject keys that neither verl nor this project reads. Raises InputError."""
+    container = plain(config, resolve=False)
     for name, now in LEGACY.items():
         set_here = [path for path, value in leaves(container.get(name), name) if value is not None]
         if set_here:
-            raise InputError(f"{set_here[0]}: verl 0.9 composes this key and ignores it; it is now {now}")
-    base = list(leaves(OmegaConf.to_container(compose("ppo_trainer", folder=verl_folder()), resolve=False)))
+            raise InputError(f"{set_here[0]}: verl 0.9 accepts this key and ignores it; it is now {now}")
+    base = list(leaves(plain(compose("ppo_trainer", folder=verl_folder()), resolve=False)))
     known, open_nodes = {path for path, _ in base}, {path for path, value in base if value == {}}
-    ours = set(OmegaConf.load(CONFIGS / "dapo.yaml").recode)
+    own = set(OmegaConf.load(CONFIGS / "dapo.yaml").recode)
     for path, _ in leaves(container):
         check_name(path)
         top, _, rest = path.partition(".")
         if top == "recode":
-            if rest not in ours:
-                near = difflib.get_close_matches(rest, ours, n=1)
+            if rest not in own:
+                near = difflib.get_close_matches(rest, own, n=1)
                 raise InputError(f"unknown key {path!r}" + (f": did you mean {top}.{near[0]}?" if near else ""))
         elif path != "run" and not _allowed(path, known, open_nodes):
             near = difflib.get_close_matches(path, known, n=1)
@@ -140,7 +147,7 @@ def adapter_of(config: DictConfig) -> Adapter | None:
 
 
 def algorithm_line(config: DictConfig) -> str:
-    """The algorithm that will run, in one line to read before the first step."""
+    """The algorithm that will run, in one line."""
     actor, groups, recode = config.actor_rollout_ref.actor, config.algorithm.filter_groups, config.recode
     batch, n, mini = config.data.train_batch_size, config.actor_rollout_ref.rollout.n, actor.ppo_mini_batch_size
     sampling = "off: not DAPO"

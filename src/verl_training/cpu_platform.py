@@ -1,9 +1,9 @@
 """verl on a machine without a GPU: a platform plugin, for tests and for learning the code.
 
-Loaded by verl in every process (VERL_USE_EXTERNAL_MODULES) where src/dapo.py finds `trainer.device: cpu`. It registers
-    the platform "cpu"   verl's trainer, FSDP2 engine, TransferQueue and checkpoints run as they are, over gloo
-    the rollout "hf"     sampling with transformers in place of vLLM (src/verl_training/cpu_rollout.py)
-Ray sees logical GPUs only (`ray_kwargs.ray_init.num_gpus`). FSDP 1 does not run on a CPU; `actor.strategy: fsdp2`.
+With `trainer.device: cpu` verl loads it in every process (VERL_USE_EXTERNAL_MODULES). It registers
+    the platform "cpu"   verl's trainer, FSDP2 engine, TransferQueue and checkpoints run unchanged, over gloo
+    the rollout "hf"     sampling with transformers instead of vLLM (src/verl_training/cpu_rollout.py)
+Ray sees only logical GPUs (`ray_kwargs.ray_init.num_gpus`). FSDP 1 does not run on a CPU: use `actor.strategy: fsdp2`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 
 class CpuDevice(types.ModuleType):
-    """torch.cpu, plus the names of torch.cuda that verl calls on its device module."""
+    """torch.cpu, plus the functions of torch.cuda that verl calls on its device module."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -58,7 +58,7 @@ class CpuDevice(types.ModuleType):
 
 @PlatformRegistry.register(platform="cpu")
 class CpuPlatform(PlatformBase):
-    """What verl asks of an accelerator, answered for a CPU."""
+    """verl's interface to an accelerator, for a CPU."""
 
     device_name = "cpu"
     vendor_name = "cpu"
@@ -67,25 +67,20 @@ class CpuPlatform(PlatformBase):
     def is_available(self) -> bool:
         return True
 
-    def current_device(self) -> torch.device:
+    def current_device(self) -> torch.device:  # type: ignore[override]  # to torch, a number would be a GPU
         return torch.device("cpu")
 
     def device_count(self) -> int:
         return 1
 
-    def set_device(self, device_index: int) -> None: ...
-
-    def synchronize(self, device_index: int | None = None) -> None: ...
-
     def manual_seed(self, seed: int) -> None:
         torch.manual_seed(seed)
 
-    def manual_seed_all(self, seed: int) -> None:
-        torch.manual_seed(seed)
+    manual_seed_all = manual_seed
 
-    def set_allocator_settings(self, settings: str) -> None: ...
+    def _nothing(self, *args: Any, **kwargs: Any) -> None: ...
 
-    def empty_cache(self) -> None: ...
+    set_device = synchronize = set_allocator_settings = empty_cache = profiler_start = profiler_stop = cudart = _nothing
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
         return None, None
@@ -100,10 +95,6 @@ class CpuPlatform(PlatformBase):
     def nvtx_range(self, msg: str) -> Iterator[None]:
         yield
 
-    def profiler_start(self) -> None: ...
-
-    def profiler_stop(self) -> None: ...
-
     def ray_resource_name(self) -> str:
         return "GPU"  # Ray's logical resource, not a device
 
@@ -113,15 +104,12 @@ class CpuPlatform(PlatformBase):
     def is_ipc_supported(self) -> bool:
         return False
 
-    def cudart(self) -> None:
-        return None
-
 
 _init_process_group = verl.utils.distributed.initialize_global_process_group_ray
 
 
 def _init_with_gloo(timeout_second: int | None = None, backend: str | None = None) -> None:
-    _init_process_group(timeout_second, backend or "gloo")  # torch refuses verl's "cpu:gloo,cpu:gloo"
+    _init_process_group(timeout_second, backend or "gloo")  # torch rejects verl's "cpu:gloo,cpu:gloo"
 
 
 verl.utils.distributed.initialize_global_process_group_ray = _init_with_gloo

@@ -1,11 +1,11 @@
 """verl's rollout with transformers' generate, for machines without vLLM.
 
     HFServer          a Ray actor that holds the sampling model; concurrent requests run as one batch
-    HFReplica         starts the server where verl starts a vLLM server
-    HFServerAdapter   sits in the training worker and sends it the policy's weights after every step
+    HFReplica         starts the server, as verl's replica starts a vLLM server
+    HFServerAdapter   sends it the policy's weights after every step, from the training worker
 
-Sampling matches the parameters that verl sends (temperature, top_p, top_k); log-probabilities are those of the sampled
-distribution. Which requests share a batch depends on timing, so a run is not repeatable bit by bit.
+Sampling follows verl's parameters (temperature, top_p, top_k); log-probabilities are those of the sampled distribution.
+Which requests share a batch depends on timing, so runs are not reproducible bit for bit.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Request = tuple[list[int], dict[str, Any], asyncio.Future]
 def sample(
     model: Any, prompts: list[list[int]], params: dict[str, Any], max_new_tokens: int, pad: int
 ) -> list[tuple[list[int], list[float]]]:
-    """(token ids, log-probabilities) of one completion per prompt, each up to and with its end-of-turn token."""
+    """(token ids, log-probabilities) of one completion per prompt, each including its end-of-turn token."""
     longest = max(map(len, prompts))
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
     temperature = params.get("temperature", 1.0)
-    sampling = {"do_sample": False}
+    sampling: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
         top_k = params.get("top_k", -1)
         sampling = {"do_sample": True, "temperature": temperature, "top_p": params.get("top_p", 1.0)}
@@ -77,7 +77,7 @@ class HFServer:
         self.drain: asyncio.Task | None = None
 
     async def load_weights(self, named: dict[str, torch.Tensor], global_steps: int | None) -> int:
-        """Copy the policy's weights in. Raises KeyError for a name that the model does not have."""
+        """Copy the policy's weights into the model. Raises KeyError for a name that the model does not have."""
         own = self.model.state_dict()
         unknown = sorted(set(named) - set(own))
         if unknown:
@@ -90,7 +90,7 @@ class HFServer:
     async def generate(
         self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **unused: Any
     ) -> TokenOutput:
-        """One completion; it is sampled together with whatever else is waiting."""
+        """One completion, sampled in one batch with the other waiting requests."""
         future: asyncio.Future = asyncio.get_running_loop().create_future()
         self.waiting.append((list(prompt_ids), dict(sampling_params), future))
         if self.drain is None or self.drain.done():
@@ -108,7 +108,7 @@ class HFServer:
             prompts, limit = [request[0] for request in batch], params.get("max_tokens") or self.config.response_length
             try:
                 found = await asyncio.to_thread(sample, self.model, prompts, params, limit, self.pad)
-            except Exception as error:  # verl marks these groups as failed and says why
+            except Exception as error:  # verl marks these groups as failed and reports the reason
                 for _, _, future in batch:
                     future.set_exception(error)
                 continue
@@ -116,7 +116,7 @@ class HFServer:
                 future.set_result(result)
 
     async def _nothing(self, *args: Any, **kwargs: Any) -> None:
-        """Memory and profiling calls that mean something on a GPU only."""
+        """Memory and profiling calls that have no meaning on a CPU."""
 
     wake_up = sleep = clear_kv_cache = release_kv_cache = resume_kv_cache = _nothing
     abort_all_requests = resume_generation = start_profile = stop_profile = _nothing
@@ -133,13 +133,13 @@ class HFReplica(RolloutReplica):
     async def launch_servers(self) -> None:
         name = server_name(self.replica_rank)
         options = {"name": name, "max_concurrency": self.max_concurrency, "num_cpus": 0}
-        server = ray.remote(HFServer).options(**options).remote(self.config, self.model_config)
+        server: Any = ray.remote(HFServer).options(**options).remote(self.config, self.model_config)
         await server.wake_up.remote()  # raises here if the model does not load
         self.servers, self._server_handle, self._server_address = [server], server, name
 
 
 class HFServerAdapter(BaseRollout):
-    """The training worker's end: pushes whole weights, after the merge where the policy is an adapter."""
+    """The training worker's side: sends whole weights, merged if the policy is an adapter."""
 
     def __init__(self, config: Any, model_config: Any, device_mesh: Any, replica_rank: int = -1) -> None:
         super().__init__(config, model_config, device_mesh)
@@ -152,8 +152,8 @@ class HFServerAdapter(BaseRollout):
     async def update_weights(
         self,
         weights: Generator[tuple[str, torch.Tensor], None, None],
-        global_steps: int | None = None,
         wire_format: str = "named_tensors",
+        global_steps: int | None = None,
         **unused: Any,
     ) -> None:
         dtype = getattr(torch, self.config.dtype)

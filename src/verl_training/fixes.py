@@ -1,13 +1,12 @@
-"""Two defects of verl 0.9.1 that DAPO with DoRA meets, mended. verl loads this in every process
+"""Repairs two defects of verl 0.9.1 that affect DAPO with DoRA. verl loads this module in every process
 (VERL_USE_EXTERNAL_MODULES).
 
-1. verl imports `AutoModelForCausalLMWithValueHead` wherever trl is installed. trl 1.16 no longer has it, and only a
-   critic needs it.
-2. With a DoRA adapter under FSDP 2 verl sends the *base* weights to the rollout, in silence (compared on two ranks):
-   peft's DoRA merge assigns `weight.data`, which on a DTensor changes nothing that is read later. Training then goes
-   on, off-policy, against samples of the untrained model. Here every merged weight is computed from gathered tensors,
-   one layer at a time, and the live weights are never touched (tests/test_dapo_engine.py compares with peft's own merge
-   on two ranks).
+1. verl imports `AutoModelForCausalLMWithValueHead` if trl is installed. trl 1.16 no longer has it, and only a critic
+   needs it.
+2. With a DoRA adapter under FSDP 2, verl silently syncs the *base* weights to the rollout (seen on two ranks): peft's
+   DoRA merge assigns `weight.data`, which has no lasting effect on a DTensor. Training then continues off-policy, on
+   samples of the untrained model. Here each merged weight is computed from gathered tensors, one layer at a time, and
+   the live weights are not modified (test_dapo_engine.py compares the result with peft's own merge on two ranks).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 import verl.utils.import_utils
 
-verl.utils.import_utils.is_trl_available = lambda: False
+verl.utils.import_utils.is_trl_available = lambda: False  # type: ignore[assignment]  # replaced on purpose
 
 from torch.distributed.tensor import DTensor  # noqa: E402
 from verl.utils.device import get_device_id  # noqa: E402
@@ -29,10 +28,9 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngine  # noqa: E402
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The full tensor on the compute device, gathered from every rank where it is sharded (a collective call)."""
-    if isinstance(tensor, DTensor):
-        return tensor.to(get_device_id()).full_tensor()
-    return tensor.detach().to(get_device_id())
+    """The full tensor on the compute device; if it is sharded, gathered from all ranks (a collective call)."""
+    moved = tensor.detach().to(get_device_id())
+    return moved.full_tensor() if isinstance(moved, DTensor) else moved
 
 
 def merged_weight(layer: Any, adapter: str = "default") -> torch.Tensor:
@@ -45,7 +43,7 @@ def merged_weight(layer: Any, adapter: str = "default") -> torch.Tensor:
 
 @torch.no_grad()
 def merged_weights(engine: FSDPEngine) -> Iterator[tuple[str, torch.Tensor]]:
-    """(Hugging Face name, merged weight in the dtype that the policy computes with) of the whole model."""
+    """(Hugging Face name, merged weight in the policy's compute dtype) of the whole model."""
     from peft.tuners.lora import LoraLayer
 
     layers = {f"{name}.base_layer.weight": m for name, m in engine.module.named_modules() if isinstance(m, LoraLayer)}
@@ -58,14 +56,14 @@ def merged_weights(engine: FSDPEngine) -> Iterator[tuple[str, torch.Tensor]]:
                 continue
             value = merged_weight(layers[key]) if key in layers else whole(tensor)
             name = key.removeprefix("base_model.model.").replace(".base_layer", "")
-            (name,) = convert_weight_keys({name: None}, engine.module)
+            (name,) = convert_weight_keys({name: value}, engine.module)
             yield name, value.to(engine._autocast_dtype)
     finally:
         if engine.is_param_offload_enabled:
             offload_fsdp_model_to_cpu(engine.module)
 
 
-FSDPEngine._merged_lora_per_tensor_param = merged_weights
+FSDPEngine._merged_lora_per_tensor_param = merged_weights  # type: ignore[method-assign]  # replaced on purpose
 
-# It says, at every completion, that a model family has no rules for joining turns. Ours are single turns.
+# It warns at every completion that a model family has no rules for joining turns; all prompts here have one turn.
 logging.getLogger("verl.utils.tokenizer.continuous_token_wiring").setLevel(logging.ERROR)

@@ -74,7 +74,7 @@ def killed(warm_model, overrides, tmp_path_factory):
     return run, run_script("dapo.py", *NAME, *found).stdout
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(killed):
+def test_a_killed_run_resumes_from_its_last_checkpoint(killed):
     run, said = killed
     assert f"resuming from {run}/global_step_2" in said
     assert [row["step"] for row in lines(run / "metrics.jsonl")] == [1, 2, 3, 4]
@@ -83,7 +83,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(killed):
     starts = json.loads((run / "run.json").read_text())["starts"]
     assert [start["resumed_from"] for start in starts] == [None, f"{run}/global_step_2"]
     assert dapo_resume.last_checkpoint(run).name == "global_step_4"
-    # The optimizer went on too: it has taken two updates in each of four steps.
+    # The optimizer was resumed too: it has taken two updates in each of four steps.
     optimizer = torch.load(run / "global_step_4" / "actor" / "optim_world_size_1_rank_0.pt", weights_only=False)
     assert {int(state["step"]) for state in optimizer["state"].values()} == {8}
 
@@ -132,15 +132,19 @@ def test_the_adapter_has_moved_and_loads(killed, tmp_path):
     assert str(tmp_path / "merged") in done.stdout
 
 
-def test_all_weights_with_validation(warm_model, overrides, tmp_path):
+def test_all_weights_with_validation_and_dm_star(warm_model, overrides, tmp_path):
     run = tmp_path / "full"
+    where = "reward.custom_reward_function"
     more = ["recode.adapter=full", "trainer.total_training_steps=1", "trainer.save_freq=1", "trainer.test_freq=1"]
     more += ["trainer.val_before_train=true"]
+    more += [f"{where}.path=src/diff_match.py", f"{where}.reward_kwargs.reward='format,dm_star'"]
     found = overrides(run, warm_model, *more, "actor_rollout_ref.rollout.temperature=0.7")
     run_script("dapo.py", *NAME, *found)
     before, row = lines(run / "metrics.jsonl")
     assert (before["step"], row["step"]) == (0, 1)
     assert {"val-core/recode/reward/mean@1"} <= set(before) & set(row)
+    parts = {name: row[f"reward/before_filter/{name}"] for name in ("score", "format", "dm_star")}
+    assert parts["score"] == pytest.approx(parts["format"] + parts["dm_star"])
     run_script("merge_adapter.py", "--checkpoint", run / "global_step_1", "--out", tmp_path / "m", "--dtype", "float32")
     from safetensors.torch import load_file
 
@@ -155,7 +159,7 @@ def test_rewards_without_variance_end_in_one_line(random_model, overrides, tmp_p
     done = run_script(
         "dapo.py", *NAME, *found, check=False, env={"CUDA_VISIBLE_DEVICES": ""}
     )  # as dapo.sh --cpu has it
-    assert done.returncode == 1
+    assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     # Random weights never write the tags: every score is -1 - 2 = -3. The first batch of 2 prompts counts.
     assert last.startswith("dapo: 4 prompts were sampled (algorithm.filter_groups.max_num_gen_batches allows 2 batches")
@@ -171,7 +175,7 @@ def test_rewards_without_variance_end_in_one_line(random_model, overrides, tmp_p
 
 
 def test_gpus_that_ray_does_not_have_end_in_one_line(random_model, overrides, tmp_path):
-    """verl would wait for the second one for ever."""
+    """verl would wait forever for the second one."""
     more = ["trainer.n_gpus_per_node=2", "ray_kwargs.ray_init.num_cpus=9"]
     done = run_script("dapo.py", *NAME, *overrides(tmp_path / "run", random_model, *more), check=False)
     message = "dapo: needs 1 node(s) with 2 GPU(s) and 6 CPUs, Ray has 0 of 1: set trainer.nnodes and"

@@ -11,11 +11,11 @@ import pytest
 from conftest import ROOT, run_script
 from omegaconf import OmegaConf, open_dict
 
-import dapo
 from common.errors import InputError
 from verl_training import checks as dapo_checks
 from verl_training import config as verl_config
 from verl_training import resume as dapo_resume
+from verl_training import start
 
 pytest.importorskip("hydra", reason="requirements/dapo.txt is not installed")
 NAMES = ("dapo", "dapo_released", "dapo_equal_budget", "quickstart/dapo")
@@ -123,7 +123,7 @@ def test_headers_and_sources(name):
     [
         (
             ["reward_model.reward_manager=dapo"],
-            "reward_model.reward_manager: verl 0.9 composes this key and ignores it",
+            "reward_model.reward_manager: verl 0.9 accepts this key and ignores it",
         ),
         (["custom_reward_function.path=x.py"], "it is now reward.custom_reward_function"),
         (["+actor_rollout_ref.actor.clip_ration_high=0.3"], "did you mean 'actor_rollout_ref.actor.clip_ratio_high'?"),
@@ -140,24 +140,34 @@ def test_headers_and_sources(name):
         (["trainer.use_v1=false"], "the legacy trainer has no dynamic sampling"),
         (["trainer.v1.trainer_mode=colocate_async"], "only sync"),
         (["trainer.v1.sampler.custom_sampler.path=x.py"], "not supported here"),
-        (["actor_rollout_ref.rollout.mode=sync"], "verl 0.9 knows only async"),
+        (["actor_rollout_ref.rollout.mode=sync"], "verl 0.9 supports only async"),
         (["algorithm.adv_estimator=gae"], "DAPO uses grpo"),
         (["actor_rollout_ref.rollout.n=1"], "a group needs at least 2"),
-        (["algorithm.filter_groups.max_num_gen_batches=0"], "flat rewards sample for ever"),
+        (
+            ["algorithm.filter_groups.max_num_gen_batches=0"],
+            "would keep sampling when all rewards of a group are equal",
+        ),
         (["algorithm.filter_groups.metric=acc"], "choose from reward, score, format"),
         (["reward.reward_manager.name=naive"], "must be dapo"),
         (
             ["reward.reward_kwargs.overlong_buffer_cfg.enable=true", "reward.reward_kwargs.max_resp_len=7"],
             "max_resp_len=7: must be data.max_response_length",
         ),
-        (["actor_rollout_ref.actor.ppo_mini_batch_size=3"], "data.train_batch_size=8 is no multiple of"),
-        (["trainer.n_gpus_per_node=3"], "ppo_mini_batch_size x n = 32 is no multiple of 3 processes"),
+        (["actor_rollout_ref.actor.ppo_mini_batch_size=3"], "data.train_batch_size=8 is not a multiple of"),
+        (["trainer.n_gpus_per_node=3"], "ppo_mini_batch_size x n = 32 is not a multiple of 3 processes"),
         (["recode.adapter=lora"], "choose from dora, full"),
+        (["recode.val_size=many"], "recode.val_size=many: must be a whole number"),
+        (["recode.max_target_length=x"], "recode.max_target_length=x: must be a whole number above 0, or null"),
+        (["trainer.max_actor_ckpt_to_keep=x"], "trainer.max_actor_ckpt_to_keep=x: must be a whole number above 0"),
+        (
+            ["reward.reward_kwargs.overlong_buffer_cfg.enable=true", "reward.reward_kwargs.overlong_buffer_cfg.len=x"],
+            "overlong_buffer_cfg.len=x: must be in 1..1024",
+        ),
         (["actor_rollout_ref.model.lora_rank=8"], "set recode.adapter and recode.lora_* instead"),
         (["actor_rollout_ref.actor.strategy=fsdp"], "DoRA needs fsdp2"),
-        (["+data.apply_chat_template_kwargs.continue_final_message=true"], "they would close the open think tag"),
+        (["+data.apply_chat_template_kwargs.continue_final_message=true"], "would close the open think tag"),
         (["actor_rollout_ref.model.custom_chat_template=x"], "derived from the tokenizer here"),
-        (["trainer.max_actor_ckpt_to_keep=1"], "verl deletes the last checkpoint before the new one is whole"),
+        (["trainer.max_actor_ckpt_to_keep=1"], "verl deletes the last checkpoint before the new one is complete"),
         (["actor_rollout_ref.actor.grad_clip=0.5"], "verl's engine does not read it; set optim.clip_grad"),
         (["trainer.n_gpus_per_node=0"], "trainer.n_gpus_per_node=0: must be a whole number above 0"),
         (["trainer.nnodes=x"], "trainer.nnodes=x: must be a whole number above 0"),
@@ -174,7 +184,16 @@ def test_headers_and_sources(name):
         ),
         (["actor_rollout_ref.actor.fsdp_config.fsdp_size=x"], "fsdp_size=x of 2 processes"),
         (["data.max_prompt_length=abc"], "data.max_prompt_length=abc: must be a whole number"),
+        (["reward.custom_reward_function.path=null"], "reward.custom_reward_function.path: must name a file"),
         (["reward.custom_reward_function.reward_kwargs.reward=em-star"], "unknown reward 'em-star'"),
+        (["reward.custom_reward_function.reward_kwargs.reward=dm_star"], "unknown reward 'dm_star'"),
+        (
+            [
+                "reward.custom_reward_function.path=src/diff_match.py",
+                "reward.custom_reward_function.reward_kwargs.reward=dm-star",
+            ],
+            "unknown reward 'dm-star': choose from format, em, es, em_star, es_star, dm_star",
+        ),
         (["+reward.custom_reward_function.reward_kwargs.weights=[1.0]"], "2 rewards (format, es_star) but 1 weights"),
         (["+reward.custom_reward_function.reward_kwargs.wieghts=[1,1]"], "reward_kwargs.wieghts"),
         (["data.train_batch_size=${nothing}"], "nothing"),
@@ -208,34 +227,34 @@ def test_flash_attention_is_refused_where_it_is_not_installed():
             dapo_checks.check(verl_config.compose("dapo", [override]))
 
 
-def test_the_command_line_says_it_in_one_line():
+def test_the_command_line_reports_it_in_one_line():
     done = run_script("dapo.py", "--config-name", "absent", check=False)
     assert (done.returncode, done.stderr) == (2, "dapo: --config-name absent: no configs/absent.yaml\n")
     done = run_script("dapo.py", "trainer.use_v1=false", check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     printed = run_script("dapo.py", "--print-config", "run=mine").stdout
-    assert "default_local_dir: runs/mine" in printed
+    assert f"default_local_dir: {ROOT}/runs/mine" in printed
     assert "max_num_gen_batches: 10" in printed
 
 
 def test_a_reward_that_cannot_be_used_is_refused(verl, tmp_path):
-    row = {"reward_model": {"ground_truth": "x = 1"}}
+    row = {"reward_model": {"ground_truth": "x = 1"}, "extra_info": {"old_code": "x = 0"}}
 
     def refusal(*overrides: str) -> str:
         with pytest.raises(InputError) as stopped:
-            dapo.check_reward(verl_config.compose("dapo", list(overrides)), row)
+            start.check_reward(verl_config.compose("dapo", list(overrides)), row)
         return str(stopped.value)
 
     path = "reward.custom_reward_function.path"
     good = f"{path}={ROOT / 'src' / 'rewards.py'}"
-    dapo.check_reward(verl_config.compose("dapo", [good]), row)
+    start.check_reward(verl_config.compose("dapo", [good]), row)
     assert "not found" in refusal(f"{path}=absent.py")
     (tmp_path / "broken.py").write_text("def compute_score(:\n")
     assert "Error loading module" in refusal(f"{path}={tmp_path / 'broken.py'}")
     assert "Object not found in module" in refusal(good, "reward.custom_reward_function.name=absent")
     assert "unknown reward 'es-star'" in refusal(good, "reward.custom_reward_function.reward_kwargs.reward=es-star")
     (tmp_path / "text.py").write_text("def compute_score(**kwargs): return {'score': 1.0, 'why': 'good'}\n")
-    assert "why is no number" in refusal(
+    assert "why is not a number" in refusal(
         f"{path}={tmp_path / 'text.py'}", "~reward.custom_reward_function.reward_kwargs"
     )
     (tmp_path / "number.py").write_text("def compute_score(**kwargs): return 1.0\n")

@@ -4,11 +4,14 @@ path."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import shutil
+import sys
 
 import pytest
 import torch
-from conftest import ROOT, TINY_ROWS, run_script
+from conftest import ROOT, TINY_ROWS, run_command, run_script
 from families import FAMILIES, make_tokenizer
 from verl_runs import OTHER, settings
 
@@ -51,14 +54,69 @@ def test_what_it_prints_and_writes(made, random_model):
 def test_it_runs_again_only_where_something_has_changed(made, tiny_data, tmp_path):
     run, overrides, _ = made
     assert "is up to date" in process(*overrides, flags=("--if-stale",)).stdout
-    assert (
-        "max_target_length has changed; making it"
-        in process(*overrides, "recode.max_target_length=50", flags=("--if-stale",)).stdout
-    )
-    assert "max_target_length has changed; making it" in process(*overrides, flags=("--if-stale",)).stdout
+    why = "max_target_length has changed; writing the files"
+    assert why in process(*overrides, "recode.max_target_length=50", flags=("--if-stale",)).stdout
+    assert why in process(*overrides, flags=("--if-stale",)).stdout
+    assert "is up to date" in process(*overrides, "recode.bad_rows=keep", flags=("--if-stale",)).stdout  # all are good
     (run / "data" / "val.parquet").write_bytes(b"cut")
     assert "val.parquet is not the file that was written" in process(*overrides, flags=("--if-stale",)).stdout
     assert "is up to date" in process(*overrides, flags=("--if-stale",)).stdout
+
+
+def test_only_code_that_changes_the_rows_makes_the_files_stale(made, tmp_path):
+    """A comment or another prompt in src/prompts.py does not; a word of the training prompt does."""
+    _run, overrides, _ = made
+    for name in ("src", "configs"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    prompts = tmp_path / "src" / "prompts.py"
+
+    def stale(text: str) -> str:
+        prompts.write_text(text)
+        command = [sys.executable, str(tmp_path / "src" / "data_process.py"), "--config-name", "quickstart/dapo"]
+        return run_command([*command, "--if-stale", *overrides]).stdout
+
+    text = prompts.read_text()
+    assert "is up to date" in stale(text + "\n# a comment\nOTHER_PROMPT = 'Solve it.'\n")
+    changed = text.replace("You rewrite old code", "You update old code")
+    assert changed != text
+    assert "train_rows has changed; writing the files" in stale(changed)
+    assert "train_rows has changed; writing the files" in stale(text)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_trainers_keep_the_same_records(family, tmp_path, capsys):
+    from datasets import Dataset
+
+    from trl_training.arguments import DataArguments
+    from trl_training.data import prompt_rows
+
+    data, other = str(ROOT / "data" / "train.jsonl"), str(ROOT / "data" / "heldout.jsonl")
+    tokenizer = make_tokenizer(family)
+    tokenizer.save_pretrained(tmp_path / "model")
+    records = load_records(data)
+    lengths = sorted(len(tokenizer(render(tokenizer, migration_messages(record)))["input_ids"]) for record in records)
+    targets = sorted(len(tokenizer(record.new_code, add_special_tokens=False)["input_ids"]) for record in records)
+    limit, target_limit = lengths[len(records) // 2], targets[len(records) // 2]  # each drops about half
+    rows = prompt_rows(records, tokenizer, DataArguments(data, "stop", limit, target_limit))
+    files = verl_data.DataFiles(
+        train=tmp_path / "train.parquet",
+        val=tmp_path / "val.parquet",
+        data=data,
+        val_data=other,
+        val_size=0,
+        bad_rows="stop",
+        model=str(tmp_path / "model"),
+        max_prompt_length=limit,
+        max_target_length=target_limit,
+    )
+    verl_data.make(files, batch_size=1, max_response_length=1000)
+    written = Dataset.from_parquet(str(files.train), cache_dir=str(tmp_path / "cache"))
+    assert [row["record_id"] for row in rows] == [info["record_id"] for info in written["extra_info"]]
+    assert [row["target"] for row in rows] == [one["ground_truth"] for one in written["reward_model"]]
+    assert [row["old_code"] for row in rows] == [info["old_code"] for info in written["extra_info"]]
+    assert 0 < len(rows) < len(records)
+    printed = [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines() if "records; dropped" in line]
+    assert printed[0] == printed[1]  # the same counts
 
 
 @pytest.mark.slow  # seven starts of the script
@@ -73,7 +131,10 @@ def test_bad_input_is_named_and_nothing_is_written(tiny_data, other_data, random
     assert f"{bad}:2: new_code: " in done.stderr
     assert f"{bad}:3: update_info: " in done.stderr
     for overrides, message in [
-        (settings(tiny_data, run, random_model, val, "data.max_prompt_length=10"), "train: no record is left"),
+        (
+            settings(tiny_data, run, random_model, val, "data.max_prompt_length=10"),
+            "tokens and 0 with a target over 60: no record is left",
+        ),
         (
             settings(tiny_data, run, random_model, val, "data.train_batch_size=5"),
             "4 records for data.train_batch_size=5",
@@ -108,7 +169,7 @@ def test_keep_makes_files_of_every_row_that_has_a_prompt_and_a_target(other_data
     done = process(*settings(bad, tmp_path / "run", random_model, *more))
     assert "bad_rows: keep: 3 of 4 rows are used\n4 rows, 1 good, 3 with errors, 2 of them kept\n" in done.stderr
     assert "train: 3 of 3 records" in done.stdout
-    assert json.loads((tmp_path / "run" / "data" / "train.json").read_text())["identity"]["bad_rows"] == "keep"
+    assert json.loads((tmp_path / "run" / "data" / "train.json").read_text())["bad_rows"] == "keep"
 
 
 def test_a_split_takes_whole_updates():
@@ -164,13 +225,36 @@ COMPLETIONS = {  # completion -> score, format, syntax, em against "area = 1"
 }
 
 
-@pytest.mark.parametrize("overlong", [False, True])
-def test_verl_s_reward_manager_gives_every_key_on_every_path(verl, overlong):
+PARTS = {"score", "format", "correctness", "syntax", "em", "es"}
+
+
+def scored(config, completion: str, target: str, extra_info: dict) -> tuple[dict, int]:
+    """(what verl's reward manager returns for a completion, its tokens)."""
     from tensordict import TensorDict
     from verl import DataProto
     from verl.experimental.reward_loop.reward_manager.dapo import DAPORewardManager
     from verl.trainer.ppo.reward import get_custom_reward_fn
 
+    tokenizer = make_tokenizer("chatml")
+    ids = tokenizer(completion + tokenizer.eos_token)["input_ids"]
+    tensors = {"responses": torch.tensor([ids]), "attention_mask": torch.ones(1, 5 + len(ids), dtype=torch.long)}
+    others = {
+        "data_source": ["recode"],
+        "reward_model": [{"style": "rule", "ground_truth": target}],
+        "extra_info": [extra_info],
+    }
+    data = DataProto(
+        batch=TensorDict(tensors, 1), non_tensor_batch=DataProto.from_dict(non_tensors=others).non_tensor_batch
+    )
+
+    async def run() -> dict:
+        return await DAPORewardManager(config, tokenizer, get_custom_reward_fn(config)).run_single(data)
+
+    return asyncio.run(run()), len(ids)
+
+
+@pytest.mark.parametrize("overlong", [False, True])
+def test_verl_s_reward_manager_gives_every_key_on_every_path(verl, overlong):
     from verl_training import config as verl_config
 
     config = verl_config.compose(
@@ -182,31 +266,44 @@ def test_verl_s_reward_manager_gives_every_key_on_every_path(verl, overlong):
             "reward.reward_kwargs.overlong_buffer_cfg.len=32",
         ],
     )
-    tokenizer = make_tokenizer("chatml")
-
-    async def run(completion: str) -> tuple[dict, int]:
-        manager = DAPORewardManager(config, tokenizer, get_custom_reward_fn(config))
-        ids = tokenizer(completion + tokenizer.eos_token)["input_ids"]
-        data = DataProto(
-            batch=TensorDict(
-                {"responses": torch.tensor([ids]), "attention_mask": torch.ones(1, 5 + len(ids), dtype=torch.long)}, 1
-            ),
-            non_tensor_batch=DataProto.from_dict(
-                non_tensors={
-                    "data_source": ["recode"],
-                    "reward_model": [{"style": "rule", "ground_truth": "area = 1"}],
-                    "extra_info": [{}],
-                }
-            ).non_tensor_batch,
-        )
-        return await manager.run_single(data), len(ids)
-
     for completion, (total, form, syntax, em) in COMPLETIONS.items():
-        result, length = asyncio.run(run(completion))
+        result, length = scored(config, completion, "area = 1", {})
         info = result["reward_extra_info"]
-        parts = {"score", "format", "correctness", "syntax", "em", "es"}
-        assert set(info) == parts | ({"overlong_reward", "overlong"} if overlong else set())
+        assert set(info) == PARTS | ({"overlong_reward", "overlong"} if overlong else set())
         assert (info["score"], info["format"], info["syntax"], info["em"]) == (total, form, syntax, em)
         # DAPO eq. 13: nothing up to 64 - 32 tokens, then -1 over the next 32.
         penalty = min(0.0, -(length - 32) / 32) if overlong else 0.0
         assert float(result["reward_score"]) == pytest.approx(total + penalty)
+
+
+@pytest.mark.parametrize(
+    ("completion", "old", "reward", "weights", "score", "dm"),
+    [
+        (reference_completion("y = g(x)"), "y = f(x)", "format,dm_star", "null", 3.0, 2.0),
+        (reference_completion("y = f(x)"), "y = f(x)", "format,dm_star", "null", -0.5, -1.5),  # +1 - 1.5
+        (reference_completion("y = f(x)"), "y = f(x)", "format,dm_star", "[2.0,0.5]", 1.25, -1.5),  # 2 - 0.75
+        ("no tags at all", "y = f(x)", "format,dm_star", "null", -3.0, -2.0),  # -1 - 2
+        (reference_completion("y = g(x)"), "y  =  g(x)", "format,dm_star", "null", 1.0, 0.0),  # undefined: format alone
+        (reference_completion("y = g(x)"), "y = f(x)", "dm_star,em_star", "null", 4.0, 2.0),
+        (reference_completion("y = g(x)"), "y = f(x)", "format,es_star", "null", 3.0, 2.0),  # DM* is only logged
+    ],
+)
+def test_dm_star_is_a_reward_for_verl(verl, completion, old, reward, weights, score, dm):
+    """Loaded by its path, as rewards.py; the record's old code comes with the row."""
+    from verl_training import checks
+    from verl_training import config as verl_config
+
+    where = "reward.custom_reward_function"
+    overrides = [f"{where}.path={ROOT / 'src' / 'diff_match.py'}", f"{where}.reward_kwargs.reward='{reward}'"]
+    config = verl_config.compose("dapo", [*overrides, f"+{where}.reward_kwargs.weights={weights}"])
+    checks.check(config)
+    record = dataclasses.replace(load_records(ROOT / "data" / "train.jsonl")[0], old_code=old, new_code="y = g(x)")
+    row = verl_data.row(record, 0, "train")
+    result, _ = scored(config, completion, row["reward_model"]["ground_truth"], row["extra_info"])
+    info = result["reward_extra_info"]
+    assert set(info) == PARTS | {"dm_star"}
+    assert all(type(value) is float for value in info.values())
+    assert (info["score"], info["dm_star"], float(result["reward_score"])) == (score, dm, score)
+    assert info["correctness"] == pytest.approx(
+        sum({"dm_star": dm, "em_star": 2.0, "es_star": 2.0, "format": 0}[name] for name in reward.split(","))
+    )

@@ -1,4 +1,4 @@
-"""Dynamic sampling: verl's real replay buffer over TransferQueue, on groups whose rewards we write."""
+"""Dynamic sampling: verl's real replay buffer over TransferQueue, on groups with given rewards."""
 
 from __future__ import annotations
 

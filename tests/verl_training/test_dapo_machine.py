@@ -1,4 +1,4 @@
-"""What a run needs of its machine is said in one line before it waits for ever."""
+"""A machine that lacks what a run needs is reported in one line, before the run would wait forever."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_the_count_rests_on(verl):
 
 
 def test_the_cpus_that_ray_finds():
-    """A Ray in a process that may use one CPU only counts as many as the check says: it does not read the affinity."""
+    """Ray ignores the CPU affinity: in a process that may use only one CPU it counts as many as the check."""
     code = "import ray; ray.init(address='local', include_dashboard=False); print(ray.cluster_resources()['CPU'])"
     one = {min(os.sched_getaffinity(0))}
     command = [sys.executable, "-c", f"import os; os.sched_setaffinity(0, {one}); {code}"]
@@ -124,21 +124,35 @@ def test_expandable_segments_that_vllm_does_not_see(monkeypatch):
     dapo_machine.check_allocator(compose())
 
 
-def test_the_command_line_says_it_in_one_line():
+def test_the_command_line_reports_it_in_one_line():
     done = run_script("dapo.py", f"{CPUS}=8", check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert done.stderr.startswith("dapo: needs 9 CPUs for 2 GPU(s), Ray sees 8 and would wait for ever: ")
+    assert done.stderr.startswith("dapo: needs 9 CPUs for 2 GPU(s), Ray sees 8 and would wait forever: ")
     assert run_script("dapo.py", "--check", f"{CPUS}=8", check=False).stderr == done.stderr
     good = run_script("dapo.py", "--check", f"{CPUS}=9", "trainer.device=cpu")
     assert (good.stdout, good.stderr) == ("", "")
     assert "num_cpus: 8" in run_script("dapo.py", f"{CPUS}=8", "--print-config").stdout  # to look, any machine will do
 
 
-@pytest.mark.parametrize("flag", ["--help", "--print-config"])
-def test_without_verl_s_layer_it_says_what_to_install(flag):
-    code = "import runpy, sys; sys.modules['omegaconf'] = None; runpy.run_path(sys.argv[0], run_name='__main__')"
-    script = str(ROOT / "src" / "dapo.py")
-    code = f"import sys; sys.argv = [{script!r}, {flag!r}]; sys.path.insert(0, {str(ROOT / 'src')!r}); {code}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-    message = "dapo: verl is not installed: pip install -r requirements/dapo.txt\n"
+WITHOUT_THE_LAYER = """
+import runpy, sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"omegaconf", "hydra", "verl", "ray", "tensordict", "transfer_queue"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hidden())
+sys.argv = sys.argv[1:]
+sys.path[0] = sys.argv[0].rpartition("/")[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("script", ["dapo", "data_process"])
+def test_without_verl_s_layer_help_answers_and_a_run_names_the_layer(script):
+    command = [sys.executable, "-c", WITHOUT_THE_LAYER, str(ROOT / "src" / f"{script}.py")]
+    asked = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False, timeout=60)
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert asked.stdout.startswith(f"usage: {script}.py ")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    message = f"{script}: omegaconf is not installed: pip install -r requirements/dapo.txt\n"
     assert (done.returncode, done.stderr) == (2, message)

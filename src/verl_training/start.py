@@ -1,0 +1,126 @@
+"""The start of a DAPO run: everything that can fail early, run.json, verl's trainer.
+
+The configuration comes from finalise.py and is only read here. verl is imported inside the functions: it chooses its
+platform when it is imported, from variables that src/dapo.py sets first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from adapters import adapter_config, initial_adapter
+from common.checkpoints import is_adapter
+from common.errors import InputError, ReCodeError
+from common.provenance import describe, record_start
+from prompts import PREFILL, load_tokenizer, reference_completion
+from verl_training.checks import warnings
+from verl_training.config import adapter_of, algorithm_line, one_line, plain
+from verl_training.parquet import DataFiles
+from verl_training.resume import check_same_run
+
+
+def prepare(config: DictConfig) -> None:
+    """Check data, prompts, reward and configuration, write the adapter and run.json. Raises InputError."""
+    folder, checkpoint = Path(config.trainer.default_local_dir), config.trainer.resume_from_path
+    data = DataFiles.of(config)
+    if why := data.stale():
+        raise InputError(f"{why}: run src/data_process.py with the same --config-name and overrides")
+    print(f"algorithm: {algorithm_line(config)}")
+    for line in warnings(config):
+        print(f"warning: {line}")
+    files = {**data.sources, **{path.name: path for path in data.files.values()}}
+    description = describe(plain(config), files, config.data.seed)
+    if checkpoint:
+        check_same_run(folder, description)
+        print(f"resuming from {checkpoint}")
+    check_reward(config, first_row(config))
+    check_with_verl(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_adapter(config)
+    record_start(folder, description, checkpoint)
+
+
+def first_row(config: DictConfig) -> dict[str, Any]:
+    """Read the training prompts with verl's own data set, check and print the first one; return its row."""
+    from verl.utils.dataset.rl_dataset import RLHFDataset
+
+    tokenizer: Any = load_tokenizer(config.actor_rollout_ref.model.path)
+    tokenizer.chat_template = config.actor_rollout_ref.model.custom_chat_template
+    rows = RLHFDataset(config.data.train_files, tokenizer, config.data)
+    if len(rows) < (batch := config.data.train_batch_size):
+        raise InputError(f"data.train_files: {len(rows)} prompts for data.train_batch_size={batch}")
+    text = tokenizer.apply_chat_template(rows[0]["raw_prompt"], tokenize=False, add_generation_prompt=True)
+    assert text.endswith(PREFILL)  # the template of finalise.py leaves the turn open
+    print(f"first prompt, as the model sees it:\n{text}\n")
+    return rows[0]
+
+
+def check_reward(config: DictConfig, row: dict[str, Any]) -> None:
+    """Load the reward as verl's workers will, and score one reference answer with it. Raises InputError."""
+    from verl.trainer.ppo.reward import get_custom_reward_fn
+
+    where = f"reward.custom_reward_function {config.reward.custom_reward_function.path}"
+    target = row["reward_model"]["ground_truth"]
+    try:
+        function = get_custom_reward_fn(config)
+        assert function is not None  # checks.py
+        answer = {"solution_str": reference_completion(target), "ground_truth": target, "extra_info": row["extra_info"]}
+        found = function(data_source="recode", **answer)
+    except Exception as error:  # the file may be the user's: whatever it raises is input to this program
+        raise InputError(f"{where}: {one_line(error)}") from None
+    if not isinstance(found, dict) or "score" not in found:
+        raise InputError(f"{where}: must return a dict with 'score'")
+    others = [name for name, value in found.items() if not isinstance(value, (int, float))]
+    if others:
+        raise InputError(f"{where}: {others[0]} is not a number")
+    groups = config.algorithm.filter_groups
+    if groups.enable and groups.metric not in ("reward", *found):
+        raise InputError(f"algorithm.filter_groups.metric={groups.metric}: the reward returns {', '.join(found)}")
+
+
+def check_with_verl(config: DictConfig) -> None:
+    """verl's own validation. Raises InputError."""
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    try:
+        validate_config(config, need_reference_policy(config), need_critic(config))
+    except (AssertionError, ValueError, TypeError) as error:  # what verl raises for keys that contradict each other
+        raise InputError(f"verl rejects the configuration: {one_line(error)}") from None
+
+
+def write_adapter(config: DictConfig) -> None:
+    """Save the untrained DoRA adapter that verl loads; a resumed run already has it.
+
+    Training is in float32 (verl keeps a float32 master of the base too); checkpoints hold only the adapter.
+    """
+    adapter = adapter_of(config)
+    if adapter is None:
+        return
+    model = config.actor_rollout_ref.model
+    folder = Path(model.lora_adapter_path)
+    if config.trainer.resume_from_path is None:  # an adapter that an earlier start left may have another shape or base
+        settings = adapter_config(adapter.r, adapter.alpha, adapter.dropout, adapter.target_modules)
+        initial_adapter(model.path, settings, folder, config.data.seed)
+    elif not is_adapter(folder):
+        raise InputError(f"{folder} is missing: the checkpoint's adapter cannot be loaded without it")
+
+
+def train(config: DictConfig) -> None:
+    """Run verl's trainer in Ray. Raises the ReCodeError that the runner raised there."""
+    import ray
+    from ray.exceptions import RayTaskError
+    from verl.trainer.main_ppo import run_ppo
+
+    from verl_training.trainer import DapoRunner
+
+    try:
+        run_ppo(config, task_runner_class=DapoRunner)
+    except RayTaskError as error:
+        if not isinstance(error.cause, ReCodeError):
+            raise
+        ray.shutdown()  # prints what its workers still have to log
+        raise error.cause from None
