@@ -18,8 +18,9 @@ from pathlib import Path
 
 from common.cli import printable, program
 from common.files import write_text
+from common.libraries import normalise_dependency, normalise_version
 from prompts import migration_messages
-from records import Record, does_nothing, normalise_dependency, normalise_version
+from records import Record, does_nothing
 from rewards import dedent, extract, syntax_tree
 
 

@@ -24,7 +24,10 @@ from prompts import migration_messages
 from records import Record
 
 SRC = Path(__file__).parents[1]
-CODE = ("prompts.py", "records.py", "common/rows.py", "rewards.py", "verl_training/parquet.py", "data_process.py")
+CODE = (
+    *("prompts.py", "records.py", "common/libraries.py", "common/rows.py", "rewards.py"),
+    *("verl_training/parquet.py", "data_process.py"),
+)
 VAL_LIMIT = 0.5  # a validation share above this is a mistake
 
 
