@@ -1,21 +1,22 @@
-"""Make migration records for a library out of its release notes: a model proposes, execution disposes.
+"""Make migration records for a library from its release notes: a model proposes, execution decides.
 
-    python src/collect.py --notes numpy-2.0.txt --dry-run       # what would be asked about
+    python src/collect.py --notes numpy-2.0.txt --dry-run       # the paragraphs that the model would be asked about
     python src/collect.py --notes numpy-2.0.txt --old numpy==1.26.4 --new numpy==2.0.0 --out runs/numpy-2.0 \\
         --url http://localhost:8000/v1 --model Qwen/Qwen2.5-Coder-32B-Instruct        # the key: $OPENAI_API_KEY
     python src/review.py runs/numpy-2.0 --data my-records
 
-1. The notes are split into paragraphs; those that look like a change of an API are kept (candidates.jsonl).
+1. The notes are split into paragraphs; those that look like an API change are kept (candidates.jsonl).
 2. The model states the update of each (the paper's first role): name, kind, update_info; or that there is none.
-3. It writes old code, new code, description and a check (the second role), --pairs times for an update.
-4. Each pair is validated, then proven by running it in the sandbox, as src/validate.py and src/verify.py do: old code
-   on the old version, old code on the new version, new code on the new version, the check with each and alone.
-5. What fails goes back to the model with what was wrong, in up to --rounds rounds. What a reviewer rejected in
-   src/review.py goes back with the reviewer's words when this command runs again.
+3. It writes old code, new code, description and a check (the second role), --pairs times for each update.
+4. Each pair is validated, then proven by running it in the sandbox, as `check_data.py rows` and `check_data.py proofs`
+   do: old code on the old version, old code on the new version, new code on the new version, the check with each and on
+   its own.
+5. Pairs that fail are sent back to the model with the objections, in up to --rounds rounds. Pairs that a reviewer
+   rejected in src/review.py are sent back with the reviewer's words when this command runs again.
 
-In --out: candidates.jsonl, rounds.jsonl (every answer and its verdict), proposed.jsonl (what the machine accepted),
-summary.json (acceptance by stage). The same command goes on after an interruption. Programs run without a network;
-making the two environments needs pip.
+--out contains candidates.jsonl, rounds.jsonl (every answer and its verdict), proposed.jsonl (the pairs that passed),
+summary.json (acceptance by stage). The same command resumes after an interruption. Programs run without a network;
+creating the two environments needs pip.
 """
 
 from __future__ import annotations
@@ -30,88 +31,87 @@ from pathlib import Path
 from typing import Any
 
 from common import endpoint
-from common.cli import fail, parse_flags, printable, program
-from common.endpoint import EndpointError
-from common.errors import InputError
+from common.cli import above_zero, fail, parse_flags, printable, program
+from common.errors import InputError, ReCodeError
 from common.files import write_json, write_jsonl
+from common.libraries import normalise_dependency
 from common.provenance import git_state
 from common.redaction import command_line, recorded, without_logins
-from curation.collecting.conversation import Collector, sampling
-from curation.collecting.log import Log, claim, rates
+from curation.collecting.conversation import Collector, CollectSettings
+from curation.collecting.log import Log, rates, register_start
 from curation.collecting.proposals import Upgrade
 from curation.collecting.questions import fingerprint
 from curation.collecting.release_notes import Paragraph, sieve
-from curation.virtualenvs import PIN, EnvironmentFailed, environment
-from records import normalise_dependency
+from curation.proof import ProofSettings
+from curation.virtualenvs import PIN, environment
 from sandbox import InfrastructureError, check_ready
 
 ROLES = ("update", "pair")
+RESUME = "run the same command again to resume"
+Candidates = list[tuple[Paragraph, str | None]]  # with the reason why a paragraph is left out
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
+    add, count = parser.add_argument, above_zero(int)
     add("--notes", help="release notes: a text, Markdown or reStructuredText file; - for stdin")
     add("--old", nargs="+", metavar="PIN", help="exact pins of the old environment, the library first")
     add("--new", nargs="+", metavar="PIN", help="exact pins of the new environment, the library first")
     add("--out", type=Path, help="folder of this collection")
     add("--library", help="the library's name in the records (default: from the first pin)")
-    add("--source", help="what the notes are, for the evidence (default: LIBRARY VERSION release notes)")
-    add("--address", default="", help="where the notes stand on the web, for the evidence")
+    add("--source", help="the title of the notes, for the evidence (default: LIBRARY VERSION release notes)")
+    add("--address", default="", help="the web address of the notes, for the evidence")
     add("--dry-run", action="store_true", help="only split the notes and show what is kept; no model")
-    add("--limit", type=int, help="only the first paragraphs that are kept")
-    add("--pairs", type=int, default=3, help="pairs asked for per update (default: %(default)s)")
-    add("--rounds", type=int, default=3, help="answers to a question at most (default: %(default)s)")
+    add("--limit", type=count, help="only the first N paragraphs that are kept")
+    add("--pairs", type=count, default=3, help="pairs asked for per update (default: %(default)s)")
+    add("--rounds", type=count, default=3, help="answers to a question at most (default: %(default)s)")
     add("--model", help="the model's name at the server")
     endpoint.add_flags(parser)
     add("--temperature", type=float, default=0.7, help="default: %(default)s")
     add("--top-p", type=float, default=0.95, help="default: %(default)s")
-    add("--max-new-tokens", type=int, default=2048, help="of an answer (default: %(default)s)")
+    add("--max-new-tokens", type=count, default=2048, help="of an answer (default: %(default)s)")
     add("--seed", type=int, default=42, help="default: %(default)s")
-    add("--concurrency", type=int, default=8, help="paragraphs at a time (default: %(default)s)")
-    add("--envs", type=Path, default=Path(".venvs"), help="where environments are kept (default: %(default)s)")
-    add("--jobs", type=int, default=os.cpu_count(), help="pairs proven at a time (default: %(default)s)")
-    add("--seconds", type=float, default=60, help="time limit of one run of a program (default: %(default)s)")
+    add("--concurrency", type=count, default=8, help="paragraphs at a time (default: %(default)s)")
+    add("--envs", type=Path, default=Path(".venvs"), help="folder of environments (default: %(default)s)")
+    add("--jobs", type=count, default=os.cpu_count(), help="pairs proven at a time (default: %(default)s)")
+    add("--seconds", type=above_zero(float), default=60, help="time limit of one run (default: %(default)s)")
     add("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
     args = parse_flags(parser, argv)
     needed = ["notes"] if args.dry_run else ["notes", "old", "new", "out", "url", "model"]
     if lacks := [f"--{name}" for name in needed if not getattr(args, name)]:
-        fail(f"{', '.join(lacks)}: needed")
-    if args.dry_run:
-        return args
-    endpoint.check_flags(args)
-    for flag in ("old", "new"):
-        for pin in getattr(args, flag):
+        fail(f"missing: {', '.join(lacks)}")
+    if not args.dry_run:
+        endpoint.check_flags(args)
+        check_pins(args.old, args.new)
+        if not (args.temperature >= 0 and 0 < args.top_p <= 1):
+            fail("--temperature must be at least 0, --top-p in (0, 1]")
+    return args
+
+
+def check_pins(old: list[str], new: list[str]) -> None:
+    for flag, pins in (("--old", old), ("--new", new)):
+        for pin in pins:
             if not PIN.fullmatch(pin):
-                fail(f"--{flag} {pin}: expected an exact pin, as numpy==2.0.0")
-    names = {getattr(args, flag)[0].partition("==")[0].lower() for flag in ("old", "new")}
+                fail(f"{flag} {pin}: expected an exact pin, such as numpy==2.0.0")
+    names = {pins[0].partition("==")[0].lower() for pins in (old, new)}
     if len(names) > 1:
         fail(f"--old and --new start with different libraries: {', '.join(sorted(names))}")
-    if sorted(args.old) == sorted(args.new):
+    if sorted(old) == sorted(new):
         fail("--old and --new are the same environment")
-    positive = ("rounds", "pairs", "max_new_tokens", "concurrency", "jobs", "seconds")
-    for name in (*positive, *(["limit"] if args.limit is not None else [])):
-        if not getattr(args, name) > 0:
-            fail(f"--{name.replace('_', '-')} {getattr(args, name)}: starts above 0")
-    if not (args.temperature >= 0 and 0 < args.top_p <= 1):
-        fail("--temperature starts at 0, --top-p lies in (0, 1]")
-    return args
 
 
 def read_notes(source: str) -> str:
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
     except UnicodeDecodeError as error:
-        fail(f"{source}: not UTF-8: {error.reason} at byte {error.start}")
-    except OSError as error:
-        fail(f"{source}: {error.strerror}")
+        raise InputError(f"{source}: not UTF-8: {error.reason} at byte {error.start}") from None
     if not text.strip():
-        fail(f"{source}: holds no text")
+        raise InputError(f"{source}: the file is empty")
     return text
 
 
-def show_candidates(found: list[tuple[Paragraph, str | None]], *, whole: bool) -> None:
-    """How many paragraphs are kept, and why the others are not; with `whole` also which."""
+def show_candidates(found: Candidates, *, whole: bool) -> None:
+    """How many paragraphs are kept, and why the others are not; with `whole`, also the paragraphs."""
     if whole:
         for one, why in found:
             first = one.text.splitlines()[0][:80]
@@ -119,14 +119,12 @@ def show_candidates(found: list[tuple[Paragraph, str | None]], *, whole: bool) -
             print(printable(f"{state}  line {one.line}: {first}{f'  ({why})' if why else ''}"))
     reasons = Counter(why for _, why in found if why)
     kept = len(found) - reasons.total()
-    left = ", ".join(f"{count} {why}" for why, count in reasons.most_common())
-    print(
-        f"release notes: {len(found)} paragraphs, {kept} look like a change of an API" + (f"; {left}" if left else "")
-    )
+    left = "".join(f"; {count} {why}" for why, count in reasons.most_common())
+    print(f"release notes: {len(found)} paragraphs, {kept} look like an API change{left}")
 
 
 def show_rates(found: dict[str, Any]) -> None:
-    """The acceptance rates, and what was wrong how often."""
+    """The acceptance rates, and how often each objection was raised."""
     titles = {"update": "updates stated", "pair": "pairs written"}
     for role in ROLES:
         one = found[role]
@@ -141,39 +139,63 @@ def show_rates(found: dict[str, Any]) -> None:
             print(printable(f"  {count:>5} x {problem}"))
 
 
-def run(collector: Collector, kept: list[Paragraph]) -> int:
-    """All paragraphs, `--concurrency` at a time; the exit status. What was answered before an error is kept."""
+def settings_of(args: argparse.Namespace) -> CollectSettings:
+    names = ("pairs", "rounds", "seed", "temperature", "top_p", "max_new_tokens", "concurrency", "jobs")
+    proof = ProofSettings(args.envs, args.seconds, unsafe=args.unsafe)
+    return CollectSettings(**{name: getattr(args, name) for name in names}, proof=proof)
+
+
+def upgrade_of(args: argparse.Namespace) -> Upgrade:
+    name, _, version = args.new[0].partition("==")
+    library = normalise_dependency(args.library or name.partition("[")[0])
+    source = without_logins(args.source or f"{library} {version} release notes")
+    address = without_logins(args.address)  # both become part of published records
+    return Upgrade(library, tuple(args.old), tuple(args.new), source, address)
+
+
+def open_log(args: argparse.Namespace, settings: CollectSettings, upgrade: Upgrade, text: str) -> Log:
+    """Start or resume the collection in --out."""
+    identity = {
+        "notes_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        **{"library": upgrade.library, "old": args.old, "new": args.new},
+        **{"source": upgrade.source, "address": upgrade.address},
+        **{"model": args.model, "sampling": {**settings.sampling.recorded(), "seed": args.seed}},
+        "prompts_sha256": fingerprint(*ROLES, "repair"),
+    }
+    flags = {key: str(value) for key, value in vars(args).items() if value is not None}
+    start = {"command": command_line(["python", *sys.argv]), **git_state(), "config": recorded(flags)}
+    register_start(args.out, identity, start)
+    log = Log(args.out, writes="rounds.jsonl")
+    write_jsonl(args.out / "proposed.jsonl", [row["proposed"] for row in log.accepted_pairs()])
+    return log
+
+
+def collect_all(collector: Collector, kept: list[Paragraph]) -> None:
+    """Collect from all paragraphs. After an error, pending answers are still logged."""
     from tqdm import tqdm
 
-    args = collector.args
-    with tqdm(total=len(kept) * (1 + args.pairs), desc="updates and pairs", unit="job") as bar:
+    jobs = 1 + collector.settings.pairs  # of a paragraph
+    bar = tqdm(total=len(kept) * jobs, desc="updates and pairs", unit="job")
 
-        def work(paragraph: Paragraph) -> None:
-            try:
-                bar.update(1 + args.pairs - collector.collect(paragraph, bar.update))
-            except BaseException:
-                collector.stop.set()  # here, before this thread takes the next paragraph
-                raise
-            bar.set_postfix_str(f"{len(collector.log.accepted_pairs())} accepted", refresh=False)
+    def work(paragraph: Paragraph) -> None:
+        try:
+            bar.update(jobs - collector.collect(paragraph, bar.update))
+        except BaseException:
+            collector.stop.set()  # here, before this thread takes the next paragraph
+            raise
+        bar.set_postfix_str(f"{len(collector.log.accepted_pairs())} accepted", refresh=False)
 
-        pool = ThreadPoolExecutor(args.concurrency)
+    with bar, ThreadPoolExecutor(collector.settings.concurrency) as pool:
         try:
             for future in as_completed([pool.submit(work, paragraph) for paragraph in kept]):
                 future.result()
         except BaseException as error:
             collector.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            bar.close()
             if isinstance(error, KeyboardInterrupt):
-                print("collect: interrupted; the same command goes on from here", file=sys.stderr)
-                os._exit(130)  # not waiting for the answers under way: the log is whole after every line
-            if not isinstance(error, (EndpointError, EnvironmentFailed, InfrastructureError, OSError)):
-                raise
-            print(printable(f"collect: {error}; the same command goes on from here"), file=sys.stderr)
-            pool.shutdown()  # the answers under way: the summary counts them
-            return 2
-        pool.shutdown()
-    return 0
+                print(f"collect: interrupted; {RESUME}", file=sys.stderr)
+                os._exit(130)  # without waiting for pending answers: the log is complete after every line
+            raise
 
 
 @program(InfrastructureError)
@@ -186,38 +208,25 @@ def main() -> int:
         return 0
     kept = [one for one, why in found if why is None]
     if not kept:
-        fail(f"{args.notes}: no paragraph looks like a change of an API")
-    name, _, version = args.new[0].partition("==")
-    library = normalise_dependency(args.library or name.partition("[")[0])
-    source = without_logins(args.source or f"{library} {version} release notes")
-    address = without_logins(args.address)  # both become part of published records
-    upgrade = Upgrade(library, tuple(args.old), tuple(args.new), source, address)
-    identity = {
-        "notes_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        **{"library": library, "old": args.old, "new": args.new, "source": source, "address": address},
-        **{"model": args.model, "sampling": {**sampling(args).recorded(), "seed": args.seed}},
-    }
-    settings = {key: str(value) for key, value in vars(args).items() if value is not None}
+        raise InputError(f"{args.notes}: no paragraph looks like an API change")
+    settings, upgrade = settings_of(args), upgrade_of(args)
+    log = open_log(args, settings, upgrade, text)
+    rows = [{"id": p.id, "line": p.line, "section": p.section, "text": p.text, "left_out": why} for p, why in found]
+    write_jsonl(args.out / "candidates.jsonl", rows)
+    for pins in (upgrade.old_env, upgrade.new_env):
+        check_ready(python=environment(pins, args.envs), unsafe=args.unsafe)
     try:
-        identity["prompts_sha256"] = fingerprint(*ROLES, "repair")
-        start = {"command": command_line(["python", *sys.argv]), **git_state(), "config": recorded(settings)}
-        claim(args.out, identity, start)
-        log = Log(args.out, mends="rounds.jsonl")
-        write_jsonl(args.out / "proposed.jsonl", [row["proposed"] for row in log.accepted_pairs()])
-        rows = [{"id": p.id, "line": p.line, "section": p.section, "text": p.text, "left_out": w} for p, w in found]
-        write_jsonl(args.out / "candidates.jsonl", rows)
-        for pins in (args.old, args.new):
-            check_ready(python=environment(pins, args.envs), unsafe=args.unsafe)
-    except (InputError, EnvironmentFailed, InfrastructureError, OSError) as error:
-        fail(error)
-    status = run(Collector(args, upgrade, log, endpoint.connect(args)), kept[: args.limit])
-    summary = {"paragraphs": len(found), "kept": len(kept), **rates(log)}
-    write_json(args.out / "summary.json", summary)
-    show_rates(summary)
-    for file in ("rounds.jsonl", "summary.json"):
-        print(args.out / file)
-    print(f"{args.out / 'proposed.jsonl'}: {len(log.to_review())} records to review")
-    return status
+        collect_all(Collector(settings, upgrade, log, endpoint.connect(args)), kept[: args.limit])
+    except (ReCodeError, InfrastructureError) as error:
+        raise ReCodeError(f"{error}; {RESUME}") from None
+    finally:
+        summary = {"paragraphs": len(found), "kept": len(kept), **rates(log)}
+        write_json(args.out / "summary.json", summary)
+        show_rates(summary)
+        for file in ("rounds.jsonl", "summary.json"):
+            print(args.out / file)
+        print(f"{args.out / 'proposed.jsonl'}: {len(log.to_review())} records to review")
+    return 0
 
 
 if __name__ == "__main__":

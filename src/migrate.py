@@ -19,8 +19,9 @@ from typing import Any
 
 from common.cli import printable, program
 from common.files import write_text
+from common.libraries import normalise_dependency, normalise_version
 from prompts import migration_messages
-from records import Record, does_nothing, normalise_dependency, normalise_version
+from records import Record, does_nothing
 from rewards import dedent, extract, syntax_tree
 
 

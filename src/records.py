@@ -7,13 +7,13 @@
     old_code     the snippet before the update
     new_code     the snippet after it: the target
 
-`load_records` does with rows that have errors what `bad_rows` says, and reports how many and why:
+`load_records` treats rows that have errors as `bad_rows` requires, and reports how many there are and why:
 
-    stop    refuse the file
+    stop    reject the file
     drop    leave them out
-    keep    train on them, as the paper did; left out is only what has no prompt or no target (UNREADABLE)
+    keep    train on them, as the paper did; only rows without a prompt or a target (UNREADABLE) are left out
 
-Every problem reads `file:line: field: what is wrong`. src/validate.py is the command line.
+Every problem reads `file:line: field: what is wrong`. `python src/check_data.py rows` is the command line.
 """
 
 from __future__ import annotations
@@ -24,42 +24,25 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from common.cli import printable
 from common.errors import InputError
 from common.files import write_jsonl
+from common.libraries import normalise_dependency, normalise_version
 from common.rows import read_rows, resolve
 from prompts import reference_completion
 from rewards import MATCH, score, syntax_tree
 
 FIELDS = ("dependency", "new_version", "description", "update_info", "old_code", "new_code")
 
-# Spellings seen in the published rows, import names and package names -> the name a library gives itself.
-LIBRARIES = {
-    "jax": "JAX",
-    "matplotlib": "Matplotlib",
-    "networkx": "NetworkX",
-    "numpy": "NumPy",
-    "pandas": "pandas",
-    "pillow": "Pillow",
-    "polars": "Polars",
-    "pydantic": "Pydantic",
-    "pytorch": "PyTorch",
-    "torch": "PyTorch",
-    "scikitlearn": "scikit-learn",
-    "sklearn": "scikit-learn",
-    "scipy": "SciPy",
-    "scrapy": "Scrapy",
-    "seaborn": "seaborn",
-    "sqlalchemy": "SQLAlchemy",
-}
-
-# Levels of a syntax tree. Python's parser takes 1,000 and more; what walks trees by recursion ends at 250 (ast.dump of
-# elif branches, in Python 3.11), less where it is called from deep inside a trainer. Published rows have up to 13.
+# Levels of a syntax tree. Python's parser accepts 1,000 and more; code that walks trees by recursion fails at 250
+# (ast.dump of elif branches, in Python 3.11), earlier if called from deep inside a trainer. Published rows have
+# up to 13.
 MAX_DEPTH = 150
 
 # check -> what it means. An error makes a row unusable for training; a warning is worth a look.
@@ -68,14 +51,14 @@ ERRORS = {
     "missing": "a field is absent",
     "null": "a field is null",
     "type": "a field is not a string",
-    "unicode": "a field is not Unicode text: it holds half of a surrogate pair",
+    "unicode": "a field is not Unicode text: it contains half of a surrogate pair",
     "blank": "a field is empty",
     "parse": "code does not parse",
     "deep": f"code is nested deeper than {MAX_DEPTH} levels",
-    "empty_target": "new_code holds no statement",
-    "no_old_code": "old_code holds nothing to migrate: only comments, pass, imports or empty definitions",
+    "empty_target": "new_code has no statement",
+    "no_old_code": "old_code has nothing to migrate: only comments, pass, imports or empty definitions",
     "no_op": "old_code and new_code are the same program",
-    "duplicate": "the same old_code and new_code stand on an earlier line",
+    "duplicate": "an earlier line has the same old_code and new_code",
     "reference": "the reference answer does not score the maximum: a tag such as </answer> in new_code",
 }
 WARNINGS = {
@@ -84,7 +67,7 @@ WARNINGS = {
     "extra_field": "a field that is not one of the six",
     "repeated_field": "a field is given more than once in a row",
 }
-UNREADABLE = {"json", "missing", "null", "type", "unicode", "blank"}  # errors that leave no text to write a prompt with
+UNREADABLE = {"json", "missing", "null", "type", "unicode", "blank"}  # errors that leave no text for a prompt
 RENAMED = {"drop_bad_rows": "bad_rows: stop, drop or keep"}  # key of an earlier version -> what it is now
 BAD_ROWS = ("stop", "drop", "keep")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -92,7 +75,7 @@ SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Record:
-    """One verified-to-load training record; `new_version` carries no operator."""
+    """One training record; `new_version` has no operator."""
 
     dependency: str
     new_version: str
@@ -103,7 +86,7 @@ class Record:
 
     @cached_property
     def id(self) -> str:
-        """Twelve hex digits that name the migration: stable under edits of description and update_info."""
+        """Twelve hex digits that identify the migration; edits of description and update_info do not change them."""
         text = "\0".join((self.dependency, self.new_version, self.old_code, self.new_code))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -114,7 +97,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding in one row: the `row`-th of the file (several rows of a JSON array can start on one line)."""
+    """One finding in row number `row` of a file (several rows of a JSON array can start on the same line)."""
 
     file: str
     line: int
@@ -129,12 +112,12 @@ class Problem:
 
     def __str__(self) -> str:
         text = printable(f"{self.file}:{self.line}: {self.field}: {self.message}")
-        return text.replace("\n", "\\n")  # a field's name can hold anything
+        return text.replace("\n", "\\n")  # a field's name can contain anything
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The records that were accepted, with line and row of each, and everything that was found in the file."""
+    """The accepted records with their lines and row numbers, and everything that was found in the file."""
 
     records: list[Record]
     lines: list[int]
@@ -147,7 +130,7 @@ class Checked:
         return [problem for problem in self.problems if problem.is_error]
 
     def summary(self) -> str:
-        """Rows by check, one line each; a row can fail several checks. Errors of rows that were kept count apart."""
+        """Rows by check, one line each; a row can fail several checks. Rows that were kept are counted separately."""
         used, bad = set(self.places), {problem.row for problem in self.errors}
         kept = f", {len(bad & used)} of them kept" if bad & used else ""
         out = [f"{self.rows} rows, {self.rows - len(bad)} good, {len(bad)} with errors{kept}"]
@@ -158,17 +141,7 @@ class Checked:
         return "\n".join(out)
 
 
-def normalise_version(version: str) -> str:
-    """`==2.2.0`, `2.2.0`, ` >= 2.2.0`, `v2.2.0` -> `2.2.0`; `==1.3.x` -> `1.3.x`."""
-    return re.sub(r"^[\s=<>~!^]*v?", "", version).strip()
-
-
-def normalise_dependency(name: str) -> str:
-    """One spelling per library; a name that is not in LIBRARIES stays as it is."""
-    return LIBRARIES.get(re.sub(r"[\s_.-]", "", name).lower(), name.strip())
-
-
-def is_text(value: object) -> bool:
+def is_text(value: object) -> TypeGuard[str]:
     """Whether a value is a string that can be written as UTF-8: JSON can escape one half of a surrogate pair."""
     return isinstance(value, str) and not SURROGATE.search(value)
 
@@ -183,7 +156,7 @@ def depth(tree: ast.AST) -> int:
 
 
 def does_nothing(body: list[ast.stmt]) -> bool:
-    """Whether statements are only imports, pass, `...`, bare strings, and definitions that hold no more than these."""
+    """Whether statements are only imports, pass, `...`, bare strings, and definitions of nothing else."""
     return all(
         isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass))
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
@@ -193,7 +166,7 @@ def does_nothing(body: list[ast.stmt]) -> bool:
 
 
 def check_fields(row: object) -> Iterator[tuple[str, str, str]]:
-    """(field, check, message) for what stops a row from being read at all."""
+    """(field, check, message) for everything that prevents a row from being read."""
     if not isinstance(row, dict):
         yield "row", "json", f"expected a JSON object, got {type(row).__name__}"
         return
@@ -225,7 +198,7 @@ def read_code(code: str) -> ast.Module | tuple[str, str]:
 
 
 def check_record(record: Record) -> Iterator[tuple[str, str, str]]:
-    """(field, check, message) for what is wrong with a record's content."""
+    """(field, check, message) for every fault in a record's content."""
     if not re.fullmatch(r"\d+(\.(\d+|x))*((a|b|rc|\.?dev|\.?post)\d*)?", record.new_version):
         yield "new_version", "version", f"{record.new_version!r} does not look like a version"
     if not record.description.strip():
@@ -239,7 +212,7 @@ def check_record(record: Record) -> Iterator[tuple[str, str, str]]:
         yield "new_code", *new
         return
     if not new.body:
-        yield "new_code", "empty_target", "holds no statement"
+        yield "new_code", "empty_target", "has no statement"
     if isinstance(old, ast.Module) and old.body and ast.dump(old) == ast.dump(new):
         yield "new_code", "no_op", "the same program as old_code"
     best = score(reference_completion(record.new_code), record.new_code)
@@ -258,14 +231,15 @@ def with_texts(field: str, check: str) -> bool:
     return check not in UNREADABLE or field == "description"
 
 
-def read_record(row: dict[str, str]) -> Record:
+def read_record(row: Mapping[str, Any]) -> Record:
     """The record of a row that has the texts of a prompt and a target, normalised."""
-    values = {field: row.get(field) for field in FIELDS}
-    values["dependency"] = normalise_dependency(values["dependency"])
-    values["new_version"] = normalise_version(values["new_version"])
-    if not is_text(values["description"]):
-        values["description"] = ""
-    return Record(**values)
+    description = row.get("description")
+    return Record(
+        dependency=normalise_dependency(row["dependency"]),
+        new_version=normalise_version(row["new_version"]),
+        description=description if is_text(description) else "",
+        **{field: row[field] for field in ("update_info", "old_code", "new_code")},
+    )
 
 
 def check_rows(
@@ -276,9 +250,9 @@ def check_rows(
     seen: dict[tuple[str, str], tuple[int, int]] = {}
     for place, (line, row) in enumerate(rows, start=1):
         found = [("row", "json", str(row))] if isinstance(row, json.JSONDecodeError) else list(check_fields(row))
-        if all(with_texts(field, check) for field, check, _ in found):
+        if isinstance(row, dict) and all(with_texts(field, check) for field, check, _ in found):
             record = read_record(row)
-            unread = {field for field, check, _ in found if check in UNREADABLE}  # the description, or nothing
+            unread = {field for field, check, _ in found if check in UNREADABLE}  # at most the description
             found += [finding for finding in check_record(record) if finding[0] not in unread]
             first = (place, line) if unread else seen.setdefault((record.old_code, record.new_code), (place, line))
             if first[0] != place:
@@ -307,7 +281,7 @@ def load_records(source: str | Path, bad_rows: str = "stop") -> list[Record]:
         raise InputError("\n".join(map(str, checked.errors)))
     if not checked.records:
         first = f"; the first error: {checked.errors[0]}" if checked.errors else ""
-        raise InputError(f"{source}: holds no usable record{first}")
+        raise InputError(f"{source}: no usable record{first}")
     if checked.errors and os.environ.get("RANK", "0") == "0":  # once per launch, not once per process
         used = f"{len(checked.records)} of {checked.rows} rows are used"
         print(printable(f"{source}: bad_rows: {bad_rows}: {used}\n{checked.summary()}"), file=sys.stderr)

@@ -1,18 +1,17 @@
-"""Review what src/collect.py proposed, in the terminal: accept, edit, or reject with words that go back to the model.
+"""Review the proposals of src/collect.py in the terminal: accept, edit, or reject with words for the model.
 
     python src/review.py runs/numpy-2.0 --data my-records --envs .venvs
     python src/review.py runs/numpy-2.0 --data my-records < answers.txt       # answers from a pipe
 
-Each proposal is shown with its update note, the difference between old and new code, the check, and what the three runs
-said. The answers:
+Each proposal is shown with its update note, the difference between old and new code, the check, and the outcomes of the
+three runs. The answers:
 
     a   accept: append it to --data (train.jsonl or heldout.jsonl by its update, and evidence.jsonl)
     e   edit in $EDITOR; the edited record is validated and proven again, then shown again
-    r   reject; the line that follows is what the model is told the next time collect.py runs (empty: nothing, and the
-        pair is dropped)
+    r   reject; the next line is sent to the model when collect.py runs again (empty: the pair is dropped)
     s   skip it for now     q   quit; so does the end of the input
 
-Decisions stand in RUN/feedback.jsonl, so the same command goes on with what is left.
+Decisions are stored in RUN/feedback.jsonl, so the same command resumes with the remaining proposals.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.cli import fail, parse_flags, printable, program
-from common.errors import InputError
+from common.cli import above_zero, fail, parse_flags, printable, program
 from common.files import append_jsonl, encoded
 from curation.collecting.log import Log
 from curation.collecting.proposals import (
@@ -38,15 +37,15 @@ from curation.collecting.proposals import (
     CODE,
     KINDS,
     PAIR_PARTS,
-    Verdict,
+    CheckResult,
     as_row,
-    examine,
+    check_proposal,
     from_row,
     lacking,
     part,
 )
-from curation.evidence import add, alike, read_evidence, split_of, twin
-from curation.virtualenvs import EnvironmentFailed
+from curation.evidence import Evidence, add, alike, read_evidence, split_of, twin
+from curation.proof import ProofSettings
 from prompts import fenced
 from records import Record
 from sandbox import InfrastructureError
@@ -57,7 +56,7 @@ COLOURS = {"+": "32", "-": "31", "@": "36", "#": "1"}
 
 
 def colourful() -> bool:
-    """Whether the output is a terminal that shows colours (NO_COLOR and TERM=dumb say no)."""
+    """Whether the output is a terminal with colours (NO_COLOR or TERM=dumb: not)."""
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
@@ -66,34 +65,34 @@ def paint(line: str, mark: str) -> str:
 
 
 def diff(record: Record) -> list[str]:
-    """The whole of the old code as a unified diff to the new code."""
+    """A unified diff from old to new code, with all lines."""
     old, new = record.old_code.splitlines(), record.new_code.splitlines()
     return list(difflib.unified_diff(old, new, "old_code", "new_code", n=max(len(old), len(new)), lineterm=""))
 
 
-def show(row: dict[str, Any], place: str, table: list[dict[str, Any]], share: float) -> None:
-    """One proposal, with everything that a reviewer needs."""
+def show(row: dict[str, Any], place: str, accepted: Sequence[Evidence], share: float) -> None:
+    """Print a proposal with everything that a reviewer needs."""
     record, evidence = from_row(row)
-    update = evidence["update"]
-    versions = f"{' '.join(evidence['old_env'])} -> {' '.join(evidence['new_env'])}"
+    update = evidence.update
+    versions = f"{' '.join(evidence.old_env)} -> {' '.join(evidence.new_env)}"
     print(paint(f"\n# {place}  {row['proposal']}  {record.id}  {record.dependency} {record.new_version}", "#"))
-    same = sum(other["update"] == update for other in table)
-    print(f"update   {update} ({evidence['kind']}), to {split_of(update, table, share)}; {same} records of it there")
-    if others := alike(update, table):
+    same = sum(other.update == update for other in accepted)
+    print(f"update   {update} ({evidence.kind}), to {split_of(update, accepted, share)}; {same} records of it there")
+    if others := alike(update, accepted):
         print(f"         maybe the same update: {', '.join(others)}")
-    print(f"runs on  {versions}\nsource   {' '.join((evidence['source'], evidence['address'])).strip()}")
+    print(f"runs on  {versions}\nsource   {' '.join((evidence.source, evidence.address)).strip()}")
     print(printable(f"note     {record.update_info}\nsnippet  {record.description}\n"))
     for line in diff(record):
         print(paint(printable(line), line[:1]))
-    print(printable(f"\ncheck\n{evidence['check']}\n"))
-    for name, run in evidence["seen"].items():
+    print(printable(f"\ncheck\n{evidence.check}\n"))
+    for name, run in (evidence.seen or {}).items():
         print(f"{name.replace('_', ' '):<11} {run['outcome']:<8} {printable(run['text'])}".rstrip())
 
 
 def as_text(row: dict[str, Any]) -> str:
-    """A proposal for the editor, in the parts that a model's answer has."""
+    """A proposal for the editor, in the parts of a model's answer."""
     record, evidence = from_row(row)
-    values = {**record.to_row(), "check": evidence["check"], "kind": evidence["kind"]}
+    values = {**record.to_row(), "check": evidence.check or "", "kind": evidence.kind}
     texts = {name: fenced(values[name]) if name in CODE else values[name] for name in EDITED}
     return "\n".join(f"<{name}>\n{texts[name]}\n</{name}>" for name in EDITED) + "\n"
 
@@ -107,29 +106,38 @@ def open_editor(text: str) -> str:
         return path.read_text("utf-8")
 
 
-def judge(text: str, row: dict[str, Any], args: argparse.Namespace) -> tuple[dict[str, Any], Verdict]:
-    """The edited proposal, validated and proven as collect.py does, and the verdict on it."""
+def check_edit(text: str, row: dict[str, Any], settings: ProofSettings) -> tuple[dict[str, Any], CheckResult]:
+    """The edited proposal, validated and proven as in collect.py, and the result."""
     if found := lacking(text, EDITED):
-        return row, Verdict("format", tuple(found))
+        return row, CheckResult("format", tuple(found))
     fields = {name: part(text, name) or "" for name in EDITED}
     kind, check = fields.pop("kind"), fields.pop("check")
     if kind not in KINDS:
-        return row, Verdict("validate", (f"<kind> is none of {', '.join(KINDS)}: {kind[:80]}",))
+        return row, CheckResult("validate", (f"<kind> is not one of {', '.join(KINDS)}: {kind[:80]}",))
     record, evidence = from_row(row)
     record = replace(record, **fields)
-    evidence = {**evidence, "id": record.id, "kind": kind, "check": check}
-    verdict = examine(record, evidence, row["name"], args.envs, args.seconds, unsafe=args.unsafe)
-    return as_row(row["proposal"], row["name"], record, evidence), verdict
+    evidence = evidence.model_copy(update={"id": record.id, "kind": kind, "check": check})
+    result, runs = check_proposal(record, evidence, row["name"], settings)
+    proven = evidence.model_copy(update={"seen": runs})
+    return as_row(row["proposal"], row["name"], record, proven), result
 
 
 class Review:
-    """The decisions on the proposals of one folder, made line by line from stdin."""
+    """The decisions on the proposals of a collection (the folder `run`), made line by line from stdin.
 
-    def __init__(self, args: argparse.Namespace, log: Log) -> None:
-        self.args, self.log, self.counts = args, log, {"accepted": 0, "rejected": 0, "skipped": 0}
+    Accepted records are added to the folder `data`; a share of new updates is held out.
+    """
+
+    def __init__(self, run: Path, data: Path, heldout_share: float, settings: ProofSettings) -> None:
+        self.run, self.data, self.heldout_share, self.settings = run, data, heldout_share, settings
+        self.counts = {"accepted": 0, "rejected": 0, "skipped": 0}
+
+    def accepted(self) -> dict[str, Evidence]:
+        """The evidence of the data folder, by record id."""
+        return read_evidence(self.data / "evidence.jsonl", missing_ok=True)
 
     def ask(self, prompt: str) -> str | None:
-        """A line of the input, None at its end."""
+        """A line of the input; None at its end."""
         print(prompt, end="", flush=True)
         line = sys.stdin.readline()
         if not sys.stdin.isatty():
@@ -138,47 +146,48 @@ class Review:
 
     def decide(self, row: dict[str, Any], decision: str, **more: Any) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        said = {"proposal": row["proposal"], "decision": decision, "time": now, **more}
-        append_jsonl(self.args.run / "feedback.jsonl", said)
+        made = {"proposal": row["proposal"], "decision": decision, "time": now, **more}
+        append_jsonl(self.run / "feedback.jsonl", made)
         self.counts["accepted" if decision == "accept" else "rejected"] += 1
 
     def accept(self, row: dict[str, Any], edited: bool) -> bool:
-        """Add it to the data folder; False where the folder has it already."""
+        """Add a proposal to the data folder; False if the folder already has it."""
+        data, accepted = self.data, self.accepted()
         record, evidence = from_row(row)
-        table = read_evidence(self.args.data)
-        evidence["split"] = split_of(evidence["update"], table, self.args.heldout_share)
-        if any(other["id"] == record.id and other != evidence for other in table):
-            print(f"{self.args.data} has a record {record.id} already: reject or edit this one")
+        split = split_of(evidence.update, accepted.values(), self.heldout_share)
+        evidence = evidence.model_copy(update={"split": split})
+        if accepted.get(record.id, evidence) != evidence:
+            print(f"{data} already has a record {record.id}: reject or edit this one")
             return False
-        if other := twin(self.args.data, record):
-            print(f"{other} has the same snippets, for another version: reject or edit this one")
+        if same := twin(data, record):
+            print(f"{same} has the same snippets, for another version: reject or edit this one")
             return False
-        add(self.args.data, record, evidence)
+        add(data, record, evidence)
         self.decide(row, "accept", id=record.id, edited=edited)
-        print(f"accepted into {self.args.data / evidence['split']}.jsonl")
+        print(f"accepted into {data / split}.jsonl")
         return True
 
     def edit(self, draft: str, row: dict[str, Any]) -> tuple[str, dict[str, Any], bool]:
         """(the draft, the proposal, whether the draft became the proposal)."""
         try:
             draft = open_editor(draft)
-        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:  # ValueError: quoting, not UTF-8
             print(f"the editor failed: {error}")
             return draft, row, False
-        edited, verdict = judge(draft, row, self.args)
-        if verdict.stage == ACCEPTED:
+        edited, result = check_edit(draft, row, self.settings)
+        if result.stage == ACCEPTED:
             return draft, edited, True
-        print(f"not taken over, it fails at {verdict.stage}; edit again, or decide on what was shown:")
-        for problem in verdict.problems:
-            print(f"  {printable(problem)}")
+        print(f"the edit fails at {result.stage}; edit again, or decide on the proposal as shown:")
+        for objection in result.objections:
+            print(f"  {printable(objection)}")
         return draft, row, False
 
-    def one(self, row: dict[str, Any], place: str) -> bool:
+    def decide_on(self, row: dict[str, Any], place: str) -> bool:
         """Decide on one proposal; False to quit."""
         draft, edited, again = as_text(row), False, True
         while True:
             if again:
-                show(row, place, read_evidence(self.args.data), self.args.heldout_share)
+                show(row, place, list(self.accepted().values()), self.heldout_share)
             again, answer = False, self.ask(MENU)
             if answer is None or answer in ("q", "quit"):
                 return False
@@ -205,43 +214,35 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flag = parser.add_argument
     add_flag("run", type=Path, metavar="RUN", help="the --out folder of src/collect.py")
-    add_flag("--data", type=Path, help="folder that accepted records are appended to; made where it is not there")
+    add_flag("--data", type=Path, required=True, help="folder for accepted records; created if missing")
     add_flag("--heldout-share", type=float, default=0.25, help="of new updates (default: %(default)s)")
-    add_flag("--envs", type=Path, default=Path(".venvs"), help="where environments are kept (default: %(default)s)")
-    add_flag("--seconds", type=float, default=60, help="time limit of one run of a program (default: %(default)s)")
+    add_flag("--envs", type=Path, default=Path(".venvs"), help="folder of environments (default: %(default)s)")
+    add_flag("--seconds", type=above_zero(float), default=60, help="time limit of one run (default: %(default)s)")
     add_flag("--unsafe", action="store_true", help="no sandbox for edited records: they can read and delete your files")
     args = parse_flags(parser, argv)
-    if not args.data:
-        fail("--data: needed")
     if not 0 <= args.heldout_share <= 1:
-        fail(f"--heldout-share {args.heldout_share}: lies in [0, 1]")
-    if not args.seconds > 0:
-        fail(f"--seconds {args.seconds}: starts above 0")
+        fail(f"--heldout-share {args.heldout_share}: expected a number in [0, 1]")
     if not (args.run / "rounds.jsonl").is_file():
-        fail(f"{args.run}: no rounds.jsonl there: not a folder of src/collect.py")
+        fail(f"{args.run}: no rounds.jsonl: not a folder of src/collect.py")
     return args
 
 
 @program(InfrastructureError)
 def main() -> int:
     args = parse_arguments()
-    try:
-        log = Log(args.run, mends="feedback.jsonl")
-        read_evidence(args.data)
-    except (InputError, OSError) as error:
-        fail(error)
-    review, rows = Review(args, log), log.to_review()
+    settings = ProofSettings(args.envs, args.seconds, unsafe=args.unsafe)
+    review = Review(args.run, args.data, args.heldout_share, settings)
+    review.accepted()  # a file that cannot be read ends the program before the first question
+    rows = Log(args.run, writes="feedback.jsonl").to_review()
     try:
         for number, row in enumerate(rows, start=1):
-            if not review.one(row, f"{number} of {len(rows)}"):
+            if not review.decide_on(row, f"{number} of {len(rows)}"):
                 break
-    except (InputError, EnvironmentFailed, InfrastructureError, OSError) as error:
-        fail(error)
     except KeyboardInterrupt:
         print()
     done = review.counts["accepted"] + review.counts["rejected"]
-    said = ", ".join(f"{count} {name}" for name, count in review.counts.items())
-    print(f"{said}; {len(rows) - done} of {len(rows)} left to decide")
+    counts = ", ".join(f"{count} {name}" for name, count in review.counts.items())
+    print(f"{counts}; {len(rows) - done} of {len(rows)} left to decide")
     print(f"{args.run / 'feedback.jsonl'}\n{args.data}")
     return 0
 

@@ -109,7 +109,7 @@ def score(args: argparse.Namespace) -> int:
         fail(f"--label {args.label}: results/paper.json has {', '.join(score_report.paper_labels())}")
     if is_migration:
         args.evidence = args.evidence or path.with_name("evidence.jsonl")
-        args.envs = args.envs or Path(".venvs")  # src/verify.py's
+        args.envs = args.envs or Path(".venvs")  # as check_data.py proofs
     protocol = migration_score if is_migration else arena_score
     verdicts, numbers, used = protocol.score(tasks, rows, ks, args, made)
     mine = {key: str(value) for key, value in vars(args).items() if value is not None}

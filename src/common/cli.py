@@ -1,7 +1,7 @@
-"""Command lines that fail early and in one line: what every program shares.
+"""Command lines that fail early and in one line: the parts that every program shares.
 
-Abbreviated flags, unknown keys (with the nearest known one) and `--config=FILE` are handled here for programs on
-argparse; src/trl_training/arguments.py does the same over trl's parser.
+Abbreviated flags, unknown keys (with the nearest known one) and `--config=FILE` are handled here for programs that use
+argparse; src/trl_training/arguments.py does the same for trl's parser.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from common.errors import ReCodeError
 from common.redaction import without_logins
 
 R = TypeVar("R")
-# Packages that a program may lack -> the requirements file that brings them.
+N = TypeVar("N", int, float)
+# Packages of optional layers -> the requirements file that installs them.
 LAYERS = {
     **dict.fromkeys(
         ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "matplotlib"), "requirements.txt"
@@ -33,7 +34,7 @@ LAYERS = {
 
 
 def printable(text: str) -> str:
-    """The text with its control characters, which could hide code or move the cursor, shown as escapes."""
+    """The text with control characters, which could hide code or move the cursor, written as escapes."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -43,20 +44,33 @@ def fail(message: object) -> NoReturn:
     raise SystemExit(2)
 
 
-def program(*outside: type[Exception]) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Decorate a program's main: what is not a bug of this project ends in one line and exit status 2.
+def above_zero(kind: Callable[[str], N]) -> Callable[[str], N]:
+    """An argparse type: numbers above 0."""
 
-    That is a ReCodeError, a file that the operating system refuses, a package of an optional layer that is not
-    installed, and `outside`: the errors of modules that import nothing of this project. Anything else keeps its
-    traceback and exit status 1.
+    def number(text: str) -> N:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    return number
+
+
+def program(*outside: type[Exception]) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Decorate a program's main: an error that is not a bug of this project ends in one line and exit status 2.
+
+    These are a ReCodeError, a file that the operating system refuses to open, a package of an optional layer that is
+    not installed, and `outside`: the errors of modules that import nothing from this project. Any other error keeps
+    its traceback and exit status 1.
     """
+    expected: tuple[type[Exception], ...] = (ReCodeError, *outside)
 
     def decorate(main: Callable[..., R]) -> Callable[..., R]:
         @functools.wraps(main)
         def run(*args: Any, **kwargs: Any) -> R:
             try:
                 return main(*args, **kwargs)
-            except (ReCodeError, *outside) as error:
+            except expected as error:
                 fail(error)
             except ModuleNotFoundError as error:
                 package = (error.name or "").partition(".")[0]
@@ -74,7 +88,7 @@ def program(*outside: type[Exception]) -> Callable[[Callable[..., R]], Callable[
 
 
 def require(package: str, file: str) -> None:
-    """One line that names the requirements file where a layer of the environment is missing."""
+    """Exit with one line that names the requirements file if a package of an optional layer is not installed."""
     if find_spec(package) is None:
         fail(f"{package} is not installed: pip install -r {file}")
 
@@ -96,7 +110,7 @@ def split_config(argv: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """A YAML mapping. Numbers come as text, so that argparse checks them against the type of their key."""
+    """A YAML mapping. Numbers are returned as text, so that argparse checks them against the type of their key."""
     import yaml
 
     if not Path(path).is_file():
@@ -111,12 +125,13 @@ def read_yaml(path: str) -> dict[str, Any]:
 
 
 def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments of an argparse script, made strict: no abbreviations, errors in one line, and `--config FILE`.
+    """Parse strictly: no abbreviated flags, errors in one line, and `--config FILE`.
 
-    The YAML's keys are the flags without dashes; true and false switch a flag that takes no value; flags win.
+    The keys of the YAML file are the flags without dashes; true and false switch a flag that takes no value; flags on
+    the command line take precedence.
     """
     parser.allow_abbrev = False
-    parser.add_argument("--config", help="YAML file with these keys; flags win")
+    parser.add_argument("--config", help="YAML file with these keys; flags take precedence")
     parser.error = fail  # type: ignore[method-assign]
     flags, config = split_config(sys.argv[1:] if argv is None else argv)
     known = {action.dest: action for action in parser._actions if action.option_strings and action.dest != "config"}

@@ -1,16 +1,19 @@
-"""Files of rows, each row with the line where it stands: JSONL, JSON arrays, and data sets of the Hugging Face hub."""
+"""Files of rows with their line numbers: JSONL, JSON arrays, and data sets of the Hugging Face hub; typed rows."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from string import whitespace
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from common.errors import InputError
 
+M = TypeVar("M", bound=BaseModel)
 HUB_PREFIX = "hf://datasets/"
 
 
@@ -29,9 +32,9 @@ class Row(dict):
 
 
 def read_rows(path: Path) -> list[tuple[int, object]]:
-    """(line number, row) of a JSONL file or of a JSON array; a line that is no JSON comes as its JSONDecodeError.
+    """(line number, row) of a JSONL file or of a JSON array; a line that is not JSON is given as its JSONDecodeError.
 
-    Raises InputError for a file that is not UTF-8, for an array that breaks off, and for text after an array.
+    Raises InputError for a file that is not UTF-8, for a truncated array, and for text after an array.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -53,22 +56,40 @@ def read_rows(path: Path) -> list[tuple[int, object]]:
 
 def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
     """The elements of a JSON array, each with the line where it starts (json.loads would lose the lines)."""
-    skip = re.compile(r"[\s,]*")
     decoder = json.JSONDecoder(object_pairs_hook=Row.of)
+
+    def skip(characters: str, at: int) -> int:
+        while at < len(text) and text[at] in characters:
+            at += 1
+        return at
+
+    def line(at: int) -> int:
+        return text.count("\n", 0, at) + 1
+
     at = text.index("[") + 1
-    while not text.startswith("]", at := skip.match(text, at).end()):
+    while not text.startswith("]", at := skip(f"{whitespace},", at)):
         try:
             row, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
             raise InputError(f"{path}:{error.lineno}: row: {error.msg}") from None
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}:{text.count(chr(10), 0, at) + 1}: row: {error}") from None
-        yield text.count("\n", 0, at) + 1, row
+            raise InputError(f"{path}:{line(at)}: row: {error}") from None
+        yield line(at), row
         at = end
-    at = re.compile(r"\s*").match(text, at + 1).end()
+    at = skip(whitespace, at + 1)
     if at < len(text):  # the rows of a second array would be lost
-        line = text.count("\n", 0, at) + 1
-        raise InputError(f"{path}:{line}: row: the array has ended: expected one array, or one JSON object a line")
+        raise InputError(f"{path}:{line(at)}: row: the array has ended: expected one array, or one JSON object a line")
+
+
+def typed(model: type[M], row: object, where: str) -> M:
+    """A row as `model`. Raises InputError that names `where`, the first field that cannot be used, and why."""
+    try:
+        return model.model_validate(row)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "row"
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{where}: {field}: {message[0].lower()}{message[1:]}") from None
 
 
 def resolve(source: str | Path) -> Path:
@@ -86,15 +107,16 @@ def resolve(source: str | Path) -> Path:
     name, _, revision = name.partition("@")
     if not (owner and name):
         raise InputError(f"{source}: expected {HUB_PREFIX}OWNER/NAME[@REVISION][/FILE]")
-    where = {"repo_id": f"{owner}/{name}", "repo_type": "dataset", "revision": revision or None}
+    repository = f"{owner}/{name}"
     try:
         if not file:
-            data = [f for f in HfApi().list_repo_files(**where) if f.endswith((".jsonl", ".json"))]
+            files = HfApi().list_repo_files(repository, repo_type="dataset", revision=revision or None)
+            data = [name for name in files if name.endswith((".jsonl", ".json"))]
             if len(data) != 1:
                 raise InputError(f"{source}: name one of its data files: {', '.join(data) or 'it has none'}")
             file = data[0]
-        return Path(hf_hub_download(filename=file, **where))
+        return Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision or None))
     except InputError:
         raise
-    except (OSError, ValueError, httpx.HTTPError) as error:  # offline, not found; a name that is none; no connection
+    except (OSError, ValueError, httpx.HTTPError) as error:  # offline, not found, an invalid name, no connection
         raise InputError(f"{source}: cannot be downloaded: {str(error).splitlines()[0]}") from None

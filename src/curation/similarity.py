@@ -1,8 +1,8 @@
-"""How alike two pieces of code or text are: edit similarity of canonical code, and containment of token n-grams.
+"""How similar two pieces of code or text are: edit similarity of canonical code, and containment of token n-grams.
 
-Edit similarity (1 - Levenshtein distance / length of the longer) after comments, layout and the names that the code
-itself gives are taken out finds clones: code that differs in variable names alone has 1. Containment of 8-grams finds
-test items whose words stand in the training set, whatever is around them.
+Edit similarity (1 - Levenshtein distance / length of the longer), computed without comments, layout and the code's own
+names, finds clones: code that differs only in variable names has similarity 1. Containment of 8-grams finds test items
+whose text appears in the training set, in whatever context.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from common.rows import read_rows, resolve
 from rewards import syntax_tree
 
 CLONE = 0.9  # edit similarity above which two rows count as one
-# PaLM (arXiv 2204.02311, §8) calls a test item contaminated where 70 % of its 8-grams stand in the training data.
+# PaLM (arXiv 2204.02311, §8): a test item is contaminated if 70 % of its 8-grams are in the training data.
 GRAM = 8
 CONTAMINATED = 0.7
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text and where it stands."""
+    """A text and its place."""
 
     file: str
     line: int
@@ -64,7 +64,7 @@ def canonical(code: str) -> str:
 
 
 def read_snippets(source: str) -> list[Text]:
-    """Both snippets, canonical, of every row of a file that has two, whatever else is wrong with it."""
+    """Both snippets, canonical, of every row of a file that has them, even if the row has errors."""
     path = resolve(source)
     rows = [(line, row) for line, row in read_rows(path) if isinstance(row, dict)]
     codes = [(line, row.get("old_code"), row.get("new_code")) for line, row in rows]
@@ -75,8 +75,8 @@ def read_snippets(source: str) -> list[Text]:
     ]
 
 
-def nearest(one: Text, others: Sequence[Text]) -> tuple[float, Text | None]:
-    """(highest edit similarity in [0, 1], the text that has it); (0, None) where there is nothing to compare with.
+def nearest(one: Text, others: Sequence[Text]) -> tuple[float, Text] | None:
+    """(highest edit similarity in (0, 1], the text that has it); None if no other text shares anything with it.
 
     A text is not compared with itself.
     """
@@ -89,17 +89,17 @@ def nearest(one: Text, others: Sequence[Text]) -> tuple[float, Text | None]:
         edits = Levenshtein.distance(one.text, other.text, score_cutoff=room)
         if edits <= room and 1 - edits / longer > best:
             best, found = 1 - edits / longer, other
-    return best, found
+    return (best, found) if found else None
 
 
 def grams(text: str) -> set[tuple[str, ...]]:
-    """The distinct runs of 8 tokens (words and single marks, in lower case); of a shorter text the whole as one."""
+    """The distinct runs of 8 tokens (words and punctuation marks, in lower case); a shorter text is one run."""
     tokens = re.findall(r"\w+|[^\w\s]", text.lower())
     return {tuple(tokens[i : i + GRAM]) for i in range(max(1, len(tokens) - GRAM + 1))} if tokens else set()
 
 
 def containment(items: Iterable[set], training: Sequence[set]) -> list[tuple[float, int | None]]:
-    """For each item's grams: (their share in [0, 1] that stands anywhere in `training`, the row that holds most)."""
+    """For the grams of each item: (the share in [0, 1] that is anywhere in `training`, the row with most of them)."""
     index: dict[tuple[str, ...], list[int]] = {}
     for row, found in enumerate(training):
         for gram in found:

@@ -1,4 +1,4 @@
-"""Environments from pins, with the real pip: made once, held to what a folder has on record, refused in one line."""
+"""Environments from pins, with the real pip: created once, held to the locks of a folder, refused in one line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import subprocess
 
 import pytest
 from conftest import ROOT
+from pydantic import TypeAdapter, ValidationError
 from wheels import only, write_wheel
 
 from common.errors import InputError
-from curation.virtualenvs import EnvironmentFailed, environment, installed, is_pins, read_locks, write_locks
+from curation.virtualenvs import EnvironmentFailed, Pins, environment, installed, read_locks, write_locks
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def index(tmp_path, monkeypatch):
 
 
 def holds(python) -> dict[str, str]:
-    """What an environment holds, but for what every new one does."""
+    """What is installed, without what every new environment has."""
     return {name: version for name, version in (pin.split("==") for pin in installed(python)) if name != "setuptools"}
 
 
@@ -34,25 +35,25 @@ def test_what_pip_adds_is_put_on_record_and_held_to(index, tmp_path):
     assert holds(first) == {"buoy": "1.0", "quay": "1.0"}
     write_locks(tmp_path, {("quay==1.0",): installed(first)})
     locks = read_locks(tmp_path)
-    assert locks == {("quay==1.0",): installed(first)}
+    assert locks == {("quay==1.0",): tuple(installed(first))}
 
     write_wheel(index, "buoy", "2.0", {"buoy.py": ""})  # a release of the dependency
     free = environment(["quay==1.0"], tmp_path / "b")
     assert holds(free) == {"buoy": "2.0", "quay": "1.0"}
     locked = environment(["quay==1.0"], tmp_path / "b", locks)
     assert holds(locked) == {"buoy": "1.0", "quay": "1.0"}
-    assert holds(free) == {"buoy": "2.0", "quay": "1.0"}  # it may be in use: it stays as it is
+    assert holds(free) == {"buoy": "2.0", "quay": "1.0"}  # it may be in use, so it is not changed
 
 
 def test_an_environment_is_made_once(index, tmp_path, monkeypatch):
     first = environment(["quay==1.0"], tmp_path / "a")
     locks = {("quay==1.0",): installed(first)}
-    assert environment(["quay==1.0"], tmp_path / "a", locks) == first  # what it holds is what the record says
+    assert environment(["quay==1.0"], tmp_path / "a", locks) == first  # its contents match the lock
     locked = environment(["quay==1.0"], tmp_path / "b", locks)
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))  # so pip would fail
     assert environment(["quay==1.0"], tmp_path / "a") == first
     assert environment(["quay==1.0"], tmp_path / "b", locks) == locked
-    (locked.parent.parent / "installed.txt").unlink()  # a kill in the middle leaves it so: made anew, and pip fails
+    (locked.parent.parent / "installed.txt").unlink()  # as after an interruption: created again, and pip fails
     with pytest.raises(EnvironmentFailed):
         environment(["quay==1.0"], tmp_path / "b", locks)
 
@@ -97,7 +98,7 @@ def test_what_pip_cannot_install_is_one_line(index, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "is_one"),
+    ("value", "accepted"),
     [
         (["numpy==2.0.0"], True),
         (["SQLAlchemy==2.0.0", "jax[cpu]==0.4.30", "torch==2.1.0+cpu"], True),
@@ -113,19 +114,23 @@ def test_what_pip_cannot_install_is_one_line(index, tmp_path):
         ([2], False),
     ],
 )
-def test_exact_pins(value, is_one):
-    assert is_pins(value) is is_one
+def test_exact_pins(value, accepted):
+    if accepted:
+        assert TypeAdapter(Pins).validate_python(value) == tuple(value)
+    else:
+        with pytest.raises(ValidationError, match="expected a list of exact pins"):
+            TypeAdapter(Pins).validate_python(value)
 
 
 def test_a_broken_record_of_environments_is_named(tmp_path):
     path = tmp_path / "environments.jsonl"
     path.write_text(json.dumps({"pins": ["quay==1.0"], "installed": ["quay"]}) + "\n")
-    with pytest.raises(InputError, match=r"environments.jsonl:1: installed: expected exact pins, as numpy==2.0.0$"):
+    with pytest.raises(InputError, match=r"environments.jsonl:1: installed: expected a list of exact pins, such as"):
         read_locks(tmp_path)
 
 
 def test_every_environment_of_our_records_is_on_record():
-    """With the very pins of the evidence among what it holds."""
+    """And contains the pins of the evidence."""
     locks = read_locks(ROOT / "data")
     rows = [json.loads(line) for line in (ROOT / "data" / "evidence.jsonl").read_text().splitlines()]
     used = {tuple(sorted(row[key])) for row in rows for key in ("old_env", "new_env")}

@@ -1,4 +1,4 @@
-"""src/review.py from a pipe: accept, edit, reject with words that reach the model; what is accepted can be verified."""
+"""src/review.py from a pipe: accept, edit, reject with words for the model; accepted records can be proven."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from conftest import ROOT, run_script
 from tidemark import behave, command, rows
 
 from curation.collecting.proposals import as_row, part
-from curation.evidence import add, alike, read_evidence, split_of
+from curation.evidence import Evidence, add, alike, read_evidence, split_of
 from records import Record
 from review import as_text, printable
+
+
+def evidence(**fields: object) -> Evidence:
+    envs = {"old_env": ["tidemark==1.0"], "new_env": ["tidemark==2.0"]}
+    return Evidence.model_validate({"id": "x", "split": "train", "update": "u", "kind": "rename", **envs, **fields})
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def test_what_is_shown(run, tmp_path, envs):
     ]
     assert "assert high == 5" in shown
     assert "old on new  error    AttributeError: module 'tidemark' has no attribute 'level_at'" in shown
-    assert "\x1b" not in done.stdout  # a pipe is no terminal
+    assert "\x1b" not in done.stdout  # a pipe is not a terminal
     assert "0 accepted, 0 rejected, 1 skipped; 2 of 2 left to decide" in done.stdout
     assert not (tmp_path / "data").exists()
 
@@ -81,7 +86,7 @@ def test_reject_accept_and_what_the_model_is_told(run, notes, serve, tmp_path, o
     done = review(run, data, envs, "a\n")
     assert "1 accepted, 0 rejected, 0 skipped; 0 of 1 left to decide" in done.stdout
     assert "'pier'" in rows(data / "heldout.jsonl")[0]["old_code"]  # its name's hash: 0.177, below the share of 0.25
-    verified = run_script("verify.py", "--data", data, "--envs", envs)
+    verified = run_script("check_data.py", "proofs", data, "--envs", envs)
     assert "2 of 2 records reproduce" in verified.stdout
     assert review(run, data, envs, "").stdout.startswith("0 accepted, 0 rejected, 0 skipped; 0 of 0 left")
 
@@ -111,21 +116,25 @@ def test_an_edit_is_proven_again_before_it_is_accepted(run, tmp_path, envs, edit
     assert "accepted into" in done.stdout
     [row] = rows(tmp_path / "data" / "heldout.jsonl")
     assert row["new_code"] == "import tidemark\nheight = tidemark.level('quay', 2)"
-    [evidence] = rows(tmp_path / "data" / "evidence.jsonl")
-    assert evidence["check"] == "assert height == 5"
-    assert evidence["seen"]["new_on_new"] == {"outcome": "ok", "text": ""}
+    [proof] = rows(tmp_path / "data" / "evidence.jsonl")
+    assert proof["check"] == "assert height == 5"
+    assert proof["seen"]["new_on_new"] == {"outcome": "ok", "text": ""}
     assert rows(run / "feedback.jsonl")[0]["edited"] is True
 
 
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("== 5", "== 6", "fails at prove; edit again, or decide on what was shown:\n  the new code is not clean"),
-        ("</check>", "", "fails at format; edit again, or decide on what was shown:\n  <check> is missing"),
+        (
+            "== 5",
+            "== 6",
+            "fails at prove; edit again, or decide on the proposal as shown:\n  the new code is not clean",
+        ),
+        ("</check>", "", "fails at format; edit again, or decide on the proposal as shown:\n  <check> is missing"),
         (
             "\nrename\n",
             "\nnaming\n",
-            "fails at validate; edit again, or decide on what was shown:\n  <kind> is none of",
+            "fails at validate; edit again, or decide on the proposal as shown:\n  <kind> is not one of",
         ),
     ],
 )
@@ -139,7 +148,7 @@ def test_an_edit_that_does_not_hold_is_not_taken_over(run, tmp_path, envs, edito
 def test_a_fence_inside_the_code_survives_the_editor():
     code = 'def f():\n    """Doc.\n\n    ```\n    f()\n    ```\n    """\n    return np.prod(1)'
     record = Record("NumPy", "2.0.0", "Sums.", "np.product is removed.", code.replace("prod", "product"), code)
-    text = as_text(as_row("p1", "np.product", record, {"check": "assert f() == 1", "kind": "removal"}))
+    text = as_text(as_row("p1", "np.product", record, evidence(id="p1", kind="removal", check="assert f() == 1")))
     assert (part(text, "old_code"), part(text, "new_code")) == (record.old_code, code)
     assert part(text, "check") == "assert f() == 1"
 
@@ -151,10 +160,10 @@ def test_an_editor_that_fails(run, tmp_path, envs):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["nowhere", "--data", "d"], "nowhere: no rounds.jsonl there: not a folder of src/collect.py"),
-        (["RUN"], "--data: needed"),
-        (["RUN", "--data", "d", "--heldout-share", "2"], "--heldout-share 2.0: lies in [0, 1]"),
-        (["RUN", "--data", "BROKEN"], "evidence.jsonl:1: split: missing or no text"),
+        (["nowhere", "--data", "d"], "nowhere: no rounds.jsonl: not a folder of src/collect.py"),
+        (["RUN"], "the following arguments are required: --data"),
+        (["RUN", "--data", "d", "--heldout-share", "2"], "--heldout-share 2.0: expected a number in [0, 1]"),
+        (["RUN", "--data", "BROKEN"], "evidence.jsonl:1: update: field required"),
     ],
 )
 def test_bad_input_is_one_line(run, tmp_path, flags, message):
@@ -174,24 +183,24 @@ RECORD = Record("tidemark", "2.0", "d", "u", "a = 1", "a = 2")
 
 
 def test_an_addition_that_was_cut_is_completed(tmp_path):
-    evidence = {"id": RECORD.id, "split": "train", "update": "tidemark-2.0-a"}
+    proof = evidence(id=RECORD.id, update="tidemark-2.0-a")
     (tmp_path / "train.jsonl").write_text(json.dumps({"other": "row"}))  # without a newline at its end
-    add(tmp_path, RECORD, evidence)
+    add(tmp_path, RECORD, proof)
     both = {name: (tmp_path / name).read_text() for name in ("train.jsonl", "evidence.jsonl")}
     assert both["train.jsonl"].splitlines()[0] == '{"other": "row"}'
     assert rows(tmp_path / "train.jsonl")[1] == RECORD.to_row()
     (tmp_path / "evidence.jsonl").unlink()
-    add(tmp_path, RECORD, evidence)
+    add(tmp_path, RECORD, proof)
     assert {name: (tmp_path / name).read_text() for name in both} == both
     assert not list(tmp_path.glob("*.part"))
 
 
 def test_the_same_snippets_for_another_version_are_not_taken_twice(run, tmp_path, envs):
-    """A set holds each pair of snippets once, whichever of its two files has it."""
+    """A set has each pair of snippets once, in either of its two files."""
     [row] = [row for row in rows(run / "proposed.jsonl") if row["record"]["old_code"].count("level_at")]
     earlier = Record(**{**row["record"], "new_version": "1.9"})
     data = tmp_path / "data"
-    add(data, earlier, {"id": earlier.id, "split": "train", "update": "tidemark-1.9-level-at"})
+    add(data, earlier, evidence(id=earlier.id, update="tidemark-1.9-level-at"))
     before = {path: path.read_text() for path in data.iterdir()}
     done = review(run, data, envs, "a\nq\n")
     assert f"{data / 'train.jsonl'}:1 has the same snippets, for another version: reject" in done.stdout
@@ -200,7 +209,7 @@ def test_the_same_snippets_for_another_version_are_not_taken_twice(run, tmp_path
 
 
 def test_an_update_stays_in_its_split():
-    table = [{"id": "x", "split": "heldout", "update": "numpy-2.0-trapz"}]
+    table = [evidence(split="heldout", update="numpy-2.0-trapz")]
     assert split_of("numpy-2.0-trapz", table, 0.0) == "heldout"
     assert split_of("numpy-2.0-in1d", table, 0.0) == "train"
     assert split_of("numpy-2.0-in1d", table, 1.0) == "heldout"
@@ -209,5 +218,5 @@ def test_an_update_stays_in_its_split():
     assert alike("numpy-2.0-trapz", table) == []
 
 
-def test_no_table_yet(tmp_path):
-    assert read_evidence(tmp_path / "nowhere") == []
+def test_no_evidence_yet(tmp_path):
+    assert read_evidence(tmp_path / "nowhere", missing_ok=True) == {}

@@ -1,4 +1,8 @@
-"""Leakage and near-duplicates: the measures by hand, what each finds, and that our own split has none."""
+"""check_data.py leakage: the measures by hand, what each finds, and that the split of data/ has none.
+
+The environment variable RECODE_PUBLISHED names a folder with the published data sets, which are not in this repository:
+arena-ungrouped.jsonl (CodeUpdateArena) and recode-train-data.jsonl. Tests that need them are skipped without it.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_script
 from mini_arena import TRIM, write_data
+from published_data import published
 
 from common.api_uses import uses
 from curation.similarity import containment, grams
 
-ARENA = ROOT.parent / "shared" / "data" / "arena" / "arena-ungrouped.jsonl"
+ARENA = published("arena-ungrouped.jsonl")
 DATA = [ROOT / "data" / "train.jsonl", ROOT / "data" / "heldout.jsonl"]
 ROW = {
     "dependency": "toylib",
@@ -41,7 +46,8 @@ def write(path: Path, *rows: dict, updates: tuple[str, ...] = ()) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     ids = [record.id for record in check_rows(list(enumerate(rows, 1)), "x").records]
     named = zip(ids, updates, strict=True) if updates else ()
-    text = "".join(json.dumps({"id": i, "update": update}) + "\n" for i, update in named)
+    fixed = {"kind": "rename", "old_env": ["toylib==1.0"], "new_env": ["toylib==2.0"]}
+    text = "".join(json.dumps({"id": i, "update": update, **fixed}) + "\n" for i, update in named)
     if text:
         path.with_name("evidence.jsonl").write_text(text)
     return path
@@ -57,10 +63,10 @@ def test_grams_and_their_containment_by_hand():
     assert grams("x = 1") == {("x", "=", "1")}  # shorter than eight: the whole
     assert grams(" \n") == set()
     training = [grams("a = f(1) + b"), grams("z = f(1) + b.c"), grams("q")]
-    # the first run stands in row 0, the second (f ( 1 ) + b . c begins at its third token) and third in row 1
+    # the first run is in row 0, the second (f ( 1 ) + b . c begins at its third token) and third in row 1
     [(share, row)] = containment([grams("a = f(1) + b.c")], training)
     assert (share, row) == (1.0, 1)
-    # of y = f ( 1 ) + b . c the last two of three runs stand in row 1
+    # of y = f ( 1 ) + b . c the last two of three runs are in row 1
     assert containment([grams("y = f(1) + b.c"), grams("nothing of it")], training) == [(2 / 3, 1), (0.0, None)]
 
 
@@ -102,7 +108,7 @@ def renamed(row: dict) -> dict:
 def test_each_kind_of_leak_is_found(tmp_path, training, test, found):
     train = write(tmp_path / "a" / "train.jsonl", training[0], updates=training[1])
     tested = write(tmp_path / "b" / "test.jsonl", test[0], updates=test[1])
-    done = run_script("leakage.py", train, "--test", tested, check=False)
+    done = run_script("check_data.py", "leakage", train, "--test", tested, check=False)
     leaks = [line for line in done.stdout.splitlines() if line.startswith("  LEAK ")]
     assert [line.removeprefix("  LEAK ").partition(": ")[0] + ": " for line in leaks] == found, done.stdout
     assert done.returncode == bool(found), done.stderr
@@ -119,12 +125,12 @@ def test_a_record_about_the_function_of_a_problem_leaks(tmp_path):
         "new_code": "import statistics\nm = statistics.mean(x, 1)",
     }
     about = write(tmp_path / "about.jsonl", record)
-    done = run_script("leakage.py", about, "--test", arena, check=False)
+    done = run_script("check_data.py", "leakage", about, "--test", arena, check=False)
     assert "1 test items share theirs with 1 training records" in done.stdout
     assert done.returncode == 1
     # the text names another function; the calls of mean differ by the way only: counted, no leak
     passing = write(tmp_path / "passing.jsonl", {**record, "update_info": "statistics.stdev is new."})
-    done = run_script("leakage.py", passing, "--test", arena)
+    done = run_script("check_data.py", "leakage", passing, "--test", arena)
     assert "0 test items share theirs" in done.stdout
     assert "1 change the uses of a name" in done.stdout
     assert done.stdout.endswith("no leakage\n")
@@ -133,27 +139,27 @@ def test_a_record_about_the_function_of_a_problem_leaks(tmp_path):
 def test_files_that_cannot_be_read(tmp_path):
     good = write(tmp_path / "good.jsonl", ROW)
     for bad, said in ((tmp_path / "absent.jsonl", "no such file"), (write(tmp_path / "empty.jsonl"), "holds no")):
-        done = run_script("leakage.py", good, "--test", bad, check=False)
+        done = run_script("check_data.py", "leakage", good, "--test", bad, check=False)
         assert (done.returncode, done.stderr.count("\n"), said in done.stderr) == (2, 1, True), done.stderr
     evidence = tmp_path / "evidence.jsonl"
     for text, said in (
-        ('{"update": "u"}', "id: missing or no text"),
+        ('{"update": "u"}', "id: field required"),
         ("[]", "not a JSON object"),
     ):
         evidence.write_text(f"{text}\n")
-        done = run_script("leakage.py", good, "--test", good, check=False)
-        assert (done.returncode, done.stderr) == (2, f"leakage: {evidence}:1: {said}\n")
+        done = run_script("check_data.py", "leakage", good, "--test", good, check=False)
+        assert (done.returncode, done.stderr) == (2, f"check_data: {evidence}:1: {said}\n")
 
 
 def test_nothing_of_the_held_out_split_stands_in_the_training_split():
-    done = run_script("leakage.py", DATA[0], "--test", DATA[1])
+    done = run_script("check_data.py", "leakage", DATA[0], "--test", DATA[1])
     assert "205 test items against 491 training records\n  update      0 test items" in done.stdout
     assert "  clone       0 above 0.9" in done.stdout
     assert done.stdout.count("0 with 70% of their 8-grams in training") == 2
 
 
-@pytest.mark.skipif(not ARENA.is_file(), reason=f"{ARENA} is not there")
+@pytest.mark.skipif(not ARENA, reason="RECODE_PUBLISHED has no arena-ungrouped.jsonl")
 def test_nothing_of_code_update_arena_stands_in_our_records():
-    done = run_script("leakage.py", *DATA, "--test", ARENA)
+    done = run_script("check_data.py", "leakage", *DATA, "--test", ARENA)
     assert "387 test items against 696 training records\n  update      0 test items" in done.stdout
     assert done.stdout.count("0 with 70% of their 8-grams in training") == 2

@@ -1,48 +1,62 @@
-"""The conversations of src/collect.py: ask the model, judge the answer, log the round, say what was wrong, ask again.
+"""The conversations of src/collect.py: ask the model, check the answer, log the round, send the objections, ask again.
 
-A question is sent with at most one earlier answer, the last one, and the objections to it: so prompts do not grow with
-the rounds.
+A question is sent with at most one earlier answer, the last one, and the objections to it: prompts do not grow with the
+number of rounds.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 from common.completion import Completion, Sampling
 from common.endpoint import Endpoint, EndpointError
 from common.provenance import prompt_hash
-from curation.collecting.log import REFUSED, Log, repeats
+from curation.collecting.log import REFUSED, Log, Round, repeats
 from curation.collecting.proposals import (
     ACCEPTED,
     PAIR_PARTS,
-    Update,
+    CheckResult,
+    ProposedUpdate,
     Upgrade,
-    Verdict,
     as_row,
     build,
-    examine,
+    check_proposal,
     lacking,
     read_update,
-    to_json,
 )
 from curation.collecting.questions import messages
 from curation.collecting.release_notes import Paragraph
+from curation.proof import ProofSettings
 
 PROMPT_REFUSED = {400, 413, 422}  # these, and a content filter, end one job; others (a wrong key) end the run
 Message = dict[str, str]
-Judge = Callable[
-    [str, str], tuple[Verdict, dict[str, Any]]
-]  # of an answer and its round: the verdict, more for the log
+Checked = tuple[CheckResult, dict[str, Any]]  # with more fields for the log
+Check = Callable[[str, str], Checked]  # of an answer and the name of its round
 
 
-def sampling(args: argparse.Namespace) -> Sampling:
-    return Sampling(args.temperature, args.top_p, args.max_new_tokens)
+@dataclass(frozen=True)
+class CollectSettings:
+    """How a model is asked, and how its proposals are proven."""
+
+    pairs: int  # of snippets, for each update
+    rounds: int  # answers to a question at most
+    seed: int
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    concurrency: int  # paragraphs at a time
+    jobs: int  # pairs proven at a time
+    proof: ProofSettings
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens)
 
 
 def derived_seed(seed: int, name: str) -> int:
@@ -51,88 +65,86 @@ def derived_seed(seed: int, name: str) -> int:
 
 
 class Collector:
-    """Asks, checks and logs. One `collect` per paragraph, each in a thread of its own."""
+    """Asks, checks and logs. Call `collect` once for each paragraph, each in its own thread."""
 
-    def __init__(self, args: argparse.Namespace, upgrade: Upgrade, log: Log, server: Endpoint) -> None:
-        self.args, self.upgrade, self.log, self.server = args, upgrade, log, server
+    def __init__(self, settings: CollectSettings, upgrade: Upgrade, log: Log, server: Endpoint) -> None:
+        self.settings, self.upgrade, self.log, self.server = settings, upgrade, log, server
         self.stop = threading.Event()
-        self.proving = threading.Semaphore(args.jobs)
+        self.proving = threading.Semaphore(settings.jobs)
 
     def collect(self, paragraph: Paragraph, ended: Callable[[int], object]) -> int:
-        """The update of a paragraph, then its pairs. Tells `ended` of each job; returns how many there were."""
+        """The update of a paragraph, then its pairs. Calls `ended` after each job; returns how many there were."""
         old, new = (f"{self.upgrade.library} {version}" for version in self.upgrade.versions)
         shared = {"library": self.upgrade.library, "old": old, "new": new, "paragraph": paragraph.text}
-        first = messages("update", section=" > ".join(paragraph.section) or "(none)", **shared)
-        read = partial(self.judge_update, paragraph)
-        last = self.converse(paragraph.id, "update", first, read)
+        question = messages("update", {**shared, "section": " > ".join(paragraph.section) or "(none)"})
+        last = self.converse(paragraph.id, "update", question, partial(self.check_update, paragraph))
         ended(1)
         if last is None or last["verdict"] != ACCEPTED:
             return 1
-        update = Update(**last["update"])
-        for number in range(1, self.args.pairs + 1):
-            asked = messages("pair", number=number, total=self.args.pairs, **to_json(update), **shared)
+        update, total = ProposedUpdate(**last["update"]), self.settings.pairs
+        for number in range(1, total + 1):
+            question = messages("pair", {**shared, **asdict(update), "number": number, "total": total})
             job = f"{paragraph.id}/{number}"
-            self.converse(job, "pair", asked, partial(self.judge_pair, job, update))
+            self.converse(job, "pair", question, partial(self.check_pair, job, update))
             ended(1)
-        return 1 + self.args.pairs
+        return 1 + total
 
-    def converse(self, job: str, role: str, first: list[Message], judge: Judge) -> dict[str, Any] | None:
+    def converse(self, job: str, role: str, question: list[Message], check: Check) -> Round | None:
         """Rounds of one job until it ends; its last round."""
-        while not self.stop.is_set() and (step := self.log.next_step(job, self.args.rounds)):
+        while not self.stop.is_set() and (step := self.log.next_step(job, self.settings.rounds)):
             cause, objections = step
             history = self.log.jobs.get(job, [])
-            said = list(first)
+            prompt = list(question)
             if cause != "start":
-                said += [{"role": "assistant", "content": history[-1]["answer"]}]
-                said += messages("repair", objections=objections)
-            text = json.dumps(said, ensure_ascii=False)
+                prompt += [{"role": "assistant", "content": history[-1]["answer"]}]
+                prompt += messages("repair", {"objections": objections})
             name = f"{job}#{len(history) + 1}"
-            seed = derived_seed(self.args.seed, name)
-            try:
-                done, refusal = self.server.complete(said, sampling(self.args), seed), None
-            except EndpointError as error:
-                if error.status not in PROMPT_REFUSED and not error.is_filtered:
-                    raise
-                done, refusal = Completion("", None, None, REFUSED), str(error)
-            answer = done.text.encode("utf-8", "replace").decode()  # a hash takes no half pair
-            if refusal:
-                verdict, found = Verdict(REFUSED, (f"the server refused the prompt: {refusal}",)), {}
-            else:
-                verdict, found = judge(answer, name)
-            problems = list(verdict.problems)
-            if verdict.stage == "format" and done.finish_reason == "length":
-                problems.append(f"the answer was cut at {self.args.max_new_tokens} tokens")
-            row = {
-                "round": name,
-                "job": job,
-                "role": role,
-                "cause": cause,
-                "prompt_sha256": prompt_hash(text),
-                "seed": seed,
-                "answer": answer,
-                "prompt_tokens": done.prompt_tokens,
-                "completion_tokens": done.completion_tokens,
-                "finish_reason": done.finish_reason,
-                "verdict": verdict.stage,
-                "problems": problems,
-                **found,
-            }
-            self.log.add(row)
-        history = self.log.jobs.get(job)
-        return history[-1] if history else None
+            row = {"round": name, "job": job, "role": role, "cause": cause}
+            self.log.add({**row, **self.ask(prompt, name, check)})
+        rounds = self.log.jobs.get(job)
+        return rounds[-1] if rounds else None
 
-    def judge_update(self, paragraph: Paragraph, answer: str, _: str) -> tuple[Verdict, dict[str, Any]]:
-        update, verdict = read_update(answer, "\n".join((*paragraph.section, paragraph.text)))
-        return verdict, {"update": to_json(update)} if update else {}
+    def ask(self, prompt: list[Message], name: str, check: Check) -> dict[str, Any]:
+        """One answer and its check, for the log."""
+        seed = derived_seed(self.settings.seed, name)
+        found: dict[str, Any] = {}
+        try:
+            done = self.server.complete(prompt, self.settings.sampling, seed)
+            answer = done.text.encode("utf-8", "replace").decode()  # half of a surrogate pair cannot be hashed
+            result, found = check(answer, name)
+        except EndpointError as error:
+            if error.status not in PROMPT_REFUSED and not error.is_filtered:
+                raise
+            done, answer = Completion("", None, None, REFUSED), ""
+            result = CheckResult(REFUSED, (f"the server refused the prompt: {error}",))
+        objections = list(result.objections)
+        if result.stage == "format" and done.finish_reason == "length":
+            objections.append(f"the answer was truncated at {self.settings.max_new_tokens} tokens")
+        return {
+            "prompt_sha256": prompt_hash(json.dumps(prompt, ensure_ascii=False)),
+            "seed": seed,
+            "answer": answer,
+            "prompt_tokens": done.prompt_tokens,
+            "completion_tokens": done.completion_tokens,
+            "finish_reason": done.finish_reason,
+            "verdict": result.stage,
+            "problems": objections,
+            **found,
+        }
 
-    def judge_pair(self, job: str, update: Update, answer: str, name: str) -> tuple[Verdict, dict[str, Any]]:
+    def check_update(self, paragraph: Paragraph, answer: str, _: str) -> Checked:
+        update, result = read_update(answer, "\n".join((*paragraph.section, paragraph.text)))
+        return result, {"update": asdict(update)} if update else {}
+
+    def check_pair(self, job: str, update: ProposedUpdate, answer: str, name: str) -> Checked:
         if found := lacking(answer, PAIR_PARTS):
-            return Verdict("format", tuple(found)), {}
+            return CheckResult("format", tuple(found)), {}
         record, evidence = build(answer, update, self.upgrade)
         if twin := self.log.twin(record.id, job):
-            return Verdict("validate", (repeats(twin),)), {}
+            return CheckResult("validate", (repeats(twin),)), {}
         with self.proving:
-            args = self.args
-            verdict = examine(record, evidence, update.name, args.envs, args.seconds, unsafe=args.unsafe)
-        row = as_row(name, update.name, record, evidence)
-        return verdict, {"proposed": row} if verdict.stage == ACCEPTED else {"seen": evidence.get("seen")}
+            result, runs = check_proposal(record, evidence, update.name, self.settings.proof)
+        if result.stage != ACCEPTED:
+            return result, {"seen": runs}
+        proven = evidence.model_copy(update={"seen": runs})
+        return result, {"proposed": as_row(name, update.name, record, proven)}

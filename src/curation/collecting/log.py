@@ -1,11 +1,11 @@
-"""The folder of a collection: every round that was made, and what follows from them.
+"""The folder of a collection: every round of its conversations, and what is derived from them.
 
-    rounds.jsonl     one line per answer of the model, written when its verdict is known: the only state there is
-    proposed.jsonl   records that the machine accepted, with evidence; derived from rounds.jsonl
-    feedback.jsonl   the reviewer's decisions (src/review.py); a rejection's words go back to the model
-    run.json         what the folder is of, and every start
+    rounds.jsonl     one line per answer of the model, written when its check is done: the only state
+    proposed.jsonl   records that passed every check, with evidence; derived from rounds.jsonl
+    feedback.jsonl   the reviewer's decisions (src/review.py); the words of a rejection are sent to the model
+    run.json         the settings that identify the collection, and every start
 
-A job is one thing asked of the model: to state the update of a paragraph ("3f2a9c01"), or to write one of its pairs
+A job is one request to the model: to state the update of a paragraph ("3f2a9c01"), or to write one of its pairs
 ("3f2a9c01/2"). Its rounds, in order, are the conversation so far. Round n of a job is named "3f2a9c01/2#n".
 """
 
@@ -20,94 +20,93 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from common.errors import InputError
 from common.files import append_jsonl, read_jsonl, read_log, write_json
 from curation.collecting.proposals import ACCEPTED
 
 Round = dict[str, Any]
 FINAL = (ACCEPTED, "none")
-REFUSED = "refused"  # the verdict where the server takes no such prompt, mostly one that is too long
+REFUSED = "refused"  # the verdict if the server does not accept the prompt, usually because it is too long
 
 
-def rows_of(path: Path, *, mend: bool) -> list[dict[str, Any]]:
-    """The rows of a log, [] where there is none yet. `mend`: a line that a kill cut is taken out; only who writes may.
+class RunFile(BaseModel):
+    """run.json."""
 
-    Raises InputError.
-    """
-    if not mend and not path.is_file():
-        return []
-    try:
-        return read_log(path) if mend else read_jsonl(path)
-    except InputError as error:
-        raise InputError(str(error)) from None
+    identity: dict[str, Any]
+    starts: list[dict[str, Any]]
 
 
-def claim(folder: Path, identity: Mapping[str, Any], start: Mapping[str, Any]) -> None:
-    """Note in run.json what the folder is of. Raises InputError where it is of something else."""
+def register_start(folder: Path, identity: Mapping[str, Any], start: Mapping[str, Any]) -> None:
+    """Add a start to run.json. Raises InputError if the folder belongs to a collection with another identity."""
     path, starts = folder / "run.json", []
     identity = json.loads(json.dumps(identity))
     if path.is_file():
         try:
-            there = json.loads(path.read_text("utf-8"))
-            old, starts = there["identity"], there["starts"]
-        except (ValueError, KeyError, TypeError):
+            earlier = RunFile.model_validate_json(path.read_bytes())
+        except ValidationError:
             raise InputError(f"{path}: not a run.json of src/collect.py") from None
-        if other := [key for key in identity if old.get(key) != identity[key]]:
+        starts = earlier.starts
+        if other := [key for key in identity if earlier.identity.get(key) != identity[key]]:
             raise InputError(f"{folder} is a collection with another {', '.join(other)}: choose another --out")
     elif (folder / "rounds.jsonl").is_file():
-        raise InputError(f"{folder} holds rounds.jsonl and no run.json: choose another --out")
+        raise InputError(f"{folder} has a rounds.jsonl but no run.json: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(path, {"identity": identity, "starts": [*starts, {"started": now, **start}]})
 
 
 def repeats(twin: str) -> str:
-    """What is said of a pair that another job has had accepted."""
+    """The objection to a pair that another job has had accepted."""
     return f"the same pair as {twin}: write another one"
 
 
 @dataclass
 class Log:
-    """The rounds of a folder by job. Jobs run in threads: `add` is safe from any. `mends`: the file that is ours."""
+    """The rounds of a folder by job. Jobs run in threads; `add` is safe to call from any.
+
+    `writes` is the file that this program appends to, and may repair: rounds.jsonl or feedback.jsonl.
+    """
 
     folder: Path
-    mends: str
+    writes: str
     jobs: dict[str, list[Round]] = field(default_factory=lambda: defaultdict(list))
     decisions: dict[str, dict[str, Any]] = field(default_factory=dict)  # by proposal
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
-        rounds, feedback = (
-            rows_of(self.folder / name, mend=name == self.mends) for name in ("rounds.jsonl", "feedback.jsonl")
-        )
-        try:
-            for row in rounds:
-                self.jobs[row["job"]].append(row)
-            self.decisions = {row["proposal"]: row for row in feedback}
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{self.folder}: a line of rounds.jsonl or feedback.jsonl without {error}") from None
+        self._lock = threading.RLock()  # `add` calls `twin`
+        for row in self._read("rounds.jsonl", "job"):
+            self.jobs[row["job"]].append(row)
+        self.decisions = {row["proposal"]: row for row in self._read("feedback.jsonl", "proposal")}
+
+    def _read(self, name: str, key: str) -> list[dict[str, Any]]:
+        """The rows of a file, [] if it does not exist; a truncated last line is removed only by the file's writer."""
+        path = self.folder / name
+        rows = read_log(path) if name == self.writes else read_jsonl(path) if path.is_file() else []
+        for line, row in enumerate(rows, start=1):
+            if key not in row:
+                raise InputError(f"{path}:{line}: {key}: the field is missing")
+        return rows
 
     def accepted_pairs(self) -> list[Round]:
         with self._lock:
-            return self._accepted_pairs()
-
-    def _accepted_pairs(self) -> list[Round]:
-        return [row for rounds in list(self.jobs.values()) for row in rounds if row.get("proposed")]
+            return [row for rounds in self.jobs.values() for row in rounds if row.get("proposed")]
 
     def to_review(self) -> list[dict[str, Any]]:
-        """The lines of proposed.jsonl that end their job and that nobody has decided on."""
+        """The lines of proposed.jsonl that end their job and have no decision yet."""
         with self._lock:
-            last = [rounds[-1] for rounds in list(self.jobs.values()) if rounds and rounds[-1].get("proposed")]
+            last = [rounds[-1] for rounds in self.jobs.values() if rounds and rounds[-1].get("proposed")]
         return [row["proposed"] for row in last if row["round"] not in self.decisions]
 
     def add(self, row: Round) -> None:
-        """Log a round whose verdict is known. Halves of surrogate pairs, which no file takes, become question marks.
+        """Log a round with its verdict. Halves of surrogate pairs, which UTF-8 cannot encode, become question marks.
 
-        A record that another job had accepted while this one was being proven is rejected here: see `twin`.
+        A record that another job had accepted while this one was being proven is rejected here.
         """
         row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
         with self._lock:
-            if row.get("proposed") and (twin := self._twin(row["proposed"]["evidence"]["id"], row["job"])):
+            if row.get("proposed") and (twin := self.twin(row["proposed"]["evidence"]["id"], row["job"])):
                 del row["proposed"]
                 row |= {"verdict": "validate", "problems": [repeats(twin)]}
             append_jsonl(self.folder / "rounds.jsonl", row)
@@ -116,19 +115,15 @@ class Log:
                 append_jsonl(self.folder / "proposed.jsonl", row["proposed"])
 
     def twin(self, record_id: str, job: str) -> str | None:
-        """Another job that has had the same record accepted, if one has."""
-        with self._lock:
-            return self._twin(record_id, job)
-
-    def _twin(self, record_id: str, job: str) -> str | None:
-        same = (row["job"] for row in self._accepted_pairs() if row["proposed"]["evidence"]["id"] == record_id)
+        """Another job that has had the same record accepted, if there is one."""
+        same = (row["job"] for row in self.accepted_pairs() if row["proposed"]["evidence"]["id"] == record_id)
         return next((other for other in same if other != job), None)
 
     def next_step(self, job: str, rounds: int) -> tuple[str, str] | None:
-        """(why the model is asked again, what to tell it), or None where the job has ended.
+        """(why the model is asked, the objections to send), or None if the job has ended.
 
-        The reasons: start; error, with what the checks found; review, with a reviewer's words, which open the job for
-        another `rounds` rounds.
+        The reasons: start; error, with the objections of the checks; review, with a reviewer's words, which reopen the
+        job for another `rounds` rounds.
         """
         history = self.jobs.get(job, [])  # no new key: other threads iterate
         if not history:
@@ -147,7 +142,7 @@ class Log:
 
 
 def rates(log: Log) -> dict[str, Any]:
-    """Acceptance by stage. Of jobs: accepted in the first round, after repair, given up. Of answers: by verdict."""
+    """Acceptance rates: of jobs (in the first round, after repair, given up) and of answers (by verdict)."""
     out: dict[str, Any] = {}
     for role in ("update", "pair"):
         jobs = [rounds for rounds in log.jobs.values() if rounds and rounds[0]["role"] == role]

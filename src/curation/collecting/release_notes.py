@@ -2,18 +2,17 @@
 
 Headings and bullets split the text. A paragraph or bullet that ends in a colon introduces the bullets after it and is
 repeated in each of them; other nested bullets stay with their parent. Paragraphs under a heading that itself names an
-API are one. `reason` then says why a paragraph does not look like a change of an API, by words alone: a coarse sieve
-before the model reads what is left.
+API are joined. `reason` then reports why a paragraph does not look like an API change, by its words alone: a coarse
+filter before the model reads the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-LONGEST = 4000  # characters; more is no single update
+LONGEST = 4000  # characters; a longer text is not a single update
 
 # A name of code: in backticks, with a dot between identifiers, called, or in snake case.
 NAME = re.compile(r"`[^`\n]*[A-Za-z_]{2}[^`\n]*`|\b[A-Za-z_]\w+\.[A-Za-z_]\w*|\b[A-Za-z_]\w*\(|\b[a-z]\w*_\w+\b")
@@ -58,86 +57,103 @@ class Block:
     indent: int
 
 
-def blocks(text: str) -> Iterator[Block]:
-    """The paragraphs and bullets of the text in order, code blocks with the text before them."""
-    lines = [line.expandtabs(4).rstrip() for line in text.splitlines()]
-    headings: list[tuple[int, str]] = []
-    marks: list[str] = []  # underlines (and overlines) in order of appearance: their rank is the heading's level
-    start, indent, held, blank, fenced, over = 0, -1, [], True, False, ""
+class BlockReader:
+    """Reads the lines of release notes; the state is the headings above and the block that is being read."""
 
-    def done() -> Iterator[Block]:
-        if held:
-            section = tuple(title for _, title in headings)
-            yield Block(Paragraph(start + 1, section, "\n".join(held).strip()), indent)
-            held.clear()
+    def __init__(self, text: str) -> None:
+        self.lines = [line.expandtabs(4).rstrip() for line in text.splitlines()]
+        self.found: list[Block] = []
+        self.headings: list[tuple[int, str]] = []
+        self.marks: list[str] = []  # underlines (and overlines) in order of appearance: their rank is the level
+        self.start, self.indent = 0, -1
+        self.held: list[str] = []
+        self.blank, self.fenced, self.over = True, False, ""
 
-    number = 0
-    while number < len(lines):
-        line, following = lines[number], lines[number + 1] if number + 1 < len(lines) else ""
-        here, number = number, number + 1
-        if fenced or line.lstrip().startswith("```"):
-            fenced ^= line.lstrip().startswith("```")
-            start = start if held else here
-            held.append(line)
-            continue
-        if not line:
-            blank = True
-            continue
-        title, level = None, 0
-        if found := HEADING.match(line):
-            level, title = len(found[1]), found[2]
+    def read(self) -> list[Block]:
+        at = 0
+        while at < len(self.lines):
+            at += self.read_line(at)
+        self.close()
+        return self.found
+
+    def read_line(self, at: int) -> int:
+        """Read the line and whatever belongs to it; how many lines that were."""
+        line, following = self.lines[at], self.lines[at + 1] if at + 1 < len(self.lines) else ""
+        is_fence = line.lstrip().startswith("```")
+        if self.fenced or is_fence:
+            self.fenced ^= is_fence
+            self.start = self.start if self.held else at
+            self.held.append(line)
+        elif not line:
+            self.blank = True
+        elif found := HEADING.match(line):
+            self.read_heading(len(found[1]), found[2])
         elif UNDERLINE.match(line):  # an overline, or a rule between parts
-            yield from done()
-            blank, over = True, line[0]
-            continue
-        elif blank and (line[0] != " " or over) and UNDERLINE.match(following) and not BULLET.match(line):
-            mark = following[0] + over
-            if mark not in marks:
-                marks.append(mark)
-            title, level, number = line.strip(), 10 + marks.index(mark), number + 1
-        if title is not None:
-            yield from done()
-            headings = [(other, name) for other, name in headings if other < level] + [(level, title)]
-            blank, indent, over = True, -1, ""
-            continue
-        bullet, over = BULLET.match(line), ""
-        margin = len(line) - len(line.lstrip())
-        goes_on = held and (not blank or margin > max(indent, 0))
-        if bullet and not (goes_on and indent < 0 and not blank):  # "- " inside a running paragraph is a dash
-            yield from done()
-            start, indent = here, len(bullet[1])
-            held.append(bullet[2])
-        elif goes_on:
-            held += [""] * blank + [line[min(margin, indent + 2) if indent >= 0 else 0 :]]
+            self.close()
+            self.blank, self.over = True, line[0]
+        elif self.blank and (line[0] != " " or self.over) and UNDERLINE.match(following) and not BULLET.match(line):
+            mark = following[0] + self.over
+            if mark not in self.marks:
+                self.marks.append(mark)
+            self.read_heading(10 + self.marks.index(mark), line.strip())
+            return 2
         else:
-            yield from done()
-            start, indent = here, -1
-            held.append(line)
-        blank = False
-    yield from done()
+            self.read_text(at, line)
+        return 1
+
+    def read_heading(self, level: int, title: str) -> None:
+        self.close()
+        self.headings = [(other, name) for other, name in self.headings if other < level] + [(level, title)]
+        self.blank, self.indent, self.over = True, -1, ""
+
+    def read_text(self, at: int, line: str) -> None:
+        bullet, self.over = BULLET.match(line), ""
+        margin = len(line) - len(line.lstrip())
+        continues = self.held and (not self.blank or margin > max(self.indent, 0))
+        if bullet and not (continues and self.indent < 0 and not self.blank):  # "- " inside a paragraph is a dash
+            self.open(at, len(bullet[1]), bullet[2])
+        elif continues:
+            self.held += [""] * self.blank + [line[min(margin, self.indent + 2) if self.indent >= 0 else 0 :]]
+        else:
+            self.open(at, -1, line)
+        self.blank = False
+
+    def open(self, at: int, indent: int, text: str) -> None:
+        self.close()
+        self.start, self.indent, self.held = at, indent, [text]
+
+    def close(self) -> None:
+        if self.held:
+            section = tuple(title for _, title in self.headings)
+            self.found.append(Block(Paragraph(self.start + 1, section, "\n".join(self.held).strip()), self.indent))
+            self.held = []
+
+
+def separator(before: Block, block: Block) -> str | None:
+    """What joins a block to the one before it if both are one candidate: a nested bullet, or text about one API."""
+    section = block.paragraph.section
+    if 0 <= before.indent < block.indent:
+        return "\n- "
+    return "\n\n" if before.indent < 0 and block.indent < 0 and section and NAME.search(section[-1]) else None
 
 
 def paragraphs(text: str) -> list[Paragraph]:
     """The candidates: leads repeated in their bullets, nested bullets with their parent, one API's text joined."""
     found: list[Block] = []
     leads: list[Block] = []  # the open ones, outermost first
-    everything = list(blocks(text))
-    for at, block in enumerate(everything):
-        one, following = block.paragraph, everything[at + 1] if at + 1 < len(everything) else None
+    blocks = BlockReader(text).read()
+    for at, block in enumerate(blocks):
+        one, following = block.paragraph, blocks[at + 1] if at + 1 < len(blocks) else None
         leads = [lead for lead in leads if lead.indent < block.indent and lead.paragraph.section == one.section]
-        same = following is not None and following.paragraph.section == one.section
-        if one.text.endswith(":") and same and following.indent > block.indent:
+        is_followed = following and following.paragraph.section == one.section and following.indent > block.indent
+        if one.text.endswith(":") and is_followed:
             leads.append(block)
             continue
-        parent = found[-1] if found else None
         since = leads[-1].paragraph.line if leads else 0
-        beside = parent is not None and parent.paragraph.section == one.section and parent.paragraph.line > since
-        nested = beside and 0 <= parent.indent < block.indent
-        of_one_api = beside and parent.indent < 0 and block.indent < 0 and one.section and NAME.search(one.section[-1])
-        if nested or of_one_api:
-            mark, gap = ("- ", "\n") if nested else ("", "\n\n")
-            joined = replace(parent.paragraph, text=f"{parent.paragraph.text}{gap}{mark}{one.text}")
-            found[-1] = Block(joined, parent.indent)
+        before = found[-1] if found and found[-1].paragraph.section == one.section else None
+        if before and before.paragraph.line > since and (between := separator(before, block)):
+            joined = replace(before.paragraph, text=f"{before.paragraph.text}{between}{one.text}")
+            found[-1] = Block(joined, before.indent)
             continue
         whole = "\n".join((*(lead.paragraph.text for lead in leads), one.text))
         found.append(Block(replace(one, text=whole), block.indent))
@@ -145,17 +161,17 @@ def paragraphs(text: str) -> list[Paragraph]:
 
 
 def reason(paragraph: Paragraph) -> str | None:
-    """Why the paragraph does not look like one change of an API; None where it does."""
+    """Why the paragraph does not look like one API change; None if it does."""
     if any(OTHER_SECTION.search(title) and not NAME.search(title) for title in paragraph.section):
         return "in a section about something else"
     if len(paragraph.text) > LONGEST:
         return f"longer than {LONGEST} characters"
-    heading = re.sub(r"\bchanges\b", "", " ".join(paragraph.section[-1:]), flags=re.IGNORECASE)  # says nothing
+    heading = re.sub(r"\bchanges\b", "", " ".join(paragraph.section[-1:]), flags=re.IGNORECASE)  # no evidence
     words = WEB.sub("", f"{heading}\n{paragraph.text}")
     if not NAME.search(words):
         return "names no API"
     if not CHANGE.search(words):
-        return "no word of a change"
+        return "no word about a change"
     return None
 
 

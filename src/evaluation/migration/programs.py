@@ -12,7 +12,7 @@ from typing import Any
 
 import sandbox
 from curation import proof
-from evaluation.migration.problems import Evidence
+from curation.evidence import Evidence
 from rewards import parses
 
 NAMED = {"SystemExit": "exit", "AssertionError": "assertion", "MemoryError": "memory"}

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.estimates import mean_and_interval, pass_at_k
-from evaluation.migration.problems import Evidence
+from curation.evidence import Evidence
 from evaluation.tables import headline, number, percent, table, title
 from records import Record
 

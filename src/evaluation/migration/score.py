@@ -20,10 +20,11 @@ from typing import Any
 
 import sandbox
 from common.api_uses import modules
+from curation.evidence import Evidence
 from curation.virtualenvs import environment, installed, read_locks
 from diff_match import diff_match
 from evaluation.migration.old_api import uses_old_api
-from evaluation.migration.problems import Evidence, Migration, load_evidence
+from evaluation.migration.problems import Migration, load_evidence
 from evaluation.migration.programs import judge
 from evaluation.migration.report import summarise
 from records import Record

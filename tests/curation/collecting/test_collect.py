@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,13 +16,14 @@ import pytest
 from conftest import ROOT, run_script
 from tidemark import ANSWERS, NOTES, behave, command, rows
 
-from collect import run
+from collect import collect_all
 from common.endpoint import Endpoint
 from common.errors import InputError
-from curation.collecting.conversation import Collector
-from curation.collecting.log import Log, claim, rates, rows_of
-from curation.collecting.proposals import Verdict
-from curation.collecting.questions import messages, read
+from curation.collecting.conversation import Collector, CollectSettings
+from curation.collecting.log import Log, rates, register_start
+from curation.collecting.proposals import CheckResult
+from curation.collecting.questions import FOLDER, messages, read
+from curation.proof import ProofSettings
 
 
 @pytest.fixture
@@ -42,10 +43,10 @@ def test_every_stage_rejects_and_what_is_repaired_is_accepted(whole):
         (1, "start", "format", ["<check> is missing or not closed"]),
         (1, "error", "validate", ["<new_code>: the same program as old_code"]),
         (1, "error", "accepted", []),
-        # mean_of: an unknown kind, repaired; three pairs that do not hold
+        # mean_of: an unknown kind, repaired; three pairs that cannot be proven
         (
             *(0, "start", "validate"),
-            ["<kind> is none of rename, move, signature, default, removal, behaviour: renaming"],
+            ["<kind> is not one of rename, move, signature, default, removal, behaviour: renaming"],
         ),
         (0, "error", "accepted", []),
         (1, "start", "prove", [f"the new code is not clean on the new version: {environment_error} 'average'"]),
@@ -63,7 +64,7 @@ def test_every_stage_rejects_and_what_is_repaired_is_accepted(whole):
                 "the old code does not run on the old version: AssertionError",
             ],
         ),
-        # rounded: a check that holds on an empty program, then a good one
+        # rounded: a check that passes on an empty program, then a good one
         (0, "start", "accepted", []),
         (1, "start", "prove", ["the check passes without the code: it must fail on an empty program"]),
         (1, "error", "accepted", []),
@@ -72,7 +73,7 @@ def test_every_stage_rejects_and_what_is_repaired_is_accepted(whole):
     ]
     assert len(asked) == 13
     # 4 of 6 paragraphs kept; 3 of 4 updates (2 of them at once); 2 of 3 pairs, neither at once
-    assert "release notes: 6 paragraphs, 4 look like a change of an API" in said
+    assert "release notes: 6 paragraphs, 4 look like an API change" in said
     assert "updates stated: 3 of 4 accepted (75%), 2 in the first round; 1 no update; 0 rejected" in said
     assert "pairs written: 2 of 3 accepted (67%), 0 in the first round; 0 no update; 1 rejected" in said
     summary = json.loads((out / "summary.json").read_text())
@@ -114,7 +115,7 @@ def test_what_a_failed_round_is_told_and_what_is_proposed(whole):
         "old_on_new": "error",
         "old_on_old": "ok",
     }
-    assert second["evidence"]["seen"]["old_on_new"]["outcome"] == "check"  # 3.14 where the old default gave 3.0
+    assert second["evidence"]["seen"]["old_on_new"]["outcome"] == "check"  # 3.14; the old default gave 3.0
 
 
 def test_the_same_command_again_asks_nothing(copied, notes, offline, envs):
@@ -159,7 +160,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(whole, serv
     assert len(rows(out / "rounds.jsonl")) == 7
     with open(out / "rounds.jsonl", "a") as file:
         file.write('{"round": "cut in the mid')
-    (out / "proposed.jsonl").unlink()  # derived: written anew
+    (out / "proposed.jsonl").unlink()  # derived: written again
     run_script("collect.py", *flags, env=offline)
     for name in ("rounds.jsonl", "proposed.jsonl", "candidates.jsonl"):
         assert (out / name).read_bytes() == (reference / name).read_bytes()
@@ -175,7 +176,7 @@ def test_a_server_that_refuses_ends_in_one_line_and_keeps_what_is_there(serve, n
         "collect.py", *command(notes, server.url, tmp_path / "out", envs), "--tries", 1, env=offline, check=False
     )
     assert done.returncode == 2
-    assert "status 401: no; the same command goes on from here" in done.stderr
+    assert "status 401: no; run the same command again to resume" in done.stderr
     assert len(rows(tmp_path / "out" / "rounds.jsonl")) == 3
 
 
@@ -193,15 +194,22 @@ def test_a_provider_s_failure_is_not_an_answer(serve, notes, tmp_path, offline, 
     flags = [*command(notes, server.url, tmp_path / "out", envs), "--tries", 1, "--concurrency", 1]
     done = run_script("collect.py", *flags, env=offline, check=False)
     assert done.returncode == 2
-    assert "finish_reason error: upstream is down, 1 times; the same command goes on from here" in done.stderr
+    assert "finish_reason error: upstream is down, 1 times; run the same command again to resume" in done.stderr
     assert len(rows(tmp_path / "out" / "rounds.jsonl")) == 3
     failing = False
     run_script("collect.py", *flags, env=offline)
     assert len(server.bodies) == 13 + 1
 
 
+def settings(rounds: int = 1) -> CollectSettings:
+    sampling = {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": 9}
+    return CollectSettings(
+        pairs=1, rounds=rounds, seed=1, **sampling, concurrency=1, jobs=1, proof=ProofSettings(FOLDER)
+    )
+
+
 def test_any_error_ends_the_run(tmp_path):
-    """Three paragraphs, one at a time, the first of which breaks: what is left is told to stop."""
+    """Three paragraphs, one at a time: the first one raises, and the others stop."""
 
     class Broken(Collector):
         def collect(self, paragraph, ended):
@@ -210,10 +218,9 @@ def test_any_error_ends_the_run(tmp_path):
             self.stop.wait(30)
             return 0
 
-    args = argparse.Namespace(jobs=1, pairs=1, concurrency=1)
-    collector = Broken(args, None, Log(tmp_path, mends="rounds.jsonl"), None)
+    collector = Broken(settings(), None, Log(tmp_path, writes="rounds.jsonl"), None)
     with pytest.raises(RuntimeError, match="unforeseen"):
-        run(collector, [0, 1, 2])
+        collect_all(collector, [0, 1, 2])
     assert collector.stop.is_set()
 
 
@@ -226,16 +233,16 @@ def test_another_model_may_not_go_on(copied, notes, offline, envs):
 
 
 BAD = {
-    "no flags": ([], "--notes, --old, --new, --out, --url, --model: needed"),
+    "no flags": ([], "missing: --notes, --old, --new, --out, --url, --model"),
     "no file": (["--notes", "nowhere.md"], "nowhere.md: No such file or directory"),
-    "empty notes": (["--notes", os.devnull], "holds no text"),
-    "a range": (["--new", "tidemark>=2.0"], "--new tidemark>=2.0: expected an exact pin, as numpy==2.0.0"),
+    "empty notes": (["--notes", os.devnull], f"{os.devnull}: the file is empty"),
+    "a range": (["--new", "tidemark>=2.0"], "--new tidemark>=2.0: expected an exact pin, such as numpy==2.0.0"),
     "a flag as pin": (["--old=-r=x==1"], "--old -r=x==1: expected an exact pin"),
     "two libraries": (["--new", "other==2.0"], "start with different libraries: other, tidemark"),
     "no change": (["--new", "tidemark==1.0"], "--old and --new are the same environment"),
-    "rounds": (["--rounds", "0"], "--rounds 0: starts above 0"),
-    "limit": (["--limit", "-1"], "--limit -1: starts above 0"),
-    "top-p": (["--top-p", "1.5"], "--top-p lies in (0, 1]"),
+    "rounds": (["--rounds", "0"], "argument --rounds: 0 is not above 0"),
+    "limit": (["--limit", "-1"], "argument --limit: -1 is not above 0"),
+    "top-p": (["--top-p", "1.5"], "--top-p in (0, 1]"),
     "url": (["--url", "localhost:8000/v1"], "--url localhost:8000/v1: expected http:// or https://"),
     "typo": (["--round", "2"], "unrecognized arguments: --round 2"),
     "an unknown version": (["--new", "tidemark==9.9"], "pip could not install tidemark==9.9: ERROR: "),
@@ -267,25 +274,25 @@ def test_a_dry_run_needs_notes_alone_also_from_stdin(notes):
 
 def test_a_log_of_something_else_is_refused(tmp_path):
     (tmp_path / "rounds.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(InputError, match=r"rounds.jsonl and no run.json: choose another --out$"):
-        claim(tmp_path, {}, {})
-    with pytest.raises(InputError, match="without 'job'"):
-        Log(tmp_path, mends="rounds.jsonl")
+    with pytest.raises(InputError, match=r"a rounds.jsonl but no run.json: choose another --out$"):
+        register_start(tmp_path, {}, {})
+    with pytest.raises(InputError, match=r"rounds.jsonl:1: job: the field is missing"):
+        Log(tmp_path, writes="rounds.jsonl")
     (tmp_path / "rounds.jsonl").write_text('{"job\n{"job": "a"}\n')
     with pytest.raises(InputError, match=r"rounds.jsonl:1: not JSON"):
-        rows_of(tmp_path / "rounds.jsonl", mend=True)
+        Log(tmp_path, writes="rounds.jsonl")
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(InputError, match=r"not a run.json of src/collect.py"):
-        claim(tmp_path, {}, {})
+        register_start(tmp_path, {}, {})
 
 
 def test_text_that_no_file_takes_is_logged(tmp_path):
     row = {"round": "a#1", "job": "a", "role": "update", "cause": "start", "verdict": "format", "problems": ["\ud800"]}
-    log = Log(tmp_path, mends="rounds.jsonl")
+    log = Log(tmp_path, writes="rounds.jsonl")
     log.add(row)
     assert log.next_step("a", 2) == ("error", "- ?")
     assert log.next_step("a", 1) is None
-    assert Log(tmp_path, mends="rounds.jsonl").jobs == log.jobs
+    assert Log(tmp_path, writes="rounds.jsonl").jobs == log.jobs
 
 
 def accepted(job: str, record_id: str) -> dict:
@@ -294,7 +301,7 @@ def accepted(job: str, record_id: str) -> dict:
 
 
 def test_two_threads_that_proved_the_same_record_have_it_accepted_once(tmp_path):
-    log = Log(tmp_path, mends="rounds.jsonl")
+    log = Log(tmp_path, writes="rounds.jsonl")
     both = threading.Barrier(2)
 
     def prove(job: str) -> None:
@@ -315,38 +322,38 @@ def test_two_threads_that_proved_the_same_record_have_it_accepted_once(tmp_path)
 
 def test_a_question_about_a_job_makes_none(tmp_path):
     """A key that `next_step` puts in while another thread iterates would end the run with a RuntimeError."""
-    log = Log(tmp_path, mends="rounds.jsonl")
+    log = Log(tmp_path, writes="rounds.jsonl")
     assert log.next_step("a", 1) == ("start", "")
     assert dict(log.jobs) == {}
 
 
 def test_an_answer_with_half_a_surrogate_pair_is_judged_and_logged(serve, tmp_path):
-    """JSON may hold one, UTF-8 may not; a question mark stands for it."""
+    """JSON allows half of a surrogate pair, UTF-8 does not: it becomes a question mark."""
     reply = {"choices": [{"message": {"content": "high \ud800"}, "finish_reason": "stop"}]}
     server = serve(lambda number, body: (200, {}, json.dumps(reply).encode(), 0))
-    args = argparse.Namespace(jobs=1, rounds=1, seed=1, temperature=0.0, top_p=1.0, max_new_tokens=9)
-    log = Log(tmp_path, mends="rounds.jsonl")
-    judged = []
+    log = Log(tmp_path, writes="rounds.jsonl")
+    checked = []
 
-    def judge(answer: str, _: str) -> tuple[Verdict, dict]:
-        judged.append(answer)
-        return Verdict("format", ("wrong",)), {}
+    def check(answer: str, _: str) -> tuple[CheckResult, dict]:
+        checked.append(answer)
+        return CheckResult("format", ("wrong",)), {}
 
     asked = [{"role": "user", "content": "hi"}]
-    last = Collector(args, None, log, Endpoint(server.url, "big", tries=1)).converse("a", "update", asked, judge)
-    assert (judged, last["answer"]) == (["high ?"], "high ?")
+    last = Collector(settings(rounds=1), None, log, Endpoint(server.url, "big", tries=1)).converse(
+        "a", "update", asked, check
+    )
+    assert (checked, last["answer"]) == (["high ?"], "high ?")
 
 
 def test_a_prompt_that_is_too_long_ends_its_job_alone(serve, tmp_path):
     server = serve(lambda number, body: (400, {}, b"maximum context length", 0))
-    args = argparse.Namespace(jobs=1, rounds=3, seed=1, temperature=0.0, top_p=1.0, max_new_tokens=9)
-    log = Log(tmp_path, mends="rounds.jsonl")
-    collector = Collector(args, None, log, Endpoint(server.url, "big", tries=1))
+    log = Log(tmp_path, writes="rounds.jsonl")
+    collector = Collector(settings(rounds=3), None, log, Endpoint(server.url, "big", tries=1))
     last = collector.converse("a", "update", [{"role": "user", "content": "hi"}], None)
     assert (last["verdict"], last["answer"], len(server.bodies)) == ("refused", "", 1)
     assert last["problems"][0].startswith("the server refused the prompt: ")
     assert "status 400: maximum context length" in last["problems"][0]
-    assert Log(tmp_path, mends="rounds.jsonl").next_step("a", 9) is None
+    assert Log(tmp_path, writes="rounds.jsonl").next_step("a", 9) is None
     assert rates(log)["update"]["rejected"] == 1
 
 
@@ -354,44 +361,31 @@ def test_a_content_filter_ends_its_job_alone(serve, tmp_path):
     """The provider refuses this prompt: not a format error of the model, and no reason to ask again."""
     cut = {"message": {"content": "half"}, "finish_reason": "content_filter"}
     server = serve(lambda number, body: (200, {}, {"choices": [cut]}, 0))
-    args = argparse.Namespace(jobs=1, rounds=3, seed=1, temperature=0.0, top_p=1.0, max_new_tokens=9)
-    log = Log(tmp_path, mends="rounds.jsonl")
-    collector = Collector(args, None, log, Endpoint(server.url, "big", tries=1))
+    log = Log(tmp_path, writes="rounds.jsonl")
+    collector = Collector(settings(rounds=3), None, log, Endpoint(server.url, "big", tries=1))
     last = collector.converse("a", "update", [{"role": "user", "content": "hi"}], None)
     assert (last["verdict"], last["answer"], len(server.bodies)) == ("refused", "", 1)
     assert "finish_reason content_filter: " in last["problems"][0]
-    assert Log(tmp_path, mends="rounds.jsonl").next_step("a", 9) is None
+    assert Log(tmp_path, writes="rounds.jsonl").next_step("a", 9) is None
 
 
-def test_only_the_owner_of_a_log_mends_it(tmp_path):
+def test_only_the_writer_of_a_log_repairs_it(tmp_path):
     path = tmp_path / "rounds.jsonl"
     path.write_text('{"job": "a"}\n{"job": "b')
-    assert rows_of(path, mend=False) == [{"job": "a"}]
+    assert Log(tmp_path, writes="feedback.jsonl").jobs == {"a": [{"job": "a"}]}
     assert path.read_text() == '{"job": "a"}\n{"job": "b'
-    assert rows_of(path, mend=True) == [{"job": "a"}]
+    assert Log(tmp_path, writes="rounds.jsonl").jobs == {"a": [{"job": "a"}]}
     assert path.read_text() == '{"job": "a"}\n'
 
 
 @pytest.mark.parametrize("name", ["update", "pair", "repair"])
-def test_our_prompts_say_what_they_are_and_fill(name):
-    listed, parts = read(name)
-    filled = messages(name, **dict.fromkeys(listed, "{paragraph} and {braces}"))
-    assert [message["role"] for message in filled] == [role for role, _ in parts]
+def test_our_prompts_list_their_placeholders_and_fill(name):
+    header, _, body = (FOLDER / f"{name}.md").read_text().partition("-->")
+    listed = set(re.findall(r"\{(\w+)\}", header))
+    assert listed == set(re.findall(r"\{(\w+)\}", body))
+    assert "What it is for: " in header
+    filled = messages(name, dict.fromkeys(listed, "{paragraph} and {braces}"))
+    assert [message["role"] for message in filled] == [role for role, _ in read(name)]
     text = "".join(message["content"] for message in filled)
-    assert "{paragraph} and {braces}" in text  # what is filled in is not filled again
+    assert "{paragraph} and {braces}" in text  # values are not filled again
     assert "{library}" not in text and "<!--" not in text
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("# user\nhi\n", ":1: expected a comment with 'What it is for:'"),
-        ("<!--\nWhat it is for: x\nPlaceholders: {a}\n-->\n# user\n{b}\n", "used but not listed: a, b"),
-        ("<!--\nWhat it is for: x\nPlaceholders:  \n-->\nhi\n", "expected '# system' or '# user'"),
-    ],
-)
-def test_a_prompt_file_that_is_wrong(tmp_path, text, message):
-    (tmp_path / "mine.md").write_text(text)
-    with pytest.raises(InputError) as error:
-        read("mine", tmp_path)
-    assert message in str(error.value)

@@ -1,27 +1,27 @@
-"""A model's answers: which part is read, and what is said about those that cannot stand. Nothing is run here."""
+"""A model's answers: how their parts are read, and the objections before anything is run."""
 
 from __future__ import annotations
 
 import pytest
 
 from curation.collecting.proposals import (
-    Update,
+    CheckResult,
+    ProposedUpdate,
     Upgrade,
-    Verdict,
     build,
-    check_problems,
+    check_objections,
     lacking,
     last_name,
-    looks_at_versions,
     part,
     read_update,
-    record_problems,
+    reads_version,
+    record_objections,
     slug,
 )
 
 UPGRADE = Upgrade("NumPy", ("numpy==1.26.4",), ("numpy==2.0.0", "scipy==1.13.1"), "notes", "")
 INFO = "`np.trapz` has been renamed to `np.trapezoid`; the arguments are the same."
-UPDATE = Update("numpy.trapz", "rename", INFO)
+UPDATE = ProposedUpdate("numpy.trapz", "rename", INFO)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_name_that_a_snippet_uses(name, expected):
 def test_the_slug_reads_like_those_of_our_data():
     assert slug(UPGRADE, UPDATE) == "numpy-2.0-trapz"
     sklearn = Upgrade("scikit-learn", ("scikit-learn==1.1.3",), ("scikit-learn==1.2.2",), "", "")
-    assert slug(sklearn, Update("sklearn.load_boston", "removal", "")) == "scikit-learn-1.2-load-boston"
+    assert slug(sklearn, ProposedUpdate("sklearn.load_boston", "removal", "")) == "scikit-learn-1.2-load-boston"
 
 
 def stated(name: str, kind: str, info: str) -> str:
@@ -72,16 +72,16 @@ def stated(name: str, kind: str, info: str) -> str:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (stated("numpy.trapz", "Rename", INFO), (UPDATE, Verdict("accepted"))),
-        ("<none>a fix</none>", (None, Verdict("none", ("a fix",)))),
+        (stated("numpy.trapz", "Rename", INFO), (UPDATE, CheckResult("accepted"))),
+        ("<none>a fix</none>", (None, CheckResult("none", ("a fix",)))),
         (
             stated("numpy.cumtrapz", "rename", INFO),
-            (None, Verdict("validate", ("<name>: the paragraph does not mention cumtrapz",))),
+            (None, CheckResult("validate", ("<name>: the paragraph does not mention cumtrapz",))),
         ),
-        (stated("a b!", "rename", INFO), (None, Verdict("validate", ("<name> is no dotted name: a b!",)))),
+        (stated("a b!", "rename", INFO), (None, CheckResult("validate", ("<name> is not a dotted name: a b!",)))),
         (
             stated("np.trapz", "rename", "short"),
-            (None, Verdict("validate", ("<update_info> is no paragraph: it has 5 characters",))),
+            (None, CheckResult("validate", ("<update_info> is not a paragraph: it has 5 characters",))),
         ),
     ],
 )
@@ -97,7 +97,7 @@ def answer(old: str, new: str, check: str = "assert area == 1", more: str = "") 
 
 def found(old: str, new: str, check: str = "assert area == 1") -> list[str]:
     record, evidence = build(answer(old, new, check), UPDATE, UPGRADE)
-    return [*record_problems(record, UPDATE.name), *check_problems(record, evidence["check"])]
+    return [*record_objections(record, UPDATE.name), *check_objections(record, evidence.check or "")]
 
 
 OLD, NEW = "import numpy as np\narea = np.trapz([1, 1])", "import numpy as np\narea = np.trapezoid([1, 1])"
@@ -117,12 +117,12 @@ OLD, NEW = "import numpy as np\narea = np.trapz([1, 1])", "import numpy as np\na
             ["<old_code>: nothing to migrate: "],
         ),
         (OLD, "import trapz", "assert area", ["<new_code>: only imports, pass or empty definitions"]),
-        (OLD, NEW, "print(area)", ["<check> holds no assert statement"]),
+        (OLD, NEW, "print(area)", ["<check> has no assert statement"]),
         (OLD, NEW, "assert (", ["<check> does not parse as Python: line 1: '(' was never closed"]),
         (OLD, NEW, "assert np.__version__", ["<check> reads no variable that <old_code> sets"]),  # no result
-        (OLD, NEW, "assert area == (1 if np.__version__ > '2' else 0)", ["<check> looks at versions"]),
-        (f"{OLD}\nfrom importlib.metadata import version", NEW, "assert area", ["<old_code> looks at"]),
-        (OLD, f"import sys\n{NEW} * sys.version_info[0] / 3", "assert area == 1", ["<new_code> looks at versions"]),
+        (OLD, NEW, "assert area == (1 if np.__version__ > '2' else 0)", ["<check> reads a version"]),
+        (f"{OLD}\nfrom importlib.metadata import version", NEW, "assert area", ["<old_code> reads a"]),
+        (OLD, f"import sys\n{NEW} * sys.version_info[0] / 3", "assert area == 1", ["<new_code> reads a version"]),
     ],
 )
 def test_what_is_wrong_before_anything_is_run(old, new, check, expected):
@@ -159,12 +159,12 @@ def test_what_is_wrong_before_anything_is_run(old, new, check, expected):
         ("from dataclasses import dataclass\n@dataclass\nclass App:\n    version: int\nassert App(1).version", False),
     ],
 )
-def test_what_looks_at_versions(code, looks):
-    assert looks_at_versions(code) is looks
+def test_what_reads_version(code, looks):
+    assert reads_version(code) is looks
 
 
 def test_a_corrected_note_counts_and_the_version_is_the_first_pins():
     record, evidence = build(answer(OLD, NEW, more="<update_info>Better.</update_info>"), UPDATE, UPGRADE)
     assert (record.update_info, record.new_version, record.dependency) == ("Better.", "2.0.0", "NumPy")
-    assert evidence["id"] == record.id
+    assert evidence.id == record.id
     assert build(answer(OLD, NEW), UPDATE, UPGRADE)[0].update_info == INFO

@@ -1,4 +1,4 @@
-"""Release notes are cut into paragraphs, and what is no change of an API is left out."""
+"""Release notes are split into paragraphs, and those without an API change are left out."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_text_without_paragraphs(text):
         ("`np.sum` changed", "It has another result for empty input.", None),
         ("Changes", "Everything has changed.", "names no API"),
         ("Changes", "See https://example.org/a_b.html for what changed", "names no API"),
-        ("Changes", "`np.fast` is faster.", "no word of a change"),
+        ("Changes", "`np.fast` is faster.", "no word about a change"),
         ("Contributors", "`some_one` removed a typo", "in a section about something else"),
         ("Bug fixes", "`np.sum` no longer crashes", "in a section about something else"),
         ("Tests for `np.sum` removed", "They were slow.", None),  # a heading that names an API is looked into

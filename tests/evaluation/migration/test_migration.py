@@ -15,10 +15,11 @@ from wheels import only
 import sandbox
 from common.estimates import mean_and_interval
 from curation import proof
+from curation.evidence import Evidence, read_evidence
 from curation.virtualenvs import environment, read_locks
 from evaluation.migration import programs as migration_execution
 from evaluation.migration.old_api import names, removed_names, uses_old_api
-from evaluation.migration.problems import Evidence, Migration
+from evaluation.migration.problems import Migration
 from evaluation.migration.report import markdown
 from evaluation.tables import compare
 
@@ -171,7 +172,7 @@ def test_the_reference_scores_everything_and_the_copy_nothing(baselines):
     ],
 )
 def test_a_program_finds_nothing_imported_by_the_others(data, envs, scored, code, status):
-    evidence = {ROOM.id: Evidence("gizmo-2.0-surface", "rename", ("gizmo==2.0",), "assert room == 6")}
+    evidence = read_evidence(data.with_name("evidence.jsonl"))
     python = environment(["gizmo==2.0"], envs, read_locks(data.parent))  # made when `scored` was
     both = [(ROOM.id, ROOM.new_code), (ROOM.id, code)]
     found = migration_execution.judge(both, evidence, {("gizmo==2.0",): python}, limits=sandbox.Limits(seconds=30))
@@ -196,10 +197,10 @@ def test_the_miniature_is_proven_as_our_records_are(data, envs, scored, monkeypa
     """By curation/proof.py, on both versions: new code clean, old code broken or warning, fine on the old one."""
     for name, value in only(data.parent).items():
         monkeypatch.setenv(name, value)
-    evidence = {row["id"]: row for row in map(json.loads, data.with_name("evidence.jsonl").read_text().splitlines())}
+    evidence = read_evidence(data.with_name("evidence.jsonl"))
     pairs = [(record, evidence[record.id]) for record in PROOFS]
-    runs = {record: seen for record, _, seen in proof.prove_all(pairs, envs, 30)}
-    assert [proof.problems(seen) for seen in runs.values()] == [[]] * 4
+    runs = {record: seen for record, _, seen in proof.prove_all(pairs, proof.ProofSettings(envs, 30))}
+    assert [proof.failures(seen) for seen in runs.values()] == [[]] * 4
     assert runs[SUM]["old_on_new"]["outcome"] == "warning"
 
 
@@ -227,7 +228,7 @@ def test_what_is_refused(data, envs, tmp_path, change, flags, message):
     ("change", "message"),
     [
         (lambda rows: rows[1:], "no evidence for 1 records, first "),
-        (lambda rows: [{**rows[0], "check": " "}, *rows[1:]], "evidence.jsonl:1: check: missing, empty or no text"),
+        (lambda rows: [{**rows[0], "check": " "}, *rows[1:]], "evidence.jsonl:1: check: the value is empty"),
         (lambda rows: [{**rows[0], "new_env": "gizmo"}, *rows[1:]], "evidence.jsonl:1: new_env: expected a list"),
         (lambda rows: [*rows, rows[0]], "evidence.jsonl:5: id: "),
         (
@@ -296,9 +297,10 @@ def test_an_environment_that_programs_cannot_read_stops_the_run(data, tmp_path):
 
 def endings(codes: list[str], **options) -> list[str]:
     """The status of each program in this interpreter."""
-    evidence = {"a": Evidence("update", "rename", ("here",), "assert True")}
+    pins = ("here==1",)
+    evidence = {"a": Evidence(id="a", update="u", kind="rename", old_env=pins, new_env=pins, check="assert True")}
     found = migration_execution.judge(
-        [("a", code) for code in codes], evidence, {("here",): Path(sys.executable)}, **options
+        [("a", code) for code in codes], evidence, {pins: Path(sys.executable)}, **options
     )
     return [status for status, _ in found]
 

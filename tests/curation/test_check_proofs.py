@@ -1,11 +1,13 @@
-"""Records are proven by running them: what counts as proof, and a few of ours run again in fresh environments."""
+"""check_data.py proofs: what counts as a proof, and a sample of data/ proven again in fresh environments."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, run_script
@@ -13,11 +15,16 @@ from wheels import only, write_wheel
 
 from common.files import read_jsonl
 from common.provenance import git_state
-from curation.proof import execute_all, problems
+from curation.check_proofs import draw, load
+from curation.proof import ProofSettings, execute_all, failures
 from records import Record
-from verify import draw, load
 
 PYTHON = Path(sys.executable)
+
+
+def proofs(*args: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    return run_script("check_data.py", "proofs", *args, **options)
+
 
 # (code, check, outcome, text)
 RUNS = [
@@ -47,7 +54,8 @@ RUNS = [
 
 
 def test_each_run_has_its_outcome():
-    found = execute_all(PYTHON, [(code, check) for code, check, _, _ in RUNS], seconds=8)
+    settings = ProofSettings(Path("unused"), seconds=8)
+    found = execute_all(PYTHON, [(code, check) for code, check, _, _ in RUNS], settings)
     for (code, _, outcome, text), seen in zip(RUNS, found, strict=True):
         assert (seen["outcome"], seen["text"][: len(text) or None]) == (outcome, text), code
 
@@ -74,10 +82,10 @@ def runs(new_on_new: str, old_on_new: str, old_on_old: str) -> dict[str, dict[st
     ],
 )
 def test_what_counts_as_proof(outcomes, found):
-    assert problems(runs(*outcomes)) == found
+    assert failures(runs(*outcomes)) == found
 
 
-# A library of our own: `old` warns in 2.0 and `gone` is not there; `size` has another default.
+# A library made here: `old` warns in 2.0, `gone` is removed, `size` has another default.
 TOY = {
     "1.0": "def old(x): return 2 * x\ndef gone(x): return 3 * x\ndef size(x, unit=1): return x * unit\n",
     "2.0": "import warnings\ndef new(x): return 2 * x\ndef size(x, unit=10): return x * unit\n"
@@ -110,7 +118,7 @@ def write_data(folder: Path, *rows: tuple[str, str, str | None], **change: objec
     (folder / "train.jsonl").write_text("".join(json.dumps(record.to_row()) + "\n" for record in records))
     envs = {"old_env": ["toylib==1.0"], "new_env": ["toylib==2.0"]}
     table = [
-        {"id": record.id, "split": "train", **envs, "check": check, **change}
+        {"id": record.id, "split": "train", "update": "toylib-2.0", "kind": "rename", **envs, "check": check, **change}
         for record, (_, _, check) in zip(records, rows, strict=True)
     ]
     (folder / "evidence.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
@@ -126,7 +134,7 @@ PROVEN = [
 
 def test_records_of_another_folder_are_proven_stored_and_not_run_twice(tmp_path, toylib, envs):
     data, log = write_data(tmp_path / "data", *PROVEN), tmp_path / "log.jsonl"
-    done = run_script("verify.py", data, "--envs", envs, "--jobs", 1, "--write", "--log", log, env=toylib)
+    done = proofs(data, "--envs", envs, "--jobs", 1, "--write", "--log", log, env=toylib)
     assert "3 of 3 records reproduce, in 2 environments" in done.stdout
     assert "old on new  1 warning, 1 error, 1 check" in done.stdout
     seen = [row["seen"]["old_on_new"] for row in read_jsonl(data / "evidence.jsonl")]
@@ -136,11 +144,11 @@ def test_records_of_another_folder_are_proven_stored_and_not_run_twice(tmp_path,
         {"outcome": "check", "text": "AssertionError"},
     ]
     (data / "environments.jsonl").unlink()  # as when the log was written
-    # a file instead of the folder; the log holds all three, so no environment is made in the empty folder
-    again = run_script("verify.py", data / "train.jsonl", "--envs", tmp_path / "none", "--log", log)
+    # a file instead of the folder; the log has all three, so no environment is created
+    again = proofs(data / "train.jsonl", "--envs", tmp_path / "none", "--log", log)
     assert "3 of 3 records reproduce" in again.stdout
     assert not (tmp_path / "none").exists()
-    one = run_script("verify.py", data, "--envs", envs, "--record", toy_record(*PROVEN[0][:2]).id)
+    one = proofs(data, "--envs", envs, "--record", toy_record(*PROVEN[0][:2]).id)
     assert '"text": "DeprecationWarning: use new"' in one.stdout
 
 
@@ -150,31 +158,33 @@ def test_what_was_installed_is_stored_and_held_to(tmp_path):
         write_wheel(tmp_path / "index", "toylib", version, {"toylib.py": source}, requires=["buoy"])
     write_wheel(tmp_path / "index", "buoy", "1.0", {"buoy.py": ""})
     flags = [write_data(tmp_path / "data", PROVEN[0]), "--jobs", 1, "--log", tmp_path / "log.jsonl"]
-    run_script("verify.py", *flags, "--envs", tmp_path / "a", env=only(tmp_path / "index"))
-    run_script("verify.py", *flags, "--envs", tmp_path / "none", "--write")  # all from the log, the locks too
+    proofs(*flags, "--envs", tmp_path / "a", env=only(tmp_path / "index"))
+    run_script(
+        "check_data.py", "proofs", *flags, "--envs", tmp_path / "none", "--write"
+    )  # everything from the log, the locks too
     stored = read_jsonl(tmp_path / "data" / "environments.jsonl")
     assert [row["pins"] for row in stored] == [["toylib==1.0"], ["toylib==2.0"]]
     assert all("buoy==1.0" in row["installed"] for row in stored)
 
     write_wheel(tmp_path / "index", "buoy", "2.0", {"buoy.py": ""})
-    # the log is of environments without a record, so the run is made again
-    done = run_script("verify.py", *flags, "--envs", tmp_path / "b", env=only(tmp_path / "index"))
+    # the log is of environments without a lock, so the record is run again
+    done = proofs(*flags, "--envs", tmp_path / "b", env=only(tmp_path / "index"))
     assert "1 of 1 records reproduce" in done.stdout
     made = [path.read_text().split() for path in (tmp_path / "b").glob("*/installed.txt")]
     assert len(made) == 2 and all("buoy==1.0" in pins for pins in made)
-    again = run_script("verify.py", *flags, "--envs", tmp_path / "none")
+    again = proofs(*flags, "--envs", tmp_path / "none")
     assert "1 of 1 records reproduce" in again.stdout and not (tmp_path / "none").exists()
 
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
-    other = run_script("verify.py", *flags, check=False)
+    other = proofs(*flags, check=False)
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
-    assert f"{tmp_path / 'log.jsonl'}:1: no line of this program's log" in other.stderr
+    assert f"{tmp_path / 'log.jsonl'}:1: id: field required" in other.stderr
 
 
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        # the check holds for the old code on the new version too: nothing tells the two apart
+        # the old code passes the check on the new version too
         (("a = toylib.size(2)", "a = toylib.size(2, unit=1)", "assert a in (2, 20)"), "no check tells the two apart"),
         (("a = toylib.size(2)", "a = toylib.size(2, unit=1)", None), "no check tells the two apart"),
         # the "new" code is the old one, or still warns, or its result is another
@@ -196,7 +206,9 @@ def test_what_was_installed_is_stored_and_held_to(tmp_path):
     ],
 )
 def test_a_record_that_proves_nothing_is_an_error(tmp_path, toylib, envs, row, problem):
-    done = run_script("verify.py", write_data(tmp_path, row), "--envs", envs, "--jobs", 1, env=toylib, check=False)
+    done = run_script(
+        "check_data.py", "proofs", write_data(tmp_path, row), "--envs", envs, "--jobs", 1, env=toylib, check=False
+    )
     assert (done.returncode, "0 of 1 records reproduce" in done.stdout) == (1, True), done.stderr
     assert problem in done.stderr
 
@@ -204,48 +216,48 @@ def test_a_record_that_proves_nothing_is_an_error(tmp_path, toylib, envs, row, p
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"id": "0" * 12}, "record and evidence do not pair up: "),
-        ({"split": "heldout"}, "another split than the record's file: "),
-        ({"old_env": []}, ":1: old_env: missing, empty, or of the wrong type"),
-        ({"new_env": "toylib==2.0"}, ":1: new_env: missing, empty, or of the wrong type"),
-        ({"new_env": ["--index-url=http://192.0.2.1"]}, ":1: new_env: not a list of pins"),
-        ({"check": 1}, ":1: check: neither text nor null"),
-        ({"new_env": ["/nowhere/toylib-3.0-py3-none-any.whl"]}, ":1: new_env: not a list of pins"),
-        ({"new_env": ["toylib @ git+https://192.0.2.1/toylib"]}, ":1: new_env: not a list of pins"),
+        ({"id": "0" * 12}, "record and evidence do not match: "),
+        ({"split": "heldout"}, "split: not the one of the record's file: "),
+        ({"old_env": []}, ":1: old_env: expected a list of exact pins, such as numpy==2.0.0"),
+        ({"new_env": "toylib==2.0"}, ":1: new_env: expected a list of exact pins"),
+        ({"new_env": ["--index-url=http://192.0.2.1"]}, ":1: new_env: expected a list of exact pins"),
+        ({"check": 1}, ":1: check: input should be a valid string"),
+        ({"new_env": ["/nowhere/toylib-3.0-py3-none-any.whl"]}, ":1: new_env: expected a list of exact pins"),
+        ({"new_env": ["toylib @ git+https://192.0.2.1/toylib"]}, ":1: new_env: expected a list of exact pins"),
         ({"new_env": ["toylib==3.0"]}, "pip could not install toylib==3.0: ERROR: "),
     ],
 )
 def test_evidence_that_cannot_be_used_is_named_in_one_line(tmp_path, toylib, envs, change, said):
     data = write_data(tmp_path, PROVEN[0], **change)
-    done = run_script("verify.py", data, "--envs", envs, env=toylib, check=False)
+    done = proofs(data, "--envs", envs, env=toylib, check=False)
     assert done.returncode == 2
     line = done.stderr.splitlines()[-1]
-    assert line.startswith("verify: ") and said in line
+    assert line.startswith("check_data: ") and said in line
 
 
 def test_missing_and_doubled_evidence(tmp_path):
     data = write_data(tmp_path / "data", *PROVEN)
     rows = (data / "evidence.jsonl").read_text().splitlines(keepends=True)
-    for kept, said in ((rows[:2], "do not pair up: "), ([*rows, rows[0]], ":4: id: "), (["{\n"], "evidence.jsonl:1: ")):
+    for kept, said in ((rows[:2], "do not match: "), ([*rows, rows[0]], ":4: id: "), (["{\n"], "evidence.jsonl:1: ")):
         (data / "evidence.jsonl").write_text("".join(kept))
-        done = run_script("verify.py", data, check=False)
+        done = proofs(data, check=False)
         assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
     (data / "evidence.jsonl").unlink()
-    assert "evidence.jsonl" in run_script("verify.py", data, check=False).stderr
-    unknown = run_script("verify.py", "--record", "0" * 12, check=False)
-    assert (unknown.returncode, unknown.stderr) == (2, "verify: no record of that name\n")
-    few = run_script("verify.py", "--sample", 400, "--environments", 2, check=False)
-    assert (few.returncode, few.stderr) == (2, "verify: no 2 environments hold 400 records\n")
+    assert "evidence.jsonl" in proofs(data, check=False).stderr
+    unknown = proofs("--record", "0" * 12, check=False)
+    assert (unknown.returncode, unknown.stderr) == (2, f"check_data: {ROOT / 'data'}: no such record\n")
+    few = proofs("--sample", 400, "--environments", 2, check=False)
+    assert (few.returncode, few.stderr) == (2, "check_data: 400 records do not fit into 2 environments\n")
 
 
 def test_the_draw_of_a_sample():
-    """Any seed gives 20 records in 5 environments, the same seed the same ones; in time every library has its turn."""
+    """Any seed gives 20 records in 5 environments, the same seed the same ones; every library is drawn by some seed."""
     pairs = load(ROOT / "data")
     libraries: Counter[str] = Counter()
     for seed in range(300):
         chosen = draw(pairs, 20, 5, str(seed))
         assert len({record.id for record, _ in chosen}) == 20
-        assert len({tuple(evidence[key]) for _, evidence in chosen for key in ("old_env", "new_env")}) <= 5
+        assert len({pins for _, evidence in chosen for pins in (evidence.old_env, evidence.new_env)}) <= 5
         libraries.update({record.dependency for record, _ in chosen})
     assert draw(pairs, 20, 5, "a") == draw(pairs, 20, 5, "a") != draw(pairs, 20, 5, "b")
     assert len(libraries) == 26
@@ -254,11 +266,22 @@ def test_the_draw_of_a_sample():
 @pytest.mark.slow
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the pins of data/evidence.jsonl are for Python 3.11")
 def test_twenty_of_our_records_reproduce_in_fresh_environments(tmp_path):
-    """The commit's hash chooses twenty records over at most five environments, those with few pins more often
-    (`verify.draw`); so the sample changes with every commit, and a failure can be repeated. Needs a package index: pip
-    makes the environments."""
+    """The commit's hash chooses twenty records in at most five environments (`check_proofs.draw`): the sample changes
+    with every commit, and a failure can be repeated. Needs a package index: pip creates the environments."""
     commit = git_state()["commit"] or "no commit"
     done = run_script(
-        *("verify.py", "--sample", 20, "--environments", 5, "--seed", commit, "--envs", tmp_path / "envs"), check=False
+        *(
+            "check_data.py",
+            "proofs",
+            "--sample",
+            20,
+            "--environments",
+            5,
+            "--seed",
+            commit,
+            "--envs",
+            tmp_path / "envs",
+        ),
+        check=False,
     )
     assert "20 of 20 records reproduce" in done.stdout, f"--seed {commit}\n{done.stdout}\n{done.stderr[-3000:]}"

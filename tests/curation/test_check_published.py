@@ -1,4 +1,4 @@
-"""Rows without evidence are run on the version that they name, or the first later one that can be had."""
+"""check_data.py published: rows without evidence run on the version that they name, or on a later one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 from conftest import run_script
 
-from audit import ENVIRONMENTS, choose, ending, release, table
+from common.libraries import release
 from common.provenance import sha256
-from curation.levels import level
+from curation.check_published import ENVIRONMENTS, choose, ending, verdict_table
+from curation.levels import RowVerdict
 from records import Record, load_records
 
 
 def record(library: str, version: str, old: str = "a = 1", new: str = "a = 2") -> Record:
     return Record(library, version, "", "Facts.", old, new)
+
+
+def verdict(**fields: object) -> RowVerdict:
+    return RowVerdict.model_validate({"line": 1, "id": "a", "environment": 0, "exact": True, **fields})
 
 
 def test_releases_compare_as_numbers():
@@ -66,21 +71,21 @@ def test_endings_quote_no_text_of_a_row():
         ("ok", "ok", "runs"),
         ("warning FutureWarning", "error NameError", "runs"),  # gold runs clean
         ("error NameError", "error NameError", "real-change"),
-        ("ok", "limit", "runs"),  # a timeout of the old code tells nothing of the API
+        ("ok", "limit", "runs"),  # a timeout of the old code proves nothing about the API
         ("limit MemoryError", "error NameError", "real-change"),
     ],
 )
 def test_levels(new, old, found):
-    assert level({"new": new, "old": old}) == found
+    assert verdict(new=new, old=old).level == found
 
 
 def test_the_table_by_hand():
     rows = [record("NumPy", "1.3.0"), record("NumPy", "2.0.0", new="a = 3"), record("SciPy", "9.0")]
     verdicts = [
-        {"id": rows[0].id, "exact": False, "new": "ok", "old": "error TypeError"},
-        {"id": rows[1].id, "exact": True, "new": "error NameError", "old": "ok"},
+        verdict(id=rows[0].id, exact=False, new="ok", old="error TypeError"),
+        verdict(id=rows[1].id, exact=True, new="error NameError", old="ok"),
     ]
-    assert table(rows, verdicts).splitlines()[2:] == [
+    assert verdict_table(rows, verdicts).splitlines()[2:] == [
         "| NumPy | 2 | 2 | 1 | 1 | 1 | 1 |",
         "| SciPy | 1 | 0 | 0 | 0 | 0 | 0 |",
         "| all | 3 | 2 | 1 | 1 | 1 | 1 |",
@@ -94,8 +99,8 @@ def test_bad_input_is_refused_in_one_line(tmp_path):
     rows.write_text(json.dumps(record("NumPy", "1.3.0").to_row()) + "\n")
     out = tmp_path / "v.jsonl"
     (tmp_path / "v.jsonl.part").write_text('{"file_sha256": "0"}\n')
-    for file, said in ((tmp_path / "absent", "no such file"), (rows, "of another file or other settings")):
-        done = run_script("audit.py", file, "--out", out, check=False)
+    for file, said in ((tmp_path / "absent", "no such file"), (rows, "made from another file or with other settings")):
+        done = run_script("check_data.py", "published", file, "--out", out, check=False)
         assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
 
 
@@ -112,9 +117,11 @@ def test_what_was_run_before_a_kill_is_not_run_again(tmp_path):
         "seconds": 20,
         "commit": "c",
     }
-    done = {"line": 1, "id": row.id, "environment": 4, "exact": True, "new": "ok", "old": "error AttributeError"}
-    (tmp_path / "v.jsonl.part").write_text(json.dumps(header) + "\n" + json.dumps(done) + "\n")
-    said = run_script("audit.py", file, "--out", out, "--envs", tmp_path / "envs", "--seconds", 20).stdout
+    verdict = {"line": 1, "id": row.id, "environment": 4, "exact": True, "new": "ok", "old": "error AttributeError"}
+    (tmp_path / "v.jsonl.part").write_text(json.dumps(header) + "\n" + json.dumps(verdict) + "\n")
+    said = run_script(
+        "check_data.py", "published", file, "--out", out, "--envs", tmp_path / "envs", "--seconds", 20
+    ).stdout
     assert "| NumPy | 1 | 1 | 1 | 1 | 1 | 1 |" in said
     assert not (tmp_path / "envs").exists()
 
@@ -123,7 +130,7 @@ def test_what_was_run_before_a_kill_is_not_run_again(tmp_path):
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the environments are for Python 3.11")
 def test_a_row_of_each_kind_is_run(tmp_path: Path):
     """One environment, the last of the scientific ones: a row that is gold, one that runs, one that does not; a row of
-    a library that nothing holds is left out. Needs a package index."""
+    a library without an environment is left out. Needs a package index."""
     rows = [
         record(
             "NumPy", "2.2.0", "import numpy as np\na = np.trapz([1, 2])", "import numpy as np\na = np.trapezoid([1, 2])"
@@ -134,8 +141,8 @@ def test_a_row_of_each_kind_is_run(tmp_path: Path):
     ]
     file, out = tmp_path / "rows.jsonl", tmp_path / "v.jsonl"
     file.write_text("".join(json.dumps(row.to_row()) + "\n" for row in rows))
-    done = run_script("audit.py", file, "--out", out, "--envs", tmp_path / "envs", "--jobs", 1)
+    done = run_script("check_data.py", "published", file, "--out", out, "--envs", tmp_path / "envs", "--jobs", 1)
     assert "| NumPy | 3 | 3 | 3 | 2 | 2 | 1 |" in done.stdout
     gold = tmp_path / "gold.jsonl"
-    run_script("validate.py", file, "--clean", "gold", "--verdicts", out, "--write-clean", gold)
+    run_script("check_data.py", "rows", file, "--clean", "gold", "--verdicts", out, "--write-clean", gold)
     assert [row.old_code for row in load_records(gold)] == [rows[0].old_code]

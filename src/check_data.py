@@ -1,0 +1,107 @@
+"""Check data: the rows of a file, the proofs of records, rows without proofs, and leakage of a test set.
+
+    python src/check_data.py rows data/train.jsonl                  # is every row a migration?
+    python src/check_data.py proofs --sample 2                      # are the records of data/ true when they are run?
+    python src/check_data.py published rows.jsonl --out v.jsonl     # which rows of another file run?
+    python src/check_data.py leakage data/train.jsonl --test data/heldout.jsonl    # does the test set leak?
+
+`python src/check_data.py VERB --help` describes each. Exit status 1: rows with errors, copies, records that are not
+proven, or leaks were found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from common.cli import above_zero, fail, program
+from curation import check_proofs, check_published, check_rows
+from curation.proof import ProofSettings
+from evaluation import leakage
+from sandbox import InfrastructureError
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="JSONL or JSON file, or hf://datasets/OWNER/NAME")
+    add("--write-clean", type=Path, metavar="OUT", help="write the rows of --clean to OUT (JSONL)")
+    add("--clean", choices=check_rows.LEVELS, help="rows to write (default: real-change, the rows without errors)")
+    add("--verdicts", type=Path, metavar="FILE", help="the output of check_data.py published for the file")
+    add("--table", action="store_true", help="print the counts per check and library as Markdown")
+    add("--against", nargs="+", metavar="FILE", help="find the most similar rows in these files")
+    add("--json", dest="as_json", action="store_true", help="print one JSON object instead of text")
+    add("--limit", type=int, default=40, help="problems printed per file (default: %(default)s)")
+
+
+def add_execution(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verbs that run programs: the fields of ProofSettings."""
+    add = parser.add_argument
+    add("--envs", type=Path, default=Path(".venvs"), help="folder of environments (default: %(default)s)")
+    add("--jobs", type=above_zero(int), default=os.cpu_count(), help="programs at a time (default: %(default)s)")
+    add("--seconds", type=above_zero(float), default=60, help="time limit of one run (default: %(default)s)")
+    add("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
+
+
+def add_proofs(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", nargs="?", type=Path, default=DATA, help="folder or file of records (default: data/)")
+    add("--record", help="prove one record and print the outcome of each run")
+    add("--library", help="only this library's records")
+    add("--sample", type=above_zero(int), help="prove this many records, chosen by --seed")
+    add("--environments", type=above_zero(int), help="with --sample: use at most N environments, preferring cheap ones")
+    add("--seed", default="0", help="any text, such as a commit's hash (default: %(default)s)")
+    add("--log", type=Path, help="append the outcomes to this file, record by record; the next run resumes from it")
+    add("--write", action="store_true", help="store the outcomes, and what pip installed, beside the records")
+    add_execution(parser)
+
+
+def add_published(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", metavar="FILE", help="rows: JSONL, JSON or hf://datasets/…")
+    add("--out", type=Path, required=True, help="verdicts (JSONL)")
+    add("--library", dest="libraries", nargs="+", help="only these libraries' rows")
+    add_execution(parser)
+
+
+def add_leakage(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("training", nargs="+", metavar="FILE", help="training records: JSONL, JSON or hf://datasets/…")
+    add("--test", nargs="+", required=True, metavar="FILE", help="test records or CodeUpdateArena problems")
+    add("--limit", type=int, default=20, help="leaks printed per test file (default: %(default)s)")
+
+
+# verb -> (its flags, its module)
+VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], ModuleType]] = {
+    "rows": (add_rows, check_rows),
+    "proofs": (add_proofs, check_proofs),
+    "published": (add_published, check_published),
+    "leakage": (add_leakage, leakage),
+}
+
+
+@program(InfrastructureError)
+def main(argv: Sequence[str] | None = None) -> int:
+    style: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser(description=__doc__, **style)
+    parser.error = fail  # type: ignore[method-assign]
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", help=", ".join(VERBS))
+    for name, (add_flags, module) in VERBS.items():
+        verb = verbs.add_parser(name, description=module.__doc__, **style)
+        verb.error = fail  # type: ignore[method-assign]
+        add_flags(verb)
+    flags = vars(parser.parse_args(argv))
+    run = VERBS[flags.pop("verb")][1].run
+    if "envs" in flags:
+        flags["settings"] = ProofSettings(*(flags.pop(name) for name in ("envs", "seconds", "jobs", "unsafe")))
+    return run(**flags)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

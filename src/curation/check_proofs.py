@@ -1,0 +1,196 @@
+"""Prove records by execution: does the old code break on the new version, and does the new code run there?
+
+Every record has a line in the evidence.jsonl beside it (keyed by `Record.id`) with two environments (lists of exact
+pins) and a `check`: assertions appended to the code. If a default or a behaviour changed, only the check separates old
+from new. A record is proven if
+  1. the new code, then its check, runs on the new environment without an error or a deprecation warning;
+  2. the old code on the new environment raises, or emits a deprecation warning, or fails the check;
+  3. the old code, then its check, runs on the old environment without an error.
+The programs run in the sandbox (src/sandbox/): no network, no display, limits on time and memory.
+
+    python src/check_data.py proofs                         # every record in data/; creates environments (slow)
+    python src/check_data.py proofs out/records.jsonl       # other records: a file, or a folder, with evidence.jsonl
+    python src/check_data.py proofs --log run.jsonl         # resumes after an interruption
+    python src/check_data.py proofs --sample 20 --environments 5 --seed "$(git rev-parse HEAD)"    # as in CI
+    python src/check_data.py proofs --record 3f2a9c01b7de   # one record, with the outcome of each run
+    python src/check_data.py proofs --write                 # store outcomes and installed packages beside the records
+
+If environments.jsonl beside the records has a lock for a list of pins, pip is held to it (src/curation/virtualenvs.py).
+The exit status is 1 if a record is not proven.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from tqdm import tqdm
+
+from common.cli import printable
+from common.errors import InputError, ReCodeError
+from common.files import append_jsonl, read_log, write_jsonl
+from common.rows import typed
+from curation.evidence import SPLITS, Evidence, Runs, read_evidence
+from curation.proof import ProofSettings, failures, prove_all
+from curation.virtualenvs import Locks, Pins, environment, environment_name, installed, read_locks, write_locks
+from records import Record, load_records
+
+Pairs = list[tuple[Record, Evidence]]
+
+
+class LoggedRuns(BaseModel):
+    """A line of --log: the runs of one record, and what they depend on."""
+
+    id: str
+    facts: dict[str, Any]
+    installed: dict[str, list[str]]  # by the name of each environment
+    runs: Runs
+
+
+def load(data: Path) -> Pairs:
+    """Every record of a folder (train.jsonl, heldout.jsonl) or of one file, with its evidence.
+
+    Raises InputError if a record has no evidence; for a folder also if evidence has no record.
+    """
+    files = [data / f"{split}.jsonl" for split in SPLITS] if data.is_dir() else [data]
+    path = files[0].with_name("evidence.jsonl")
+    records = {
+        record.id: (file.stem, record)
+        for file in files
+        if file.exists() or not data.is_dir()
+        for record in load_records(file)
+    }
+    evidence = read_evidence(path)
+    lost = records.keys() ^ evidence.keys() if data.is_dir() else records.keys() - evidence.keys()
+    if lost:
+        raise InputError(f"{path}: record and evidence do not match: {', '.join(sorted(lost))}")
+    wrong = [i for i, (split, _) in records.items() if split in SPLITS and evidence[i].split != split]
+    if wrong:
+        raise InputError(f"{path}: split: not the one of the record's file: {', '.join(wrong)}")
+    return [(record, evidence[i]) for i, (_, record) in records.items()]
+
+
+def draw(pairs: Pairs, size: int, environments: int | None, seed: str) -> Pairs:
+    """`size` records chosen by the text `seed`. Raises InputError if `environments` do not suffice for that many.
+
+    Pairs of environments are tried in a random order that favours few pins per record (quick to install, and many
+    records each), and taken if they fit into `environments` in all. Every record can be drawn.
+    """
+    rng = random.Random(seed)
+    groups: dict[tuple[Pins, Pins], Pairs] = {}
+    for record, evidence in pairs:
+        groups.setdefault((evidence.old_env, evidence.new_env), []).append((record, evidence))
+    for _ in range(100):
+        used: set[Pins] = set()
+        fit: Pairs = []
+        for both in sorted(groups, key=lambda both: rng.random() * sum(map(len, both)) / len(groups[both])):
+            if environments is None or len(used | {*both}) <= environments:
+                used |= {*both}
+                fit += groups[both]
+        if len(fit) >= size:
+            return rng.sample(fit, size)
+    raise InputError(f"{size} records do not fit into {environments} environments")
+
+
+def environments_of(pairs: Pairs) -> list[Pins]:
+    """The lists of pins that these records need."""
+    return sorted({pins for _, evidence in pairs for pins in (evidence.old_env, evidence.new_env)})
+
+
+def store(folder: Path, seen: dict[str, Runs], locks: Locks) -> None:
+    """Store the runs in evidence.jsonl, and the contents of their environments in environments.jsonl.
+
+    The rows of other records and environments are not changed.
+    """
+    path = folder / "evidence.jsonl"
+    rows = {i: evidence.to_row() for i, evidence in read_evidence(path).items()}
+    write_jsonl(path, [{**row, "seen": seen[i]} if i in seen else row for i, row in rows.items()])
+    write_locks(folder, {**read_locks(folder), **locks})
+
+
+def summary(runs: Sequence[Runs]) -> str:
+    """How many records ended in which outcome, one line for each of the three runs."""
+    lines = []
+    for name in ("new_on_new", "old_on_new", "old_on_old"):
+        counts = Counter(run[name]["outcome"] for run in runs)
+        lines.append(f"  {name.replace('_', ' '):<11} " + ", ".join(f"{n} {kind}" for kind, n in counts.most_common()))
+    return "\n".join(lines)
+
+
+def facts_of(evidence: Evidence, locks: Locks) -> dict[str, Any]:
+    """What the runs of a record depend on."""
+    places = [environment_name(pins, locks) for pins in (evidence.old_env, evidence.new_env)]
+    return {"environments": places, "check": evidence.check}
+
+
+def read_runs(log: Path | None, chosen: Pairs, locks: Locks) -> dict[str, LoggedRuns]:
+    """The runs in the log that used the present check and environments, by record id."""
+    facts = {record.id: facts_of(evidence, locks) for record, evidence in chosen}
+    rows = [typed(LoggedRuns, row, f"{log}:{line}") for line, row in enumerate(read_log(log) if log else [], start=1)]
+    same = [row for row in rows if row.facts == facts.get(row.id)]
+    return {row.id: row for row in same if {*row.installed} == {*row.facts["environments"]}}
+
+
+def prove_records(
+    chosen: Pairs, settings: ProofSettings, locks: Locks, log: Path | None
+) -> tuple[dict[str, Runs], dict[Pins, list[str]]]:
+    """(the runs of every record by id, the contents of their environments by pins).
+
+    Runs are appended to `log`; those that it already has are not run again.
+    """
+    logged = read_runs(log, chosen, locks)
+    seen = {i: row.runs for i, row in logged.items()}
+    held = {name: pins for row in logged.values() for name, pins in row.installed.items()}
+    left = [(record, evidence) for record, evidence in chosen if record.id not in seen]
+    for pins in tqdm(environments_of(left), desc="environments"):  # one after the other: pip writes to a shared cache
+        found = installed(environment(pins, settings.envs, locks))
+        if held.setdefault(environment_name(pins, locks), found) != found:
+            raise InputError(f"{log}: its environments differ from those in {settings.envs}: use another --log")
+    proven = prove_all(left, settings, locks)
+    for record, evidence, runs in tqdm(proven, desc="records", total=len(chosen), initial=len(seen)):
+        seen[record.id] = runs
+        if log:
+            facts = facts_of(evidence, locks)
+            both = {place: held[place] for place in facts["environments"]}
+            append_jsonl(log, {"id": record.id, "facts": facts, "installed": both, "runs": runs})
+        for failure in failures(runs):
+            tqdm.write(printable(f"{record.id} {evidence.update}: {failure}"), file=sys.stderr)
+    return seen, {tuple(sorted(pins)): held[environment_name(pins, locks)] for pins in environments_of(chosen)}
+
+
+def run(
+    data: Path,
+    record: str | None,
+    library: str | None,
+    sample: int | None,
+    environments: int | None,
+    seed: str,
+    log: Path | None,
+    write: bool,
+    settings: ProofSettings,
+) -> int:
+    """The exit status: 1 if a record is not proven."""
+    if sys.version_info[:2] != (3, 11):  # several pins, numpy==1.23.5 among them, have no wheels for a later Python
+        raise ReCodeError("needs Python 3.11, the version that data/evidence.jsonl pins for")
+    chosen = [p for p in load(data) if record in (None, p[0].id) and library in (None, p[0].dependency)]
+    if sample is not None:
+        chosen = draw(chosen, min(sample, len(chosen)), environments, seed)
+    if not chosen:
+        raise InputError(f"{data}: no such record")
+    folder = data if data.is_dir() else data.parent
+    seen, held = prove_records(chosen, settings, read_locks(folder), log)
+    if write:
+        store(folder, seen, held)
+    if record:
+        print(json.dumps(seen[record], indent=1))
+    runs = [seen[one.id] for one, _ in chosen]
+    proven = sum(not failures(one) for one in runs)
+    print(f"{proven} of {len(chosen)} records reproduce, in {len(environments_of(chosen))} environments")
+    print(summary(runs))
+    return int(proven < len(chosen))

@@ -1,0 +1,86 @@
+"""The program of one run in the sandbox: code, then its check.
+
+src/curation/proof.py sends the text of this file with a call of `run` appended; the file is never imported. Outcomes
+other than `ok` are reported by SystemExit, whose argument the sandbox returns; `ok` is what the sandbox calls a pass.
+"""
+
+import functools
+import sys
+import traceback
+import types
+import warnings
+
+DEPRECATIONS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+
+
+def keep_warnings():
+    """Let no filter, catch_warnings or replaced function of the code under test hide a deprecation warning."""
+    add, frame = warnings.simplefilter, sys._getframe
+
+    def called_by_code():
+        """Whether the caller of the caller is the code under test, whose module is __main__."""
+        return frame(2).f_globals is vars(sys.modules["__main__"])
+
+    def always():
+        for kind in DEPRECATIONS:
+            add("always", kind)
+
+    def kept(function):
+        @functools.wraps(function)
+        def wrapped(*args, **settings):
+            function(*args, **settings)
+            if called_by_code():
+                always()
+
+        return wrapped
+
+    class catch_warnings(warnings.catch_warnings):
+        def __init__(self, *args, **settings):
+            super().__init__(*args, **settings)
+            self._is_sample = called_by_code()
+
+        def __enter__(self):
+            self._seen = super().__enter__()
+            if self._is_sample:
+                always()
+            return self._seen
+
+        def __exit__(self, *error):
+            super().__exit__(*error)
+            for seen in (self._is_sample and self._seen) or ():
+                warnings.warn_explicit(seen.message, seen.category, seen.filename, seen.lineno)
+
+    class Module(types.ModuleType):
+        def __setattr__(self, name, value):
+            if not called_by_code():
+                super().__setattr__(name, value)
+
+    for name in ("simplefilter", "filterwarnings", "resetwarnings"):
+        setattr(warnings, name, kept(getattr(warnings, name)))
+    warnings.catch_warnings = catch_warnings  # type: ignore[misc, assignment]  # replaced on purpose
+    warnings.__class__ = Module
+
+
+def run(code, check):
+    """Execute the code, then its check; raise SystemExit((outcome, text)) unless both are clean."""
+    keep_warnings()
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    outcome, text = "error", ""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        try:
+            exec(compile(code, "<record>", "exec", dont_inherit=True), vars(main))
+            outcome = "check"
+            if check:
+                exec(compile(check, "<check>", "exec", dont_inherit=True), vars(main))
+            outcome = "ok"
+        except BaseException as error:
+            text = traceback.format_exception_only(type(error), error)[-1].strip()
+            # torch reports out-of-memory as a RuntimeError
+            if isinstance(error, MemoryError) or "can't allocate memory" in text or "can't start new thread" in text:
+                outcome = "limit"
+    old = [warning for warning in seen if issubclass(warning.category, DEPRECATIONS)]
+    if old and outcome == "ok":
+        outcome, text = "warning", f"{old[0].category.__name__}: {old[0].message}"
+    if outcome != "ok":  # an ImportError contains the path of the environment: evidence is the same on every machine
+        raise SystemExit((outcome, text.replace(sys.prefix, "ENV")[:300]))
