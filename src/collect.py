@@ -195,7 +195,7 @@ def main() -> int:
     identity = {
         "notes_sha256": hashlib.sha256(text.encode()).hexdigest(),
         **{"library": library, "old": args.old, "new": args.new, "source": source, "address": address},
-        **{"model": args.model, "sampling": {**sampling(args), "seed": args.seed}},
+        **{"model": args.model, "sampling": {**sampling(args).recorded(), "seed": args.seed}},
     }
     settings = {key: str(value) for key, value in vars(args).items() if value is not None}
     try:

@@ -32,7 +32,16 @@ from common.files import append_jsonl
 from common.provenance import describe, prompt_hash, sha256
 from common.rows import resolve
 from evaluation.arena.problems import Task, fingerprint, load_tasks, subset
-from evaluation.backends import Drawn, Request, merged_folder, plan_batches, with_endpoint, with_transformers, with_vllm
+from evaluation.backends import (
+    Drawn,
+    LocalModel,
+    Request,
+    merged_folder,
+    plan_batches,
+    with_endpoint,
+    with_transformers,
+    with_vllm,
+)
 from evaluation.flags import add_flags, check, sampling_of
 from evaluation.humaneval.problems import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions
 from evaluation.migration.problems import Migration
@@ -90,12 +99,10 @@ def local(requests: Sequence[Request], batches: Sequence[Sequence[Request]], tok
     """Samples of a model that is loaded here."""
     sampling = sampling_of(args)
     if args.backend == "vllm":
-        folder = merged_folder(args, args.out.parent) if args.adapter else None
-        try:
-            yield from with_vllm(requests, tokenizer, folder.name if folder else args.model, args, sampling)
-        finally:
-            if folder:
-                folder.cleanup()
+        gpus = args.tensor_parallel_size, args.gpu_memory_utilization
+        chosen = LocalModel(args.model, args.adapter, args.revision, args.dtype, *gpus)
+        with merged_folder(chosen, args.out.parent) as folder:
+            yield from with_vllm(requests, tokenizer, folder, chosen, sampling, args.seed)
         return
     import torch
 
@@ -190,7 +197,7 @@ def main() -> int:
         "dialect": args.dialect if args.backend == "endpoint" else None,
         "prompt": args.prompt,
         "docs": not args.no_docs,
-        "sampling": {**sampling_of(args), "seed": args.seed} if args.model else {},
+        "sampling": {**sampling_of(args).recorded(), "seed": args.seed} if args.model else {},
         "dtype": args.dtype if tokenizer else None,
         "batch_size": args.batch_size if args.backend == "transformers" else None,
     }

@@ -13,12 +13,9 @@ from families import FAMILIES, make_tokenizer
 
 from prompts import (
     PREFILL,
-    Update,
     fenced,
-    function_messages,
     migration_messages,
     open_chat_template,
-    problem_messages,
     reference_completion,
     render,
 )
@@ -48,19 +45,6 @@ def test_the_migration_prompt_holds_what_the_paper_says():
     assert prefill["content"] == PREFILL == "Let me solve this step by step.\n<think>"
 
 
-def test_problem_prompts_hold_every_update_and_can_withhold_them():
-    one = Update("math.sqrt", "takes a base", "math.sqrt(x, base=2)", "The root.")
-    two = Update("math.exp", "takes a cap", "math.exp(x, cap=None)", "The power.")
-    _, user, _ = problem_messages([one, two], "At a bank.", "Write f.", "def f(x):")
-    for text in ("math.sqrt", "math.exp(x, cap=None)", "<doc>\nThe root.\n</doc>", "At a bank.", "def f(x):"):
-        assert text in user["content"]
-    _, control, _ = problem_messages([one], "At a bank.", "Write f.", "def f(x):", docs=False)
-    assert "math.sqrt" not in control["content"]
-    assert "Write f." in control["content"]
-    with pytest.raises(ValueError, match="at least one update"):
-        problem_messages([], "s", "p", "def f():")
-
-
 def test_the_reference_completion_scores_the_maximum():
     result = score(reference_completion(RECORD.new_code), RECORD.new_code)
     assert result.format + result.es_star == 3.0
@@ -85,7 +69,6 @@ def test_a_fence_is_longer_than_every_line_of_backticks_inside(code, marks):
     assert fenced(code) == f"{marks}python\n{code}\n{marks}"
     record = replace(RECORD, old_code=code, new_code=code)
     assert f"The old code:\n{marks}python\n{code}\n{marks}\nRewrite" in migration_messages(record)[1]["content"]
-    assert f"here:\n{marks}python\n{code}\n{marks}\nThe" in function_messages(code, "f")[1]["content"]
     assert extract(reference_completion(code)) == code.replace("\r", "\n")
 
 

@@ -1,13 +1,14 @@
-"""Which functions and attributes a piece of code uses, as dotted paths: what changes between old and new code."""
+"""The functions and attributes that a piece of code uses, as dotted paths."""
 
 from __future__ import annotations
 
 import ast
 from collections import Counter
+from typing import Any
 
 
 def imports(tree: ast.AST) -> dict[str, str]:
-    """What each imported name stands for, as a dotted path."""
+    """Imported name -> its dotted path."""
     found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -20,16 +21,16 @@ def imports(tree: ast.AST) -> dict[str, str]:
 
 
 def modules(tree: ast.Module) -> set[str]:
-    """The modules that code cannot run without: those that its top level imports."""
+    """The modules that code needs to run at all: those that its top level imports."""
     plain = {name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names}
     return plain | {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module}
 
 
-def uses(tree: ast.AST) -> Counter[tuple]:
+def uses(tree: ast.AST) -> Counter[tuple[Any, ...]]:
     """(path, positional arguments, keywords) of every call, (path,) of every import and attribute.
 
-    Paths are dotted where they start at an import (`numpy.linalg.norm`), else `.name`; a call of a bare name that
-    nothing imports is left out.
+    Paths start at an import (`numpy.linalg.norm`) or are `.name`; calls of bare names that are not imported are left
+    out.
     """
     names = imports(tree)
 
@@ -41,7 +42,7 @@ def uses(tree: ast.AST) -> Counter[tuple]:
             return f"{'' if base.startswith('.') else base}.{node.attr}"
         return ""
 
-    found: Counter[tuple] = Counter((name,) for name in names.values() if "." in name)
+    found: Counter[tuple[Any, ...]] = Counter((name,) for name in names.values() if "." in name)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and path(node.func):
             found[path(node.func), len(node.args), tuple(sorted(word.arg or "**" for word in node.keywords))] += 1

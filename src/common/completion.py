@@ -1,34 +1,50 @@
-"""What counts as an answer of a model: a text that the model ended itself, or that the token limit cut.
+"""How completions are drawn, and what counts as one: a text that the model ended itself or that the token limit cut.
 
-Everything else (an error under status 200, an aborted request, a content filter, a finish reason that is not known) is
-a failure of the provider. It says nothing about the model, so it never becomes a sample.
+Everything else (an error under status 200, an aborted request, a content filter, an unknown finish reason) is the
+provider's failure, not the model's answer, so it never becomes a sample.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, StrictInt, StrictStr, ValidationError, WrapValidator
 
 from common.errors import ReCodeError
 
-# The finish reasons of whole answers, in the words of different servers, and what is recorded for each.
+# The finish reasons of complete answers in the words of different servers -> what is recorded.
 FINISHED = {
     "stop": "stop",  # OpenAI, vLLM, SGLang, llama.cpp and most others
     "length": "length",
     "eos": "stop",  # Together AI
     "eos_token": "stop",  # text-generation-inference
     "stop_sequence": "stop",  # the same, and Anthropic
-    "end_turn": "stop",  # Anthropic's words, which gateways pass on
+    "end_turn": "stop",  # Anthropic; passed on by gateways
     "max_tokens": "length",
     "model_length": "length",  # Mistral: the model's context is full
 }
-FILTERED = "content_filter"  # the provider withheld or cut the answer: its decision, not the model's
+FILTERED = "content_filter"  # the provider withheld or cut the answer
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn. Temperature 0 is greedy; each text of `stop` ends an answer."""
+
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+
+    def recorded(self) -> dict[str, Any]:
+        """What identifies it in a run's files: without `stop` if it is empty."""
+        return {key: value for key, value in asdict(self).items() if value != ()}
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. Tokens are None where the server does not count; the finish reason is stop or length
-    (src/curation/collecting/conversation.py records a prompt that a server refused as one of its own)."""
+    """One answer. Tokens are None if the server does not count them; the finish reason is stop or length
+    (src/curation/collecting/conversation.py adds one for a prompt that a server refused)."""
 
     text: str
     prompt_tokens: int | None
@@ -36,8 +52,42 @@ class Completion:
     finish_reason: str
 
 
+def _none_if_invalid(value: Any, validate: Any) -> Any:
+    try:
+        return validate(value)
+    except ValidationError:
+        return None
+
+
+Lenient = WrapValidator(_none_if_invalid)  # servers differ in what is not needed: it is ignored
+
+
+class _Message(BaseModel):
+    content: StrictStr | None = None
+    # A server that parses reasoning returns the thoughts apart from the answer.
+    reasoning_content: Annotated[StrictStr | None, Lenient] = None
+    reasoning: Annotated[StrictStr | None, Lenient] = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: Any = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: Annotated[StrictInt | None, Lenient] = None
+    completion_tokens: Annotated[StrictInt | None, Lenient] = None
+
+
+class _Answer(BaseModel):
+    """The JSON of a chat completion, as far as it is read."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: Annotated[_Usage | None, Lenient] = None
+
+
 class NoAnswer(ReCodeError):
-    """A back end did not complete a prompt; the message is one line. `is_filtered`: a content filter withheld it."""
+    """A back end did not complete a prompt. `is_filtered`: a content filter withheld the answer."""
 
     def __init__(self, message: str, *, is_filtered: bool = False) -> None:
         super().__init__(message)
@@ -45,12 +95,12 @@ class NoAnswer(ReCodeError):
 
 
 def finished(reason: object) -> str | None:
-    """stop or length; None for a finish reason that does not end a whole answer."""
+    """stop or length; None for a finish reason that does not end a complete answer."""
     return FINISHED.get(reason) if isinstance(reason, str) else None
 
 
 def error_of(found: Any) -> Any:
-    """The error that a server's JSON, or a choice in it, holds: its message, if it has one."""
+    """The error in a server's JSON or in one of its choices; only its message, if it has one."""
     choices = found.get("choices") if isinstance(found, dict) else None
     for place in (found, *(choices if isinstance(choices, list) else ())):
         error = place.get("error") if isinstance(place, dict) else None
@@ -59,24 +109,21 @@ def error_of(found: Any) -> Any:
     return None
 
 
-def read_completion(found: Any) -> Completion:
-    """The answer in the JSON of a chat completion. Raises NoAnswer if it holds none."""
+def read_completion(found: object) -> Completion:
+    """The answer in the JSON of a chat completion. Raises NoAnswer if there is none."""
     try:
-        choice = found["choices"][0]
-        message, reason, usage = choice["message"], choice.get("finish_reason"), found.get("usage")
-        text = message.get("content")
-        # A server that parses reasoning returns the thoughts apart from the answer.
-        thoughts = message.get("reasoning_content") or message.get("reasoning")
-    except (KeyError, IndexError, TypeError, AttributeError):
+        answer = _Answer.model_validate(found)
+    except ValidationError:
         raise NoAnswer("not a chat completion") from None
-    if not finished(reason) or error_of(found):
+    message, reason = answer.choices[0].message, answer.choices[0].finish_reason
+    recorded = finished(reason)
+    if recorded is None or error_of(found):
         what = "no finish_reason" if reason is None else f"finish_reason {reason}"
         raise NoAnswer(what, is_filtered=reason == FILTERED)
-    if not isinstance(thoughts, str):
-        thoughts = None
-    if not isinstance(text, str) and (text is not None or thoughts is None):
-        raise NoAnswer("an answer without text")
+    text, thoughts = message.content, message.reasoning_content or message.reasoning
     if thoughts:  # an answer that was cut in its thoughts has no text
         text = f"{thoughts}</think>{text}" if text else thoughts
-    counts = [usage.get(f"{kind}_tokens") if isinstance(usage, dict) else None for kind in ("prompt", "completion")]
-    return Completion(text, *(count if type(count) is int else None for count in counts), FINISHED[reason])
+    if text is None:
+        raise NoAnswer("an answer without text")
+    usage = answer.usage or _Usage()
+    return Completion(text, usage.prompt_tokens, usage.completion_tokens, recorded)

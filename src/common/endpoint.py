@@ -1,20 +1,21 @@
-"""A client for OpenAI-compatible chat servers: many requests at a time, each repeated until it has a whole answer.
+"""A client for OpenAI-compatible chat servers: concurrent requests, each retried until its answer is complete.
 
-Repeated, with growing pauses or after the server's Retry-After: connection errors, timeouts, 408, 409, 425, 429, 5xx,
-a body that is cut short or is not a chat completion, and what src/common/completion.py does not take for an answer.
-Anything else (a wrong key, an unknown model, a prompt that is too long) raises EndpointError in one line, with its
-status. So does what still fails at the last try, with the server's own words: it is never a sample, and the same
-command draws it again. The key comes from the environment, never from a flag; where a server echoes it, or the
-login of the URL, *** is printed and recorded.
+Retried, with growing pauses or after the server's Retry-After: connection errors, timeouts, 408, 409, 425, 429, 5xx, a
+body that is cut short or is not a chat completion, and what src/common/completion.py does not accept as an answer.
+Anything else (a wrong key, an unknown model, a prompt that is too long) raises EndpointError with its status. So does a
+request that fails at the last try, with the server's message: it never becomes a sample, and the same command draws it
+again. The key comes from the environment, never from a flag; if a server echoes it, or the login of the URL, *** is
+printed and recorded instead.
 
-Three dialects, since the prompt's last message is an assistant turn that is already begun, and servers differ:
+The prompt's last message is an open assistant turn, which servers handle differently, hence three dialects:
 
-    vllm     the server goes on with that turn (`continue_final_message`), so the completion starts inside <think> as in
-             training. The server's own sampling defaults (repetition penalty, top-k) are overridden. vLLM and SGLang.
-    openai   for hosted models, which cannot do that: the begun turn is left out, and a <think> that the answer opens
-             itself is taken off, so the rest reads the same.
-    transformers   for `transformers serve`: as openai, but that server reads only the older max_tokens, and samples
-             only where the request's generation_config says so.
+    vllm          vLLM and SGLang. The server continues that turn (`continue_final_message`), so the completion starts
+                  inside <think> as in training. The server's sampling defaults (repetition penalty, top-k) are
+                  overridden.
+    openai        Hosted models, which cannot continue a turn: it is left out, and a <think> that opens the answer is
+                  removed, so that the rest reads the same.
+    transformers  `transformers serve`: as openai, but it reads only the older max_tokens, and it samples only if the
+                  request's generation_config asks for it.
 """
 
 from __future__ import annotations
@@ -25,25 +26,26 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from common.cli import fail
-from common.completion import Completion, NoAnswer, error_of, read_completion
+from common.completion import Completion, NoAnswer, Sampling, error_of, read_completion
+from common.errors import InputError
 from common.redaction import HIDDEN, hider, is_unmistakable, secrets_of, without_logins
 
 DIALECTS = ("vllm", "openai", "transformers")
 REPEATED = {408, 409, 425, 429}
 KEY_VARIABLE = "OPENAI_API_KEY"
-LONGEST = 300  # characters of a server's words in a message
+LONGEST = 300  # characters of a server's message in ours
 Key = TypeVar("Key")
 
 
 def add_flags(parser: argparse.ArgumentParser, prefix: str = "") -> None:
-    """--url, --dialect, --key-variable, --request-seconds and --tries. `prefix`: what each flag's help begins with."""
+    """--url, --dialect, --key-variable, --request-seconds and --tries. `prefix` starts the help of each flag."""
     add = parser.add_argument
     add("--url", help=f"{prefix}the server's base address, as http://localhost:8000/v1")
     add("--dialect", choices=DIALECTS, default="vllm", help=f"{prefix}what kind of server it is (default: %(default)s)")
@@ -53,7 +55,7 @@ def add_flags(parser: argparse.ArgumentParser, prefix: str = "") -> None:
 
 
 def url_problem(url: str) -> str | None:
-    """Why no request can be sent there, if so."""
+    """Why no request can be sent to this URL; None if one can."""
     if not url.startswith(("http://", "https://")):
         return "expected http:// or https://"
     try:
@@ -69,44 +71,41 @@ def url_problem(url: str) -> str | None:
 
 
 def clean_key(key: str) -> str | None:
-    """The key without white space around it, None if nothing is left. Raises ValueError if no header can hold it."""
+    """The key without surrounding white space, None if nothing is left. Raises InputError if no header can hold it."""
     key = key.strip()
     if not re.fullmatch(r"[!-~]*", key):
-        raise ValueError("a key has no blanks, no control characters and only ASCII characters")
+        raise InputError("a key has no blanks, no control characters and only ASCII characters")
     return key or None
 
 
 def read_key(variable: str) -> str | None:
-    """The key in this environment variable, if any. Stops in one line, without its value, if it is not a key."""
+    """The key in this environment variable, if any. Exits in one line, without its value, if it is not a key."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable) or variable not in {KEY_VARIABLE, *os.environ}:
         fail("--key-variable: expected the name of an environment variable that is set")  # it may be a key: not shown
     try:
         return clean_key(os.environ.get(variable, ""))
-    except ValueError as error:
+    except InputError as error:
         fail(f"${variable}: {error}")
 
 
 def check_flags(args: argparse.Namespace) -> None:
-    """Stop in one line where no request could succeed."""
+    """Exit in one line if no request could succeed."""
     if problem := url_problem(args.url):
         fail(f"--url {HIDDEN if '@' in args.url else re.split('[?#]', args.url)[0]}: {problem}")
     for flag in ("request_seconds", "tries"):
         if not getattr(args, flag) > 0:
-            fail(f"--{flag.replace('_', '-')} {getattr(args, flag)}: starts above 0")
+            fail(f"--{flag.replace('_', '-')} {getattr(args, flag)}: must be above 0")
     read_key(args.key_variable)
 
 
 def connect(args: argparse.Namespace) -> Endpoint:
-    """The endpoint that `add_flags` and a flag --model describe."""
+    """The client that the flags of `add_flags` and --model describe."""
     key = read_key(args.key_variable)
     return Endpoint(args.url, args.model, key, args.dialect, args.request_seconds, args.tries)
 
 
 class EndpointError(NoAnswer):
-    """The server refused a request for a reason that repeating does not change, or kept failing.
-
-    `status`: the HTTP status of a refusal, else None.
-    """
+    """The server refused a request for good, or kept failing. `status`: the HTTP status of a refusal, else None."""
 
     def __init__(self, message: str, status: int | None = None, *, is_filtered: bool = False) -> None:
         super().__init__(message, is_filtered=is_filtered)
@@ -114,7 +113,7 @@ class EndpointError(NoAnswer):
 
 
 class _Again(Exception):
-    """This try failed, the next one may not."""
+    """A try failed in a way that the next one may not. `after`: the seconds that the server asks to wait."""
 
     def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)
@@ -123,15 +122,15 @@ class _Again(Exception):
 
 @dataclass
 class Endpoint:
-    """`url` as in `http://localhost:8000/v1`. `seconds`: the longest silence of a try. `tries` counts the first one."""
+    """A chat server at a `url` such as http://localhost:8000/v1, asked up to `tries` times per request."""
 
     url: str
     model: str
     key: str | None = field(default=None, repr=False)
     dialect: str = "vllm"
-    seconds: float = 600.0
+    seconds: float = 600.0  # longest silence of a try
     tries: int = 8
-    pause: float = 1.0  # before the second try, in seconds; doubled each time, at most a minute, plus up to a half
+    pause: float = 1.0  # seconds before the second try; doubles each time up to a minute, plus up to 50 %
 
     def __post_init__(self) -> None:
         import httpx
@@ -144,32 +143,32 @@ class Endpoint:
         self._hide, self._hide_in_answer = hider(secrets), hider(filter(is_unmistakable, secrets))
         self.repeats = 0  # tries beyond the first, over all requests
 
-    def body(self, messages: Sequence[dict[str, str]], sampling: dict[str, Any], seed: int) -> dict[str, Any]:
-        """The JSON of one request. `sampling`: temperature, top_p, max_new_tokens; stop (texts), for vLLM's dialect."""
-        body = {
+    def body(self, messages: Sequence[dict[str, str]], sampling: Sampling, seed: int) -> dict[str, Any]:
+        """The JSON of one request. Stop texts need vLLM's dialect."""
+        body: dict[str, Any] = {
             "model": self.model,
             "messages": list(messages),
-            "max_completion_tokens": sampling["max_new_tokens"],
-            "temperature": sampling["temperature"],
-            "top_p": sampling["top_p"],
+            "max_completion_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
             "seed": seed,
         }
-        begun = messages[-1]["role"] == "assistant"
+        is_open = messages[-1]["role"] == "assistant"
         if self.dialect != "vllm":
-            body["messages"] = list(messages[:-1] if begun else messages)
+            body["messages"] = list(messages[:-1] if is_open else messages)
         if self.dialect == "transformers":
             body["max_tokens"] = body.pop("max_completion_tokens")
-            settings = {"do_sample": sampling["temperature"] > 0, "top_k": 0}
+            settings = {"do_sample": sampling.temperature > 0, "top_k": 0}
             return {**body, "generation_config": json.dumps(settings)}
         if self.dialect == "openai":
             return body
         body |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-        if sampling.get("stop"):
-            body |= {"stop": sampling["stop"], "include_stop_str_in_output": True}
-        return {**body, "add_generation_prompt": not begun, "continue_final_message": begun}
+        if sampling.stop:
+            body |= {"stop": list(sampling.stop), "include_stop_str_in_output": True}
+        return {**body, "add_generation_prompt": not is_open, "continue_final_message": is_open}
 
-    def complete(self, messages: Sequence[dict[str, str]], sampling: dict[str, Any], seed: int) -> Completion:
-        """One completion. Raises EndpointError as the class says."""
+    def complete(self, messages: Sequence[dict[str, str]], sampling: Sampling, seed: int) -> Completion:
+        """One completion. Raises EndpointError (see the module's docstring)."""
         body = self.body(messages, sampling, seed)
         for tried in range(1, self.tries + 1):
             try:
@@ -183,14 +182,14 @@ class Endpoint:
         raise AssertionError("not reached")
 
     def _failed(self, why: str, then: str = "", **more: Any) -> EndpointError:
-        """The error with what a server or httpx said: hidden before it is cut, so that no part of a key remains."""
+        """The error with the message of the server or httpx, redacted before it is cut: no part of a key may remain."""
         said = " ".join(self._hide(why).split())[:LONGEST]
         return EndpointError(f"{without_logins(self.url)}: {said}{then}", **more)
 
     def _try(self, body: dict[str, Any]) -> Completion:
         import httpx
 
-        # Not httpx's own JSON, which is UTF-8: half of a surrogate pair in a message would raise.
+        # Not httpx's own JSON, which is UTF-8: a lone surrogate in a message would raise.
         content, kind = json.dumps(body).encode(), {"Content-Type": "application/json"}
         try:
             answer = self._client.post(f"{self.url.rstrip('/')}/chat/completions", content=content, headers=kind)
@@ -202,7 +201,7 @@ class Endpoint:
             found = answer.json()
         except (ValueError, RecursionError):
             found = None
-        # Not answer.text: a server may name a charset that is not one of text.
+        # Not answer.text: a server may name a charset that cannot decode text.
         said = f": {error_of(found) or answer.content.decode('utf-8', 'replace')}".removesuffix(": ")
         if answer.status_code in REPEATED or answer.status_code >= 500:
             after = answer.headers.get("retry-after", "")
@@ -212,7 +211,7 @@ class Endpoint:
         try:
             done = read_completion(found)
         except NoAnswer as error:
-            if error.is_filtered:  # the provider's decision: it would be the same again
+            if error.is_filtered:  # it would be filtered again
                 raise self._failed(f"{error}{said}", is_filtered=True) from None
             raise _Again(f"{error}{said}") from None
         text = self._hide_in_answer(done.text)
@@ -221,8 +220,8 @@ class Endpoint:
         return replace(done, text=text)
 
 
-def in_parallel(work: dict[Key, Callable[[], Completion]], concurrency: int) -> Iterator[tuple[Key, Completion]]:
-    """The keys with their completions as they come, `concurrency` at a time. After an error nothing more is begun."""
+def in_parallel(work: Mapping[Key, Callable[[], Completion]], concurrency: int) -> Iterator[tuple[Key, Completion]]:
+    """The keys with their completions as they arrive, `concurrency` at a time. After an error, no new job starts."""
     with ThreadPoolExecutor(concurrency) as pool:
         futures = {pool.submit(job): key for key, job in work.items()}
         try:

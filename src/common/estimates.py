@@ -1,4 +1,4 @@
-"""Estimates with their uncertainty, from lists of numbers."""
+"""Means and pass rates with their uncertainty."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ def mean_and_error(values: Sequence[float]) -> dict[str, float]:
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """The chance that at least one of k samples is right, of n drawn samples of which c are right.
+    """The probability that at least one of k samples is correct, given that c of n are.
 
     Unbiased: 1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, eq. 1). Raises ValueError unless
     1 <= k <= n and 0 <= c <= n.
     """
     if not (1 <= k <= n and 0 <= c <= n):
-        raise ValueError(f"pass@{k} of {n} samples with {c} right is not defined")
+        raise ValueError(f"pass@{k} of {n} samples with {c} correct is not defined")
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
 def bootstrap_interval(values: Sequence[float], *, repeats: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """The percentile bootstrap's 95 % interval of the mean: problems are drawn with replacement, `repeats` times.
+    """The percentile bootstrap's 95 % interval of the mean of one number per problem, drawn `repeats` times.
 
-    `values` holds one number per problem. The same values and seed give the same interval.
+    The same values and seed give the same interval.
     """
     import numpy as np
 
-    values = np.asarray(values, dtype=float)
+    numbers = np.asarray(values, dtype=float)
     generator = np.random.default_rng(seed)
-    means = [values[generator.integers(len(values), size=len(values))].mean() for _ in range(repeats)]
+    means = [numbers[generator.integers(len(numbers), size=len(numbers))].mean() for _ in range(repeats)]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
@@ -45,9 +45,9 @@ def bootstrap_interval(values: Sequence[float], *, repeats: int = 10_000, seed: 
 def cluster_interval(
     values: Sequence[float], clusters: Sequence[Hashable], *, repeats: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """The percentile bootstrap's 95 % interval of the mean where the problems of one cluster are alike.
+    """As `bootstrap_interval`, for problems that are alike within a cluster: whole clusters are drawn.
 
-    Whole clusters are drawn with replacement, as many as there are, and the mean is that of all their problems.
+    As many as there are, with replacement; the mean is over all of their problems.
     """
     import numpy as np
 
@@ -60,9 +60,9 @@ def cluster_interval(
 
 
 def mean_and_interval(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> dict[str, float | None]:
-    """Mean over problems with its bootstrap interval: {"mean", "low", "high"}; by cluster where they are given.
+    """Mean over problems with its bootstrap interval: {"mean", "low", "high"}; by cluster if they are given.
 
-    low and high are None where there is a single cluster: every draw would be the same.
+    low and high are None if there is a single cluster: every draw would be the same.
     """
     if clusters is not None and len(set(clusters)) < 2:
         return {"mean": sum(values) / len(values), "low": None, "high": None}

@@ -1,14 +1,14 @@
-"""Back ends that complete prompts: transformers (any machine), vLLM (a GPU), a chat server, the reference solutions.
+"""Back ends that complete prompts: transformers (any machine), vLLM (a GPU), a chat server.
 
-Each takes requests and yields (request, Completion) as they are done; src/generate.py writes them down. Sampling is the
-same everywhere: temperature and top-p as given, no top-k, no repetition penalty, whatever the model's own generation
-configuration says; temperature 0 is greedy. Seeds are derived from the run's seed, the task and the sample, so a run
-that was killed and goes on draws what it would have drawn.
+Each takes requests and yields (request, Completion) pairs as they are done; src/generate.py writes them to a file.
+Sampling is the same everywhere: temperature and top-p as given, no top-k and no repetition penalty, whatever the
+model's generation configuration sets. Seeds are derived from the run's seed, the task and the sample, so a run that was
+killed and resumes draws what it would have drawn.
 
-    transformers   in batches that are fixed beforehand (one sample id, prompts of similar length), each with its own
-                   seed: the numbers depend on the batch size, not on where a run was interrupted
-    vllm           one seed per request. Run with vLLM 0.27.1's build for processors, not on a GPU. vLLM loads no DoRA,
-                   so an adapter is merged into a temporary copy
+    transformers   in batches that are planned in advance (one sample id, prompts of similar length), each with its own
+                   seed: results depend on the batch size, but not on where a run was interrupted
+    vllm           one seed per request. Tested with vLLM 0.27.1's CPU build, not on a GPU. vLLM cannot load DoRA, so an
+                   adapter is merged into a temporary copy of the model
     endpoint       src/common/endpoint.py
 """
 
@@ -18,15 +18,16 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common.completion import Completion, NoAnswer, finished
+from common.completion import Completion, NoAnswer, Sampling, finished
 from common.endpoint import Endpoint, in_parallel
 
-VLLM_CHUNK = 512  # requests between two writes to the samples file
+VLLM_CHUNK = 512  # requests between two writes to the samples file; ours
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +40,23 @@ class Request:
     messages: tuple[dict[str, str], ...]
 
 
+@dataclass(frozen=True)
+class LocalModel:
+    """A model that is loaded on this machine, with an adapter to merge into it. Both: a folder or a hub name."""
+
+    name: str
+    adapter: str | None = None
+    revision: str = "main"
+    dtype: str = "bfloat16"
+    tensor_parallel_size: int = 1  # vllm: GPUs
+    gpu_memory_utilization: float = 0.9  # vllm: share of a GPU's memory
+
+
 Drawn = Iterator[list[tuple[Request, Completion]]]  # what a back end yields
 
 
 def derived_seed(seed: int, *parts: object) -> int:
-    """A seed of 31 bits from the run's seed and what the draw is for."""
+    """A seed of 31 bits from the run's seed and the names of what is drawn."""
     text = "\0".join(map(str, (seed, *parts)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
@@ -61,20 +74,27 @@ def plan_batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
 
 
 def with_transformers(
-    batches: Sequence[Sequence[Request]], tokenizer: Any, model: Any, sampling: dict[str, Any], seed: int
+    batches: Sequence[Sequence[Request]], tokenizer: Any, model: Any, sampling: Sampling, seed: int
 ) -> Drawn:
     """Whole batches with their completions."""
     import torch
 
     stops = model.generation_config.eos_token_id
     stops = {*(stops if isinstance(stops, list) else [stops]), tokenizer.eos_token_id} - {None}
-    how: dict[str, Any] = {"do_sample": sampling["temperature"] > 0, "repetition_penalty": 1.0}
+    how: dict[str, Any] = {"do_sample": sampling.temperature > 0, "repetition_penalty": 1.0}
     if how["do_sample"]:
-        how |= {"temperature": sampling["temperature"], "top_p": sampling["top_p"], "top_k": 0}
-    texts = sampling.get("stop", [])
-    if texts:
-        how |= {"stop_strings": texts, "tokenizer": tokenizer}
-    ends = stops | ({tokenizer.pad_token_id} if texts else set())  # what follows a stop string is padding
+        how |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+    if sampling.stop:
+        how |= {"stop_strings": list(sampling.stop), "tokenizer": tokenizer}
+    ends = stops | ({tokenizer.pad_token_id} if sampling.stop else set())  # padding follows a stop string
+
+    def completion(prompt_tokens: int, ids: list[int]) -> Completion:
+        end = next((i for i, token in enumerate(ids) if token in ends), None)
+        text = tokenizer.decode(ids[:end], skip_special_tokens=True)
+        count = len(ids) if end is None else end + (ids[end] in stops)
+        is_cut = end is None and not any(stop in text for stop in sampling.stop)
+        return Completion(text, prompt_tokens, count, "length" if is_cut else "stop")
+
     for batch in batches:
         inputs = tokenizer([request.prompt for request in batch], return_tensors="pt", padding=True).to(model.device)
         torch.manual_seed(derived_seed(seed, batch[0].sample_id, *(request.task_id for request in batch)))
@@ -82,82 +102,97 @@ def with_transformers(
             out = model.generate(
                 **inputs,
                 **how,
-                max_new_tokens=sampling["max_new_tokens"],
+                max_new_tokens=sampling.max_new_tokens,
                 eos_token_id=sorted(stops),
                 pad_token_id=tokenizer.pad_token_id,
             )
-        drawn = []
-        for request, mask, ids in zip(
-            batch, inputs["attention_mask"], out[:, inputs["input_ids"].shape[1] :].tolist(), strict=True
-        ):
-            end = next((i for i, token in enumerate(ids) if token in ends), None)
-            text = tokenizer.decode(ids[:end], skip_special_tokens=True)
-            count = len(ids) if end is None else end + (ids[end] in stops)
-            cut = end is None and not any(stop in text for stop in texts)
-            drawn.append((request, Completion(text, int(mask.sum()), count, "length" if cut else "stop")))
-        yield drawn
+        sizes, answers = inputs["attention_mask"].sum(dim=1).tolist(), out[:, inputs["input_ids"].shape[1] :].tolist()
+        yield list(zip(batch, map(completion, sizes, answers), strict=True))
 
 
-def with_vllm(requests: Sequence[Request], tokenizer: Any, model: str, args: Any, sampling: dict[str, Any]) -> Drawn:
-    """Chunks of requests with their completions. Not run on a GPU (module docstring).
+@contextmanager
+def merged_folder(model: LocalModel, near: Path) -> Iterator[str]:
+    """The model's own name; if it has an adapter, a temporary folder in `near` with both merged, and the tokenizer."""
+    if model.adapter is None:
+        yield model.name
+        return
+    from transformers import AutoTokenizer
+
+    from adapters import load_merged
+
+    with tempfile.TemporaryDirectory(prefix="merged-", dir=near) as folder:
+        merged = load_merged(model.name, model.adapter, dtype=model.dtype, revision=model.revision)
+        merged.save_pretrained(folder)
+        del merged  # free its memory for the engine
+        AutoTokenizer.from_pretrained(model.name, revision=model.revision).save_pretrained(folder)
+        yield folder
+
+
+def with_vllm(
+    requests: Sequence[Request], tokenizer: Any, folder: str, model: LocalModel, sampling: Sampling, seed: int
+) -> Drawn:
+    """Chunks of requests with their completions. `folder`: what `merged_folder` made of the model.
 
     Raises NoAnswer after a chunk in which the engine dropped requests; the others of that chunk are yielded first.
     """
-    # FlashInfer's sampler is compiled at the first use, which ends the engine of a MoE model on a machine without nvcc.
+    # FlashInfer's sampler is compiled at its first use, which ends the engine of a MoE model on a machine without nvcc.
     # vLLM's own sampler needs no compiler. Read when vLLM is imported; a value that the user has set is kept.
     os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     from vllm import LLM, SamplingParams, TokensPrompt
 
-    # The ids of the text as transformers sees them: one BOS, whatever the engine would add.
+    # The token ids of the text as transformers sees them: one BOS, whatever the engine would add.
     ids = {prompt: tokenizer(prompt)["input_ids"] for prompt in {request.prompt for request in requests}}
-    longest = max(map(len, ids.values())) + sampling["max_new_tokens"]
     engine = LLM(
-        model=model,
-        tokenizer=args.model,
-        revision=args.revision if model == args.model else None,
-        tokenizer_revision=args.revision,
-        dtype=args.dtype,
-        seed=args.seed,
-        max_model_len=longest,
-        tensor_parallel_size=args.tensor_parallel_size,
-        gpu_memory_utilization=args.gpu_memory_utilization,
+        model=folder,
+        tokenizer=model.name,
+        revision=model.revision if folder == model.name else None,
+        tokenizer_revision=model.revision,
+        dtype=model.dtype,
+        seed=seed,
+        max_model_len=max(map(len, ids.values())) + sampling.max_new_tokens,
+        tensor_parallel_size=model.tensor_parallel_size,
+        gpu_memory_utilization=model.gpu_memory_utilization,
     )
     for at in range(0, len(requests), VLLM_CHUNK):
         chunk = requests[at : at + VLLM_CHUNK]
         settings = [
             SamplingParams(
                 n=1,
-                temperature=sampling["temperature"],
-                top_p=sampling["top_p"],
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
                 top_k=0,
                 min_p=0.0,
                 repetition_penalty=1.0,
-                max_tokens=sampling["max_new_tokens"],
-                stop=sampling.get("stop"),
+                max_tokens=sampling.max_new_tokens,
+                stop=list(sampling.stop) or None,
                 include_stop_str_in_output=True,
-                seed=derived_seed(args.seed, request.task_id, request.sample_id),
+                seed=derived_seed(seed, request.task_id, request.sample_id),
             )
             for request in chunk
         ]
         prompts = [TokensPrompt(prompt_token_ids=ids[request.prompt]) for request in chunk]
-        outputs = engine.generate(prompts, settings, use_tqdm=False)
-        drawn, dropped = [], []
-        for request, output in zip(chunk, outputs, strict=True):
-            [answer] = output.outputs
+        yield from _completed(chunk, engine.generate(prompts, settings, use_tqdm=False))
+
+
+def _completed(chunk: Sequence[Request], outputs: Sequence[Any]) -> Drawn:
+    """vLLM's outputs that are the model's answers; then NoAnswer if there are others (error, abort)."""
+    drawn, dropped = [], []
+    for request, output in zip(chunk, outputs, strict=True):
+        [answer] = output.outputs
+        if reason := finished(answer.finish_reason):
             tokens = len(output.prompt_token_ids), len(answer.token_ids)
-            if reason := finished(answer.finish_reason):
-                drawn.append((request, Completion(answer.text, *tokens, reason)))
-            else:  # error, abort: not the model's answer
-                dropped.append(answer.finish_reason)
-        yield drawn
-        if dropped:
-            raise NoAnswer(f"vLLM dropped {len(dropped)} requests with finish_reason {dropped[0]}")
+            drawn.append((request, Completion(answer.text, *tokens, reason)))
+        else:
+            dropped.append(answer.finish_reason)
+    yield drawn
+    if dropped:
+        raise NoAnswer(f"vLLM dropped {len(dropped)} requests with finish_reason {dropped[0]}")
 
 
 def with_endpoint(
-    requests: Sequence[Request], endpoint: Endpoint, sampling: dict[str, Any], seed: int, concurrency: int
+    requests: Sequence[Request], endpoint: Endpoint, sampling: Sampling, seed: int, concurrency: int
 ) -> Drawn:
-    """Single requests with their completions, in the order of their arrival. Raises EndpointError."""
+    """Single requests with their completions, in the order of arrival. Raises EndpointError."""
     work = {
         request: partial(
             endpoint.complete, request.messages, sampling, derived_seed(seed, request.task_id, request.sample_id)
@@ -166,15 +201,3 @@ def with_endpoint(
     }
     for request, completion in in_parallel(work, concurrency):
         yield [(request, completion)]
-
-
-def merged_folder(args: Any, near: Path) -> tempfile.TemporaryDirectory:
-    """Base and adapter merged into a temporary folder beside the samples, with the base's tokenizer."""
-    from transformers import AutoTokenizer
-
-    from adapters import load_merged
-
-    folder = tempfile.TemporaryDirectory(prefix="merged-", dir=near)
-    load_merged(args.model, args.adapter, dtype=args.dtype, revision=args.revision).save_pretrained(folder.name)
-    AutoTokenizer.from_pretrained(args.model, revision=args.revision).save_pretrained(folder.name)
-    return folder

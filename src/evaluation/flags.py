@@ -6,14 +6,14 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from adapters import find_adapter
 from common import endpoint
 from common.cli import fail, require
+from common.completion import Sampling
 from evaluation.arena.problems import BENCHMARKS, PROMPTS
 from evaluation.humaneval.problems import FUNCTION_BENCHMARKS, FUNCTION_PROMPTS, OVERRIDES
-from prompts import EVALPLUS_STOPS
+from evaluation.prompts import EVALPLUS_STOPS
 
 BACKENDS = ("transformers", "vllm", "endpoint")
 
@@ -100,7 +100,7 @@ def check(args: argparse.Namespace) -> argparse.Namespace:
     return args
 
 
-def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
+def sampling_of(args: argparse.Namespace) -> Sampling:
     """How completions are drawn; evalplus's prompt comes with the texts that end an answer."""
-    how = {"temperature": args.temperature, "top_p": args.top_p, "max_new_tokens": args.max_new_tokens}
-    return {**how, "stop": list(EVALPLUS_STOPS)} if args.prompt == "evalplus" else how
+    stop = EVALPLUS_STOPS if args.prompt == "evalplus" else ()
+    return Sampling(args.temperature, args.top_p, args.max_new_tokens, stop)

@@ -23,7 +23,7 @@ from common.cli import fail
 from common.completion import finished
 from common.errors import InputError
 from common.files import read_jsonl, write_json, write_jsonl
-from prompts import EVALPLUS_STOPS
+from evaluation.prompts import EVALPLUS_STOPS
 from rewards import dedent, extract, last_python_fence, syntax_tree
 
 REQUIRED = ("task_id", "sample_id", "completion", "code", "finish_reason")

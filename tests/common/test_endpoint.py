@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from chat_server import Server, answer, ok
 
+from common.completion import Sampling
 from common.endpoint import Endpoint, EndpointError, in_parallel, url_problem
 
-SAMPLING = {"temperature": 0.8, "top_p": 0.7, "max_new_tokens": 64}
+SAMPLING = Sampling(temperature=0.8, top_p=0.7, max_new_tokens=64)
 MESSAGES = [
     {"role": "system", "content": "s"},
     {"role": "user", "content": "what?"},
@@ -188,7 +190,7 @@ def test_what_transformers_serve_is_asked(serve):
     """It refuses fields that it does not know, and ignores max_completion_tokens."""
     server = serve(lambda number, body: ok(body, "<think>so</think>x"))
     assert client(server, dialect="transformers").complete(MESSAGES, SAMPLING, 9).text == "so</think>x"
-    client(server, dialect="transformers").complete(MESSAGES[:2], {**SAMPLING, "temperature": 0}, 9)
+    client(server, dialect="transformers").complete(MESSAGES[:2], replace(SAMPLING, temperature=0), 9)
     sampled, greedy = server.bodies
     assert json.loads(sampled.pop("generation_config")) == {"do_sample": True, "top_k": 0}
     assert json.loads(greedy.pop("generation_config")) == {"do_sample": False, "top_k": 0}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sys
@@ -13,10 +12,10 @@ from chat_server import ok
 from conftest import run_script
 from mini_arena import ROWS, write_data
 
-from common.completion import NoAnswer
+from common.completion import NoAnswer, Sampling
 from common.errors import InputError
 from evaluation.arena.problems import load_tasks
-from evaluation.backends import Request, derived_seed, plan_batches, with_vllm
+from evaluation.backends import LocalModel, Request, derived_seed, plan_batches, with_vllm
 from evaluation.samples import code_of, read_samples
 
 QUICK = ["--max-new-tokens", 6, "--batch-size", 2, "--dtype", "float32"]
@@ -337,14 +336,11 @@ def fake_vllm(tmp_path, monkeypatch):
 
 
 def draw_with_vllm() -> list[list]:
-    args = argparse.Namespace(
-        model="m", revision="main", dtype="float32", seed=1, tensor_parallel_size=1, gpu_memory_utilization=0.9
-    )
     requests = [Request(f"t{i}", 0, "x", ()) for i in range(5)]
-    sampling = {"temperature": 0.8, "top_p": 0.7, "max_new_tokens": 4}
+    how = ("m", LocalModel("m", dtype="float32"), Sampling(0.8, 0.7, 4), 1)
     chunks = []
     with pytest.raises(NoAnswer, match=r"^vLLM dropped 3 requests with finish_reason abort$"):
-        for chunk in with_vllm(requests, lambda prompt: {"input_ids": [1]}, "m", args, sampling):
+        for chunk in with_vllm(requests, lambda prompt: {"input_ids": [1]}, *how):
             chunks.append(chunk)
     return chunks
 

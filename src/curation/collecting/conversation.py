@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from common.completion import Completion
+from common.completion import Completion, Sampling
 from common.endpoint import Endpoint, EndpointError
 from common.provenance import prompt_hash
 from curation.collecting.log import REFUSED, Log, repeats
@@ -41,8 +41,8 @@ Judge = Callable[
 ]  # of an answer and its round: the verdict, more for the log
 
 
-def sampling(args: argparse.Namespace) -> dict[str, Any]:
-    return {"temperature": args.temperature, "top_p": args.top_p, "max_new_tokens": args.max_new_tokens}
+def sampling(args: argparse.Namespace) -> Sampling:
+    return Sampling(args.temperature, args.top_p, args.max_new_tokens)
 
 
 def derived_seed(seed: int, name: str) -> int:

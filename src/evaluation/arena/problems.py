@@ -21,7 +21,8 @@ from typing import Any
 from common.errors import InputError
 from common.rows import read_rows
 from evaluation.migration.problems import Migration, load_migrations
-from prompts import Message, Update, one_shot_messages, problem_messages
+from evaluation.prompts import UpdateNote, one_shot_messages, problem_messages
+from prompts import Message
 
 BENCHMARKS = ("arena", "multi", "migration")
 PROMPTS = ("zero-shot", "one-shot")
@@ -39,7 +40,7 @@ class ApiUpdate:
     name: str  # of the function after the update: the one that `implementation` defines
     imports: str  # they also save the old function: `old_sum = numpy.sum`
     implementation: str
-    note: Update
+    note: UpdateNote
 
     @property
     def package(self) -> str:
@@ -177,7 +178,7 @@ def parse_update(row: Mapping[str, Any]) -> ApiUpdate:
         name = defined_function(implementation, path)
     except NOT_PYTHON as error:
         raise ValueError(f"implementation: {error}") from None
-    note = Update(path, _field(row, "description"), _field(row, "signature"), _field(row, "docstring"))
+    note = UpdateNote(path, _field(row, "description"), _field(row, "signature"), _field(row, "docstring"))
     kind = _field(row, "update_type")
     return ApiUpdate(_field(row, "update_id"), path, kind, name, _imports(row, "imports"), implementation, note)
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import InputError
-from prompts import Message, evalplus_messages, function_messages
+from evaluation.prompts import evalplus_messages, function_messages
+from prompts import Message
 
 OVERRIDES = {"humaneval": "HUMANEVAL_OVERRIDE_PATH", "mbpp": "MBPP_OVERRIDE_PATH"}  # evalplus reads the same ones
 FUNCTION_BENCHMARKS = tuple(OVERRIDES)

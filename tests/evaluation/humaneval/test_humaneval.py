@@ -21,8 +21,9 @@ from common.errors import InputError
 from common.estimates import pass_at_k
 from evaluation.humaneval.problems import load_functions
 from evaluation.humaneval.report import verdict_rows
+from evaluation.prompts import EVALPLUS_STOPS, evalplus_messages
 from evaluation.samples import code_of
-from prompts import EVALPLUS_STOPS, evalplus_messages, render
+from prompts import render
 from sandbox import mounts
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -206,11 +207,12 @@ def test_a_stop_string_ends_each_completion_of_a_batch(random_model):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from common.completion import Sampling
     from evaluation.backends import Request, with_transformers
 
     tokenizer = AutoTokenizer.from_pretrained(random_model, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(random_model, dtype=torch.float32)
-    sampling = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 40, "stop": ["e"]}
+    sampling = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=40, stop=("e",))
     [drawn] = with_transformers([[Request(f"t{i}", 0, "x", ()) for i in range(8)]], tokenizer, model, sampling, seed=1)
     longest = max(map(len, tokenizer.get_vocab()))
     lengths = set()
