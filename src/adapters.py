@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.checkpoints import is_adapter
+from common.errors import InputError
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -178,6 +179,6 @@ def find_adapter(folder: str | Path) -> Path | None:
 
                 with safe_open(weights, framework="np") as tensors:
                     if any("lora_magnitude_vector" in name for name in tensors.keys()):  # noqa: SIM118 (no mapping)
-                        raise ValueError(f"{place}: has DoRA weights: set use_dora to true in its adapter_config.json")
+                        raise InputError(f"{place}: has DoRA weights: set use_dora to true in its adapter_config.json")
             return place
     return None

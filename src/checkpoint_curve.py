@@ -38,6 +38,7 @@ from common.errors import InputError
 from common.files import read_jsonl, replacing, write_json, write_text
 from common.provenance import sha256
 from common.rows import resolve
+from evaluation.arena.multi import ARENA
 from evaluation.curve import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
 from evaluation.curve_settings import claim, generate_settings, locked
 
@@ -137,8 +138,7 @@ def evaluate_all(chosen: Sequence[Checkpoint], args: argparse.Namespace, log: Se
     settings["limit"] = str(args.limit if args.limit is not None else settings.get("limit", DEFAULT_LIMIT))
     if not settings["limit"].isdigit() or int(settings["limit"]) < 2:
         fail(f"--limit {settings['limit']}: at least 2 problems, for an interval")
-    if not settings.get("data"):
-        fail("--data is needed: CodeUpdateArena's file")
+    settings.setdefault("data", ARENA)
     if not Path(args.base).is_dir() and (args.base.count("/") > 1 or args.base.startswith((".", "/"))):
         fail(f"the run's base model {args.base} is not there: start where the run was started, or give --base")
     try:

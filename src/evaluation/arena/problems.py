@@ -286,6 +286,6 @@ def subset(tasks: Sequence[Any], limit: int | None) -> list[Any]:
     return list(tasks) if limit is None else sorted(tasks, key=lambda task: by_hash(task.id))[:limit]
 
 
-def fingerprint(tasks: Sequence[Task | Migration]) -> str:
+def fingerprint(tasks: Sequence[Any]) -> str:
     """A hash of the set of problems, whatever their order."""
     return hashlib.sha256(json.dumps(sorted(task.id for task in tasks)).encode()).hexdigest()

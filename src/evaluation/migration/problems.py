@@ -1,4 +1,4 @@
-"""The migration benchmark's problems: held-out records, and the proof of each that src/verify.py ran.
+"""The migration benchmark's problems: held-out records, and the proof of each.
 
 A problem is a record (src/records.py): its old code and the update are asked with the training prompt, its new code is
 the reference. data/evidence.jsonl says how an answer is judged: the environment of the new version, and the check.
@@ -61,10 +61,10 @@ def load_evidence(path: Path, ids: list[str]) -> dict[str, Evidence]:
         if row.get("id") not in wanted:
             continue
         if row["id"] in found:
-            raise InputError(f"{path}:{line}: id: {row['id']} stands on an earlier line")
+            raise InputError(f"{path}:{line}: id: {row['id']} is already on an earlier line")
         for field in ("update", "kind", "check"):
             if not (isinstance(row.get(field), str) and row[field].strip()):
-                raise InputError(f"{path}:{line}: {field}: missing, empty or no text")
+                raise InputError(f"{path}:{line}: {field}: missing, empty or not text")
         if not is_pins(row.get("new_env")):
             raise InputError(f"{path}:{line}: new_env: expected a list of exact pins, as numpy==2.0.0")
         found[row["id"]] = Evidence(row["update"], row["kind"], tuple(row["new_env"]), row["check"])

@@ -16,11 +16,11 @@ import sandbox
 from common.estimates import mean_and_interval
 from curation import proof
 from curation.virtualenvs import environment, read_locks
+from evaluation.compare import compare
 from evaluation.migration import programs as migration_execution
 from evaluation.migration.old_api import names, removed_names, uses_old_api
 from evaluation.migration.problems import Evidence, Migration
 from evaluation.migration.report import markdown
-from evaluation.tables import compare
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,9 @@ def test_a_program_finds_nothing_imported_by_the_others(data, envs, scored, code
     evidence = {ROOM.id: Evidence("gizmo-2.0-surface", "rename", ("gizmo==2.0",), "assert room == 6")}
     python = environment(["gizmo==2.0"], envs, read_locks(data.parent))  # made when `scored` was
     both = [(ROOM.id, ROOM.new_code), (ROOM.id, code)]
-    found = migration_execution.judge(both, evidence, {("gizmo==2.0",): python}, limits=sandbox.Limits(seconds=30))
+    found = migration_execution.run_answers(
+        both, evidence, {("gizmo==2.0",): python}, limits=sandbox.Limits(seconds=30)
+    )
     assert [name for name, _ in found] == ["pass", status]
 
 
@@ -183,7 +185,7 @@ def test_comparing_draws_whole_updates(scored, baselines):
 
     As above the ends are the draws of tally alone, 0.75, and of scale alone, 0.5.
     """
-    text = compare(scored, baselines["reference"])
+    text = compare([scored, baselines["reference"]])
     assert text.startswith("4 problems: 4 better, 0 worse, 0 equal\n")
     [row] = [line for line in text.splitlines() if line.startswith("| Pass@1 |")]
     assert row == "| Pass@1 | 37.5 | 100.0 | 62.5 (50.0 to 75.0) |"
@@ -227,7 +229,7 @@ def test_what_is_refused(data, envs, tmp_path, change, flags, message):
     ("change", "message"),
     [
         (lambda rows: rows[1:], "no evidence for 1 records, first "),
-        (lambda rows: [{**rows[0], "check": " "}, *rows[1:]], "evidence.jsonl:1: check: missing, empty or no text"),
+        (lambda rows: [{**rows[0], "check": " "}, *rows[1:]], "evidence.jsonl:1: check: missing, empty or not text"),
         (lambda rows: [{**rows[0], "new_env": "gizmo"}, *rows[1:]], "evidence.jsonl:1: new_env: expected a list"),
         (lambda rows: [*rows, rows[0]], "evidence.jsonl:5: id: "),
         (
@@ -254,7 +256,7 @@ def test_samples_of_other_data(data, tmp_path):
     done = score(changed, tmp_path, samples, tmp_path / "out", "--k", "1", check=False)
     assert "was made for migration and other data than" in done.stderr
     done = run_script("generate.py", "--data", data, "--copy", "--out", tmp_path / "x.jsonl", check=False)
-    assert "--copy goes with --benchmark migration" in done.stderr
+    assert "--copy: not for arena" in done.stderr
 
 
 def test_the_prompt_is_the_one_that_training_uses():
@@ -297,7 +299,7 @@ def test_an_environment_that_programs_cannot_read_stops_the_run(data, tmp_path):
 def endings(codes: list[str], **options) -> list[str]:
     """The status of each program in this interpreter."""
     evidence = {"a": Evidence("update", "rename", ("here",), "assert True")}
-    found = migration_execution.judge(
+    found = migration_execution.run_answers(
         [("a", code) for code in codes], evidence, {("here",): Path(sys.executable)}, **options
     )
     return [status for status, _ in found]
