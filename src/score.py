@@ -25,9 +25,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import sandbox
 from common.cli import fail, parse_flags, printable, program
@@ -36,7 +36,7 @@ from common.files import write_text
 from common.provenance import describe, sha256
 from common.rows import resolve
 from evaluation.arena.problems import subset
-from evaluation.benchmarks import BENCHMARKS, Problem
+from evaluation.benchmarks import BENCHMARKS, Benchmark, Problem, Scorer
 from evaluation.compare import compare
 from evaluation.flags import add_benchmark_flags, refuse_others
 from evaluation.paper import check_label, paper_table
@@ -64,8 +64,23 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """The samples to score, and where the scores go."""
+
+    samples: Path
+    note: Note | None
+    benchmark: Benchmark
+    data: str  # as named
+    path: Path  # of the data
+    out: Path
+    ks: list[int]  # as asked for
+    label: str | None
+    limit: int | None
+
+
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The flags, with benchmark, data and the rest as the samples' note has them. Raises InputError."""
+    """The flags; benchmark and data are those of the samples' note if they are not given."""
     parser = make_parser()
     args = parse_flags(parser, argv)
     if args.compare or args.paper is not None:
@@ -77,53 +92,45 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parse_ks(args.k)
     check_label(args.label)
     note = read_note(args.samples) if args.samples else None
-    found: dict[str, Any] = {**vars(args), "skip_bad_tasks": False}
-    if note:
-        found["benchmark"] = args.benchmark or note.identity.benchmark
-        found["data"] = args.data or note.identity.data
-        found["skip_bad_tasks"] = note.identity.skip_bad_tasks
-    elif args.samples and not (args.benchmark and args.data):
+    if args.samples and not (note or (args.benchmark and args.data)):
         fail(f"{args.samples.with_suffix('.json')}: not there, so --benchmark and --data are needed")
-    if found["benchmark"] not in BENCHMARKS:
-        fail(f"benchmark {found['benchmark']}: expected one of {', '.join(BENCHMARKS)}")
-    benchmark = BENCHMARKS[found["benchmark"]]
-    refuse_others(parser, args, benchmark.name, SCORE_FLAGS)
-    found["seconds"] = benchmark.seconds if args.seconds is None else args.seconds
-    return argparse.Namespace(**found)
+    name = args.benchmark or (note.identity.benchmark if note else None)
+    if name not in BENCHMARKS:
+        fail(f"benchmark {name}: expected one of {', '.join(BENCHMARKS)}")
+    refuse_others(parser, args, name, SCORE_FLAGS)
+    data = args.data or (note.identity.data if note else None)
+    seconds = BENCHMARKS[name].seconds if args.seconds is None else args.seconds
+    return argparse.Namespace(**{**vars(args), "benchmark": name, "data": data, "seconds": seconds})
 
 
 def chosen(problems: Sequence[Problem], note: Note | None, limit: int | None) -> Sequence[Problem]:
-    """The problems to score: a subset of this size, else those that the samples answer."""
+    """The problems to score, in the order of their draw: a subset of this size, else those that the samples answer."""
     if limit is None and note and note.problems is not None:
-        asked = set(note.problems)
-        return [problem for problem in problems if problem.id in asked]
-    if limit is None and note:
-        limit = note.identity.limit
-    return subset(problems, limit)
+        by_id = {problem.id: problem for problem in problems}
+        return [by_id[identity] for identity in note.problems]
+    return subset(problems, note.identity.limit if limit is None and note else limit)
 
 
-def score(args: argparse.Namespace) -> None:
-    """Judge the samples, write the results, print the table."""
-    benchmark = BENCHMARKS[args.benchmark]
-    started, path, note = time.time(), resolve(args.data), read_note(args.samples)
-    made = note.identity if note else None
-    if made and (made.benchmark, made.data_sha256) != (benchmark.name, sha256(path)):
-        raise InputError(f"{args.samples} was made for {made.benchmark} and other data than {args.data}")
-    problems = chosen(benchmark.load(path, args.skip_bad_tasks), note, args.limit)
-    rows = read_samples(args.samples, [problem.id for problem in problems], is_subset=args.limit is not None)
-    ks = fit_ks(parse_ks(args.k), len(rows) // len(problems), args.samples)
-    check_owner(args.out, args.samples, made)
-    scored = benchmark.scorer(args, path)(problems, rows, ks, made)
-    settings = {key: str(value) for key, value in vars(args).items() if value is not None}
+def score(how: Scoring, scorer: Scorer, settings: Mapping[str, str]) -> None:
+    """Judge the samples, write the results, print the table. `settings`: the flags, to be recorded."""
+    started = time.time()
+    made = how.note.identity if how.note else None
+    if made and (made.benchmark, made.data_sha256) != (how.benchmark.name, sha256(how.path)):
+        raise InputError(f"{how.samples} was made for {made.benchmark} and other data than {how.data}")
+    problems = chosen(how.benchmark.load(how.path, made is not None and made.skip_bad_tasks), how.note, how.limit)
+    rows = read_samples(how.samples, [problem.id for problem in problems], is_subset=how.limit is not None)
+    ks = fit_ks(how.ks, len(rows) // len(problems), how.samples)
+    check_owner(how.out, how.samples, made)
+    scored = scorer(problems, rows, ks, made)
     result = {
-        "benchmark": benchmark.reported_as or benchmark.name,
-        "label": args.label,
+        "benchmark": how.benchmark.reported_as or how.benchmark.name,
+        "label": how.label,
         **scored.numbers,
-        "samples": {"sha256": sha256(args.samples), "made": made.model_dump() if made else {}},
+        "samples": {"sha256": sha256(how.samples), "made": made.model_dump() if made else {}},
         "wall_seconds": round(time.time() - started, 1),
-        **describe(settings, {args.data: path, **scored.files}, None),
+        **describe(settings, {how.data: how.path, **scored.files}, None),
     }
-    write_results(args.out, result, scored.verdicts, scored.markdown)
+    write_results(how.out, result, scored.verdicts, scored.markdown)
 
 
 @program(InfrastructureError)
@@ -136,12 +143,15 @@ def main() -> int:
             write_text(args.out, text + "\n")
             print(f"\n{args.out}")
         return 0
-    check = BENCHMARKS[args.benchmark].check
+    benchmark = BENCHMARKS[args.benchmark]
     try:
-        if args.check and check:
-            print(check(args))
-        else:
-            score(args)
+        if args.check and benchmark.check:
+            print(benchmark.check(args))
+            return 0
+        path, note, ks = resolve(args.data), read_note(args.samples), parse_ks(args.k)
+        how = Scoring(args.samples, note, benchmark, args.data, path, args.out, ks, args.label, args.limit)
+        settings = {key: str(value) for key, value in vars(args).items() if value is not None}
+        score(how, benchmark.scorer(args, path), settings)
     except InfrastructureError as error:
         fail(f"the sandbox, not the samples: {error}")
     return 0

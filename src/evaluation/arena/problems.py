@@ -4,7 +4,7 @@
 A CodeUpdateArena problem gives an update of a library function (fictitious, with an implementation), a scenario, a
 problem, a signature to solve it under, unit tests and a reference solution. Accepted are flat rows (one problem each)
 and grouped rows (one update each, with `prog_syn_examples`), and both spellings of two fields: `imports` or
-`prog_syn_imports`, `function_path` or `api_path`. The multi-update set is what src/multi_update.py writes.
+`prog_syn_imports`, `function_path` or `api_path`. The multi-update set is what multi.py writes.
 """
 
 from __future__ import annotations
