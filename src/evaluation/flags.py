@@ -1,41 +1,95 @@
-"""The command line of src/generate.py: its flags, what goes together, and the sampling that they ask for."""
+"""The command line of src/generate.py, and the flags of single benchmarks in both programs."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import sandbox
 from adapters import find_adapter
 from common import endpoint
-from common.cli import fail, require
+from common.cli import fail, parse_flags, require
 from common.completion import Sampling
-from evaluation.arena.problems import BENCHMARKS, PROMPTS
-from evaluation.humaneval.problems import FUNCTION_BENCHMARKS, FUNCTION_PROMPTS, OVERRIDES
+from common.errors import InputError
+from evaluation.backends import LocalModel
+from evaluation.benchmarks import BENCHMARKS, Benchmark, Flags
 from evaluation.prompts import EVALPLUS_STOPS
 
 BACKENDS = ("transformers", "vllm", "endpoint")
+FROM_ONE = ("samples", "batch_size", "concurrency", "max_new_tokens", "tries", "limit", "max_target_tokens")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What src/generate.py is asked to draw: an adapter's base model is known, and the flags fit together."""
+
+    benchmark: Benchmark
+    out: Path
+    backend: str  # BACKENDS, or reference or copy: no model
+    model: LocalModel | None  # for an endpoint only its name counts: the served one
+    prompt: str
+    docs: bool
+    limit: int | None
+    max_target_tokens: int | None
+    skip_bad_tasks: bool
+    samples: int
+    sampling: Sampling
+    seed: int
+    batch_size: int
+    concurrency: int
+    dialect: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the model is loaded here."""
+        return self.backend in ("transformers", "vllm")
+
+
+def add_benchmark_flags(parser: argparse.ArgumentParser, flags: dict[str, Flags]) -> None:
+    """The flags of single benchmarks (name -> its flags); each help begins with the names."""
+    declared = {flag: how for own in flags.values() for flag, how in own.items() if how}
+    for flag, how in declared.items():
+        helps: dict[str, list[str]] = {}
+        for name, own in flags.items():
+            if flag in own:
+                helps.setdefault(own[flag]["help"], []).append(name)
+        text = "; ".join(f"{', '.join(names)}: {words}" for words, names in helps.items())
+        parser.add_argument(flag, **{**how, "help": text})
+
+
+def refuse_others(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, name: str, flags: dict[str, Flags]
+) -> None:
+    """Raise InputError if a flag is given that only other benchmarks take."""
+    for flag in sorted({flag for own in flags.values() for flag in own} - flags[name].keys()):
+        dest = flag.removeprefix("--").replace("-", "_")
+        if getattr(args, dest) != parser.get_default(dest):
+            raise InputError(f"{flag}: not for {name}")
+
+
+DRAW_FLAGS = {name: benchmark.draw_flags for name, benchmark in BENCHMARKS.items()}
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
-    """All flags but --config."""
+    """All flags of src/generate.py but --help and --config."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    choices = (*BENCHMARKS, *FUNCTION_BENCHMARKS)
-    add("--benchmark", choices=choices, default="arena", help="multi: of src/multi_update.py; migration: records")
-    add("--data", help="JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]; humaneval, mbpp: evalplus's")
+    add("--benchmark", choices=list(BENCHMARKS), default="arena", help="default: %(default)s")
+    add("--data", help="JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]; default: the benchmark's")
     add("--out", type=Path, help="samples.jsonl to write")
     add("--reference", action="store_true", help="write the reference solutions as samples; no model")
-    add("--copy", action="store_true", help="migration: write the old code, unchanged, as samples; no model")
     add("--model", help="folder or hub name of a model, or an adapter folder; the served name of an endpoint")
     add("--adapter", help="folder of a peft adapter of trl's or verl's, merged before sampling")
     add("--revision", default="main", help="revision of a hub model (default: %(default)s)")
     add("--backend", choices=BACKENDS, default="transformers", help="default: %(default)s")
-    prompts = tuple(dict.fromkeys((*PROMPTS, *FUNCTION_PROMPTS)))
-    add("--prompt", choices=prompts, default="zero-shot", help="the paper's form, or the benchmark's own")
+    prompts = dict.fromkeys(prompt for benchmark in BENCHMARKS.values() for prompt in benchmark.prompts)
+    add("--prompt", choices=list(prompts), default="zero-shot", help="the paper's form, or the benchmark's own")
     add("--no-docs", action="store_true", help="withhold the update: what is the text in the prompt worth?")
     add("--limit", type=int, help="a fixed subset of this many problems (that of 100 is part of that of 200)")
+    add("--max-target-tokens", type=int, help="only problems with references up to this long; --limit takes them by id")
     add("--skip-bad-tasks", action="store_true", help="leave out rows of the data that cannot be used")
     add("--samples", type=int, default=10, help="samples per problem (default: %(default)s)")
     add("--temperature", type=float, default=0.8, help="0 is greedy (default: %(default)s)")
@@ -49,60 +103,95 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add("--concurrency", type=int, default=32, help="endpoint: requests at a time (default: %(default)s)")
     add("--check", action="store_true", help="check the flags, print the requirements files they need, and stop")
     endpoint.add_flags(parser, "endpoint: ")
+    add_benchmark_flags(parser, DRAW_FLAGS)
+    sandbox.add_flags(parser)  # multi
     return parser
 
 
-def check(args: argparse.Namespace) -> argparse.Namespace:
-    """The same, completed: an adapter's base model, a data file from the environment. Stops in one line."""
-    functions = args.benchmark in FUNCTION_BENCHMARKS
-    if functions and not args.data:
-        args.data = os.environ.get(OVERRIDES[args.benchmark])
-    if not (args.data and args.out):
-        fail("--data and --out are needed")
+def parse_arguments(
+    argv: Sequence[str] | None = None, description: str | None = None
+) -> tuple[argparse.Namespace, Drawing]:
+    """(the flags, what they ask for). Stops in one line if they do not fit together."""
+    parser = make_parser(description)
+    args = parse_flags(parser, argv)
+    if not args.out:
+        fail("--out is needed")
     if args.out.suffix != ".jsonl":
         fail(f"--out {args.out}: expected a name that ends in .jsonl")
-    if args.samples < 1 or args.batch_size < 1 or args.concurrency < 1 or args.max_new_tokens < 1 or args.tries < 1:
-        fail("--samples, --batch-size, --concurrency, --max-new-tokens and --tries start at 1")
-    if functions and args.no_docs:
-        fail(f"--no-docs: {args.benchmark} has no update to withhold")
-    if args.copy and (args.reference or args.benchmark != "migration"):
-        fail("--copy goes with --benchmark migration, and not with --reference")
-    if args.reference or args.copy:
-        args.backend = "reference" if args.reference else "copy"
-        args.model, args.adapter, args.samples, args.prompt = None, None, 1, "zero-shot"
-        return args
+    for dest in FROM_ONE:
+        if getattr(args, dest) is not None and getattr(args, dest) < 1:
+            fail(f"--{dest.replace('_', '-')} starts at 1")
+    refuse_others(parser, args, args.benchmark, DRAW_FLAGS)
+    return args, drawing_of(args)
+
+
+def drawing_of(args: argparse.Namespace) -> Drawing:
+    """The flags as a Drawing. Stops in one line if they do not fit together."""
+    benchmark = BENCHMARKS[args.benchmark]
+    if args.no_docs and not benchmark.has_docs:
+        fail(f"--no-docs: {benchmark.name} has no update to withhold")
+    if args.copy and args.reference:
+        fail("--copy and --reference: choose one")
+    backend = "reference" if args.reference else "copy" if args.copy else args.backend
+    is_asked = backend in BACKENDS
+    if is_asked:
+        check_asked(args, benchmark)
+    if args.max_target_tokens and backend not in ("transformers", "vllm"):
+        fail("--max-target-tokens needs the tokenizer of a model that is loaded here")
+    stop = EVALPLUS_STOPS if args.prompt == "evalplus" else ()
+    return Drawing(
+        benchmark=benchmark,
+        out=args.out,
+        backend=backend,
+        model=model_of(args) if is_asked else None,
+        prompt=args.prompt if is_asked else "zero-shot",
+        docs=not args.no_docs,
+        limit=args.limit,
+        max_target_tokens=args.max_target_tokens,
+        skip_bad_tasks=args.skip_bad_tasks,
+        samples=args.samples if is_asked else 1,
+        sampling=Sampling(args.temperature, args.top_p, args.max_new_tokens, stop),
+        seed=args.seed,
+        batch_size=args.batch_size,
+        concurrency=args.concurrency,
+        dialect=args.dialect,
+    )
+
+
+def check_asked(args: argparse.Namespace, benchmark: Benchmark) -> None:
+    """Stop in one line if a model cannot be asked in this way."""
     if not args.model:
         fail("--model is needed (or --reference)")
     if args.temperature == 0 and args.samples > 1:
         fail("--temperature 0 draws the same sample each time: --samples 1")
-    if args.prompt == "one-shot" and args.benchmark != "arena":
-        fail("--prompt one-shot is CodeUpdateArena's own: no other benchmark has a form for it")
-    if args.prompt == "evalplus" and not functions:
-        fail("--prompt evalplus is for --benchmark humaneval and mbpp")
-    if args.prompt == "evalplus" and args.backend == "endpoint" and args.dialect != "vllm":
+    if args.prompt not in benchmark.prompts:
+        fail(f"--prompt {args.prompt}: {benchmark.name} has the forms {', '.join(benchmark.prompts)}")
+    if args.backend != "endpoint":
+        return
+    if not args.url or args.adapter:
+        fail("--backend endpoint needs --url, and takes no --adapter: the server holds the model")
+    if args.prompt == "evalplus" and args.dialect != "vllm":
         fail("--prompt evalplus begins the answer, which needs --dialect vllm")
+    endpoint.check_flags(args)
+
+
+def model_of(args: argparse.Namespace) -> LocalModel:
+    """The model with its adapter; the base of an adapter that is given as the model is read from it."""
+    model = LocalModel(
+        args.model, None, args.revision, args.dtype, args.tensor_parallel_size, args.gpu_memory_utilization
+    )
     if args.backend == "endpoint":
-        if not args.url or args.adapter:
-            fail("--backend endpoint needs --url, and takes no --adapter: the server holds the model")
-        endpoint.check_flags(args)
-        return args
+        return model
     if args.backend == "vllm" and not args.check:
         require("vllm", "requirements/vllm.txt")
-    try:
-        if adapter := find_adapter(args.adapter or args.model):
-            if not args.adapter:
-                args.model = json.loads((adapter / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
-            args.adapter = str(adapter)
-        elif args.adapter:
+    adapter = find_adapter(args.adapter or args.model)
+    if adapter is None:
+        if args.adapter:
             fail(f"--adapter {args.adapter}: no adapter_config.json there")
-    except ValueError as error:
-        fail(error)
-    if not args.model:
-        fail(f"{args.adapter} does not name its base model: --model BASE --adapter FOLDER")
-    return args
-
-
-def sampling_of(args: argparse.Namespace) -> Sampling:
-    """How completions are drawn; evalplus's prompt comes with the texts that end an answer."""
-    stop = EVALPLUS_STOPS if args.prompt == "evalplus" else ()
-    return Sampling(args.temperature, args.top_p, args.max_new_tokens, stop)
+        return model
+    if args.adapter:
+        return replace(model, adapter=str(adapter))
+    base = json.loads((adapter / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
+    if not base:
+        fail(f"{adapter} does not name its base model: --model BASE --adapter FOLDER")
+    return replace(model, name=base, adapter=str(adapter))

@@ -1,4 +1,4 @@
-"""A folder of scores, as src/score.py and src/humaneval.py write it.
+"""A folder of scores, as src/score.py writes it.
 
     results.json     the numbers, beside the command, commit, versions and the identity of the samples
     table.md         the same to read
@@ -9,72 +9,106 @@ A folder belongs to one way of drawing samples: drawn further, they may be score
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.cli import fail, printable
+from pydantic import Field
+
+from common.cli import printable
+from common.errors import InputError
 from common.files import write_json, write_jsonl, write_text
 from common.provenance import sha256
-from evaluation.samples import NOT_COMPARED, read_note
+from evaluation.samples import FileFormat, Identity, checked, differences, read_json
+
+Numbers = Mapping[str, Any]
 
 
-def made_how(samples: Path) -> dict[str, Any]:
-    """The identity that src/generate.py noted beside a samples file; {} where there is none."""
-    note = samples.with_suffix(".json")
-    return read_note(note)["identity"] if note.is_file() else {}
+@dataclass(frozen=True)
+class Scored:
+    """What a benchmark makes of samples."""
+
+    verdicts: Sequence[Numbers]  # one a sample
+    numbers: Numbers  # the benchmark's part of results.json
+    markdown: Callable[[Numbers], str]  # the table of results.json
+    files: Mapping[str, Path] = field(default_factory=dict)  # further data files that the numbers depend on
+
+
+class Origin(FileFormat):
+    """A file of a result: of its data, or of its samples, with their Identity (empty if there was no note)."""
+
+    sha256: str
+    made: dict[str, Any] = Field(default_factory=dict)
+
+
+class Result(FileFormat):
+    """results.json, as far as it is read again; src/score.py writes `scores` or, with --no-run, `rewards`."""
+
+    benchmark: str
+    label: str | None = None
+    problems: int
+    samples_per_problem: int
+    scores: dict[str, dict[str, float | None]] = Field(default_factory=dict)
+    measures: dict[str, Any] = Field(default_factory=dict)
+    rewards: dict[str, dict[str, float]] = Field(default_factory=dict)
+    copy_baseline: dict[str, dict[str, float]] = Field(default_factory=dict)
+    tasks: dict[str, dict[str, Any]]
+    samples: Origin
+    data: dict[str, Origin]
+    config: dict[str, Any] = Field(default_factory=dict)
+    evalplus: dict[str, Any] = Field(default_factory=dict)  # how evalplus judged
+    executed_with: dict[str, Any] | None = None
+    references_that_fail: dict[str, Any] = Field(default_factory=dict)
+
+
+def read_result(folder: Path) -> Result:
+    """A folder's results.json, or that file itself. Raises InputError."""
+    path = folder if folder.suffix == ".json" else folder / "results.json"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return read_json(path, Result)
 
 
 def parse_ks(text: str | None) -> list[int]:
-    """The k of --k, ascending; [] where the flag is not given. Stops in one line where they are no numbers above 0."""
+    """The k of --k, ascending; [] if the flag is not given. Raises InputError unless they are numbers above 0."""
     try:
         ks = sorted({int(k) for k in text.split(",")}) if text else []
     except ValueError:
-        fail(f"--k {text!r}: expected numbers such as 1,5")
+        raise InputError(f"--k {text!r}: expected numbers such as 1,5") from None
     if ks and ks[0] < 1:
-        fail(f"--k {text}: starts at 1")
+        raise InputError(f"--k {text}: starts at 1")
     return ks
 
 
 def fit_ks(ks: Sequence[int], n: int, samples: Path) -> list[int]:
-    """`ks`, or 1 and 5 where there are none, for n samples a problem. Stops in one line where there are too few."""
+    """`ks`, or 1 and 5 if there are none, for n samples a problem. Raises InputError if there are too few."""
     ks = list(ks) or [k for k in (1, 5) if k <= n]
     if ks[-1] > n:
-        fail(f"Pass@{ks[-1]} needs {ks[-1]} samples a problem, {samples} has {n}: choose --k")
+        raise InputError(f"Pass@{ks[-1]} needs {ks[-1]} samples a problem, {samples} has {n}: choose --k")
     return ks
 
 
-def check_owner(out: Path, samples: Path, made: Mapping[str, Any]) -> None:
-    """Stop in one line where the folder holds results of other samples: of other bytes, unless made the same way.
+def check_owner(out: Path, samples: Path, identity: Identity | None) -> None:
+    """Raise InputError if the folder holds results of other samples: of other bytes, unless made in the same way.
 
-    `made`: the identity of `samples`; where it is empty, nothing says that more of the same were drawn.
+    Without an identity nothing shows that more of the same samples were drawn.
     """
-    results = out / "results.json"
-    if not results.exists():
+    if not (out / "results.json").exists():
         return
-    try:
-        old = json.loads(results.read_text("utf-8"))["samples"]
-        before, digest = dict(old["made"]), old["sha256"]
-    except (ValueError, KeyError, TypeError):
-        fail(f"{results}: no scores of this program: choose another --out")
-    keys = (before.keys() | made.keys()) - set(NOT_COMPARED)
-    others = not made or any(before.get(key) != made.get(key) for key in keys)
-    if others and digest != sha256(samples):
-        fail(f"{out} holds the results of other samples: choose another --out")
+    old = read_result(out).samples
+    before = checked(Identity, old.made, out / "results.json") if old.made else None
+    is_same_run = before is not None and identity is not None and not differences(before, identity)
+    if not is_same_run and old.sha256 != sha256(samples):
+        raise InputError(f"{out} holds the results of other samples: choose another --out")
 
 
-def write_results(
-    out: Path,
-    result: Mapping[str, Any],
-    verdicts: Sequence[Mapping[str, Any]],
-    markdown: Callable[[Mapping[str, Any]], str],
-) -> None:
-    """Write the three files, then print the table and where they are. `markdown` may read the other two."""
+def write_results(out: Path, result: Numbers, verdicts: Sequence[Numbers], markdown: Callable[[Numbers], str]) -> None:
+    """Write the three files, then print the table and where they are."""
     out.mkdir(parents=True, exist_ok=True)
     write_jsonl(out / "verdicts.jsonl", verdicts)
     write_json(out / "results.json", result)
-    table = markdown(result)
-    write_text(out / "table.md", table + "\n")
-    print(printable(table))
+    text = markdown(result)
+    write_text(out / "table.md", text + "\n")
+    print(printable(text))
     print("\n" + "\n".join(f"{out / name}" for name in ("results.json", "table.md", "verdicts.jsonl")))

@@ -1,14 +1,7 @@
-"""The samples file, the interface between drawing samples and scoring them. One JSON object a line:
+"""The samples file, the interface between drawing samples and scoring them: one `Sample` a line.
 
-    task_id, sample_id                  samples 0 to n - 1 of each task, in any order
-    completion                          what the model wrote after the prompt
-    code                                what is scored; null if the completion holds none (comments alone are none)
-    prompt_sha256                       of the prompt's text (of the messages, for a chat server)
-    prompt_tokens, completion_tokens    null where they are not known
-    finish_reason                       stop, or length for a completion that was cut (src/common/completion.py)
-
-Beside samples.jsonl, samples.json holds what identifies them (`identity`: data, model, prompt, sampling) and every
-start of the run. Scoring needs the first file alone.
+Beside samples.jsonl, samples.json holds its `Note`: what identifies the samples (data, model, prompt, sampling), the
+problems they answer, and every start of the run. Scoring needs the first file alone.
 """
 
 from __future__ import annotations
@@ -17,17 +10,82 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from common.cli import fail
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from common.completion import finished
 from common.errors import InputError
 from common.files import read_jsonl, write_json, write_jsonl
 from evaluation.prompts import EVALPLUS_STOPS
 from rewards import dedent, extract, last_python_fence, syntax_tree
 
-REQUIRED = ("task_id", "sample_id", "completion", "code", "finish_reason")
 NOT_COMPARED = ("data",)  # a file may move: its hash is compared
+M = TypeVar("M", bound=BaseModel)
+
+
+class FileFormat(BaseModel):
+    """A JSON object of a file that this project writes; fields of other versions are kept."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
+
+
+class Sample(FileFormat):
+    """One answer of a model."""
+
+    task_id: str
+    sample_id: int  # 0 to n - 1 for each problem, in any order
+    completion: str  # what the model wrote after the prompt
+    code: str | None  # what is scored; None if the completion holds no statement
+    prompt_sha256: str | None = None  # of the prompt's text (of the messages, for a chat server)
+    prompt_tokens: int | None = None  # None if they are not known
+    completion_tokens: int | None = None
+    finish_reason: str  # stop, or length for a completion that was cut (src/common/completion.py)
+
+
+class Identity(FileFormat):
+    """What samples depend on: none of it may differ within a file. src/generate.py adds more: adapter, hashes, …"""
+
+    benchmark: str
+    data: str | None = None  # the problems, as the user named them
+    data_sha256: str
+    limit: int | None = None
+    max_target_tokens: int | None = None
+    skip_bad_tasks: bool = False
+    tasks_sha256: str | None = None
+    backend: str | None = None
+    model: str | None = None
+    prompt: str | None = None
+    docs: bool = True
+    sampling: dict[str, Any] = {}
+
+
+class Note(FileFormat):
+    """The file beside the samples."""
+
+    identity: Identity
+    problems: list[str] | None = None  # their ids
+    starts: list[dict[str, Any]] = []
+
+
+def checked(model: type[M], value: object, where: object) -> M:
+    """The JSON value as a model. Raises InputError that names the place and the first field that does not fit."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "row"
+        said = "missing" if first["type"] == "missing" else first["msg"].replace("Input should be", "expected")
+        raise InputError(f"{where}: {field}: {said}") from None
+
+
+def read_json(path: Path, model: type[M]) -> M:
+    """A JSON file as a model. Raises InputError."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise InputError(f"{path}: not JSON") from None
+    return checked(model, value, path)
 
 
 def code_of(completion: str, prompt: str) -> str | None:
@@ -45,10 +103,10 @@ def code_of(completion: str, prompt: str) -> str | None:
         found = re.search(r"\[PYTHON\](.*?)(?:\[/PYTHON\]|\Z)", completion, re.DOTALL)
         inside = found[1] if found else completion
         fenced = last_python_fence(inside.replace("\r\n", "\n"))
-        code = fenced if fenced is not None or not found else inside
+        inner = fenced if fenced is not None or not found else inside
     else:
-        code = extract(completion)
-    return None if code is None or is_empty(code) else dedent(code)
+        inner = extract(completion)
+    return None if inner is None or is_empty(inner) else dedent(inner)
 
 
 def is_empty(code: str) -> bool:
@@ -57,86 +115,82 @@ def is_empty(code: str) -> bool:
     return not code.strip() or (tree is not None and not tree.body)
 
 
-def read_note(note: Path) -> dict[str, Any]:
-    """What stands beside a samples file. Stops in one line where that is no note of src/generate.py."""
-    try:
-        found = json.loads(note.read_text("utf-8"))
-        if {"benchmark", "data_sha256"} <= found["identity"].keys():
-            return found
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
-    fail(f"{note}: no note of src/generate.py")
+def read_note(samples: Path) -> Note | None:
+    """The note beside a samples file, None if there is none. Raises InputError."""
+    path = samples.with_suffix(".json")
+    return read_json(path, Note) if path.is_file() else None
 
 
-def claim(path: Path, identity: Mapping[str, Any], description: Mapping[str, Any]) -> None:
-    """Note beside the samples file what it is of; stop in one line where it is of something else."""
-    note, starts = path.with_suffix(".json"), []
-    identity = json.loads(json.dumps(identity))
-    if note.is_file():
-        old = read_note(note)
-        other = [k for k in identity if k not in NOT_COMPARED and old["identity"].get(k) != identity[k]]
-        if other:
-            fail(f"{path} holds samples of another {', '.join(other)}: choose another --out")
-        starts = old.get("starts", [])
-    elif path.is_file():
-        fail(f"{path} is there, and nothing beside it says of what: choose another --out")
-    write_json(note, {"identity": identity, "starts": [*starts, description]})
+def differences(old: Identity, new: Identity) -> list[str]:
+    """The fields in which two runs differ."""
+    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    return [key for key in after if key not in NOT_COMPARED and before.get(key) != after[key]]
+
+
+def write_note(samples: Path, identity: Identity, problems: Sequence[str], start: Mapping[str, Any]) -> None:
+    """Record beside the samples file which run it belongs to. Raises InputError if it belongs to another one."""
+    note = read_note(samples)
+    if note:
+        if other := differences(note.identity, identity):
+            raise InputError(f"{samples} holds samples of another {', '.join(other)}: choose another --out")
+    elif samples.is_file():
+        raise InputError(f"{samples} exists without the note of its run, samples.json: choose another --out")
+    starts = [*(note.starts if note else []), start]
+    write_json(
+        samples.with_suffix(".json"), {"identity": identity.model_dump(), "problems": list(problems), "starts": starts}
+    )
 
 
 def keep_whole(
     path: Path, prompts: Mapping[str, str], batches: Sequence[Sequence[tuple[str, int]]]
 ) -> set[tuple[str, int]]:
-    """The samples (task, number) that are there already. `prompts`: the hash of each task's prompt.
+    """The samples (problem, number) that are in the file. `prompts`: the hash of each problem's prompt.
 
-    A line that an interruption cut, the rest of a batch that did not come whole, and a row that is not a model's answer
-    (earlier versions wrote a provider's failures) are taken out of the file. Stops in one line where a sample is of
-    another prompt.
+    A line that an interruption cut, the rest of an incomplete batch, and a row that is not a model's answer (earlier
+    versions wrote a provider's failures) are removed from the file. Raises InputError if a sample is of another prompt.
     """
     if not path.is_file():
         return set()
-    try:
-        rows = read_jsonl(path)
-    except InputError as error:
-        fail(error)
+    rows = read_rows(path)
     for row in rows:
-        if row["prompt_sha256"] != prompts.get(row["task_id"]):
-            fail(f"{path} holds a sample of another prompt for {row['task_id']}: choose another --out")
-    there = {(row["task_id"], row["sample_id"]) for row in rows if finished(row.get("finish_reason"))}
+        if row.prompt_sha256 != prompts.get(row.task_id):
+            raise InputError(f"{path} holds a sample of another prompt for {row.task_id}: choose another --out")
+    there = {(row.task_id, row.sample_id) for row in rows if finished(row.finish_reason)}
     for batch in batches:
         if not there.issuperset(batch):
             there.difference_update(batch)
-    write_jsonl(path, [row for row in rows if (row["task_id"], row["sample_id"]) in there])
+    write_jsonl(path, [row.model_dump() for row in rows if (row.task_id, row.sample_id) in there])
     return there
 
 
-def read_samples(path: Path, task_ids: Sequence[str], *, is_subset: bool = False) -> list[dict[str, Any]]:
-    """The samples of these tasks, task by task, by number.
+def read_rows(path: Path) -> list[Sample]:
+    """Every sample of the file, in its order. Raises InputError."""
+    return [checked(Sample, row, f"{path}:{line}") for line, row in enumerate(read_jsonl(path), start=1)]
 
-    Raises InputError where the file is not complete: every task must have samples 0 to n - 1, each once, with the same
-    n for all. Samples of other tasks are an error too, unless `is_subset`.
+
+def read_samples(path: Path, task_ids: Sequence[str], *, is_subset: bool = False) -> list[Sample]:
+    """The samples of these problems, problem by problem, by number.
+
+    Raises InputError if the file is not complete: every problem must have samples 0 to n - 1, each once, with the same
+    n for all. Samples of other problems are an error too, unless `is_subset`.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    wanted: dict[str, dict[int, dict[str, Any]]] = {identity: {} for identity in task_ids}
-    for line, row in enumerate(read_jsonl(path), start=1):
-        missing = [key for key in REQUIRED if key not in row]
-        if missing:
-            raise InputError(f"{path}:{line}: {missing[0]}: missing")
-        if not finished(row["finish_reason"]):
-            what = f"{row['finish_reason']!r}: the server's failure, not an answer"
+    wanted: dict[str, dict[int, Sample]] = {identity: {} for identity in task_ids}
+    for line, row in enumerate(read_rows(path), start=1):
+        if not finished(row.finish_reason):
+            what = f"{row.finish_reason!r}: the server's failure, not an answer"
             raise InputError(f"{path}:{line}: finish_reason: {what}; run src/generate.py again to draw it")
-        mine = wanted.get(row["task_id"])
+        mine = wanted.get(row.task_id)
         if mine is None:
             if is_subset:
                 continue
-            raise InputError(f"{path}:{line}: task_id: {row['task_id']} is not in the data")
-        if mine.setdefault(row["sample_id"], row) is not row:
-            raise InputError(f"{path}:{line}: sample_id: {row['task_id']} has sample {row['sample_id']} twice")
-    n = max(1, *(len(mine) for mine in wanted.values()))
+            raise InputError(f"{path}:{line}: task_id: {row.task_id} is not in the data")
+        if mine.setdefault(row.sample_id, row) is not row:
+            raise InputError(f"{path}:{line}: sample_id: {row.task_id} has sample {row.sample_id} twice")
+    n = max([1, *(len(mine) for mine in wanted.values())])
     lacking = [identity for identity, mine in wanted.items() if set(mine) != set(range(n))]
     if lacking:
         raise InputError(
             f"{path}: incomplete: {len(lacking)} of {len(wanted)} tasks lack some of their {n} samples, first "
-            f"{lacking[0]}; run src/generate.py again to go on, or score a subset with --limit"
+            f"{lacking[0]}; run src/generate.py again to resume, or score a subset with --limit"
         )
     return [mine[i] for mine in wanted.values() for i in range(n)]

@@ -14,7 +14,6 @@ from common.files import append_jsonl, read_jsonl
 from common.provenance import describe, git_state, read_starts, record_start, sha256
 from common.run_logs import Rollout, ema, frame, write_rollouts
 from plot import draw
-from report import paired, verdict
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -67,21 +66,6 @@ def test_rollouts_show_every_share(tmp_path):
 def test_standard_errors():
     # 1, 2, 3, 6: mean 3, squared deviations 4 + 1 + 0 + 9 = 14, variance 14/3, error sqrt(14/3/4) = 1.0801.
     assert mean_and_error([1, 2, 3, 6]) == {"mean": 3.0, "standard_error": pytest.approx(1.0801, abs=1e-4)}
-
-
-def test_paired_differences_and_their_verdict():
-    before = {"records": {"a": {"reward": 0.0}, "b": {"reward": 1.0}}}
-    after = {"records": {"a": {"reward": 1.0}, "b": {"reward": 3.0}}}
-    # differences 1 and 2: mean 1.5, error sqrt(0.5 / 2) = 0.5: three standard errors.
-    gain = paired(before, after, "reward")
-    assert gain == {"mean": 1.5, "standard_error": pytest.approx(0.5)}
-    assert "raised the held-out reward by 1.50 ± 0.50: 3.0 standard errors" in verdict(gain)
-    assert "does NOT show" in verdict({"mean": 0.5, "standard_error": 0.5})
-    assert "LOWERED" in verdict({"mean": -1.5, "standard_error": 0.5})
-    assert "does NOT show" in verdict({"mean": 0.0, "standard_error": 0.0})  # an adapter that did not move
-    assert "LOWERED" in verdict({"mean": -1.0, "standard_error": 0.0})
-    with pytest.raises(ValueError, match="different records"):
-        paired(before, {"records": {"a": {"reward": 1.0}}}, "reward")
 
 
 def test_the_moving_average():

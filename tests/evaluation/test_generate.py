@@ -141,7 +141,9 @@ def test_another_model_another_data_set_another_prompt(data, random_model, whole
     assert "holds a sample of another prompt for [" in message
     assert out.read_text() == text
     out.with_suffix(".json").unlink()
-    assert "nothing beside it says of what" in failure("--data", data, "--model", random_model, "--out", out, *QUICK)
+    assert "exists without the note of its run, samples.json" in failure(
+        "--data", data, "--model", random_model, "--out", out, *QUICK
+    )
 
 
 def test_an_adapter_by_itself_on_its_base_and_in_verl_s_folder(data, random_model, tmp_path):
@@ -194,7 +196,7 @@ def test_a_chat_server_that_stops_half_way(serve, data, tmp_path):
     command += ["--samples", 4, "--concurrency", 1, "--seed", 7]
     done = run_script("generate.py", *command, check=False)
     assert done.returncode == 2
-    assert "status 401: expired; the same command goes on from here" in done.stderr.splitlines()[-1]
+    assert "status 401: expired; the same command resumes from here" in done.stderr.splitlines()[-1]
     assert len(rows(out)) == 12
     second, asked = True, len(server.bodies)
     run_script("generate.py", *command)
@@ -229,7 +231,7 @@ def test_a_provider_s_failure_is_not_a_sample(serve, data, tmp_path):
     done = run_script("generate.py", *command, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        f"generate: {server.url}: finish_reason error: upstream is down, 1 times; the same command goes on from here"
+        f"generate: {server.url}: finish_reason error: upstream is down, 1 times; the same command resumes from here"
     )
     assert len(rows(out)) == 2
     failing, asked = False, len(server.bodies)
@@ -268,13 +270,13 @@ def test_no_secret_is_printed_or_written(serve, data, tmp_path):
     key = {"OPENAI_API_KEY": "sk-SECRET\r"}  # as a file with Windows line ends leaves it
     done = run_script("generate.py", *endpoint_command(data, server.url, tmp_path / "a.jsonl"), env=key, check=False)
     assert {headers["Authorization"] for headers in server.headers} == {"Bearer sk-SECRET"}
-    assert "status 401: key Bearer ***; the same command goes on" in done.stderr.splitlines()[-1]
+    assert "status 401: key Bearer ***; the same command resumes" in done.stderr.splitlines()[-1]
     assert [row["completion"] for row in rows(tmp_path / "a.jsonl")] == ["key Bearer ***"] * 2
     server.bodies.clear()
     url = server.url.replace("http://", "http://me:pass-word@")
     login = run_script("generate.py", *endpoint_command(data, url, tmp_path / "b.jsonl"), env=key, check=False)
     assert "Basic bWU6cGFzcy13b3Jk" in {headers["Authorization"] for headers in server.headers}
-    assert "status 401: key Basic ***; the same command goes on" in login.stderr.splitlines()[-1]
+    assert "status 401: key Basic ***; the same command resumes" in login.stderr.splitlines()[-1]
     start = json.loads((tmp_path / "b.json").read_text())["starts"][0]
     hidden = server.url.replace("http://", "http://***@")
     assert start["config"]["url"] == hidden
@@ -401,10 +403,17 @@ def test_no_statement_is_no_code(completion, prompt):
     ("flags", "message"),
     [
         ([], "--model is needed"),
+        (["--model", "x", "--questions", "3"], "--questions: not for arena"),
+        (["--reference", "--copy"], "--copy: not for arena"),
+        (["--reference", "--max-target-tokens", "60"], "needs the tokenizer of a model"),
+        (["--reference", "--limit", "0"], "--limit starts at 1"),
         (["--model", "x", "--temperature", "0"], "--temperature 0 draws the same sample each time"),
         (["--model", "x", "--backend", "endpoint"], "needs --url"),
         (["--model", "x", "--adapter", "absent"], "--adapter absent: no adapter_config.json there"),
-        (["--model", "x", "--benchmark", "multi", "--prompt", "one-shot"], "no other benchmark has a form for it"),
+        (
+            ["--model", "x", "--benchmark", "multi", "--prompt", "one-shot"],
+            "--prompt one-shot: multi has the forms zero-shot",
+        ),
         (["--model", "x", "--sample", "3"], "unrecognized arguments: --sample 3"),  # abbreviated
         (["--model", "x", "--samples", "many"], "argument --samples: invalid int value: 'many'"),
         (["--reference", "--out", "samples.txt"], "expected a name that ends in .jsonl"),

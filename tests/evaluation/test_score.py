@@ -11,13 +11,15 @@ import pytest
 from conftest import run_script
 from mini_arena import ANSWERS, METHOD, RENAME, ROWS, TRIM, sample_rows, write_data, write_samples
 
-import paper_table
 import sandbox
 from common.errors import InputError
 from common.provenance import sha256
 from evaluation.arena.problems import load_tasks
 from evaluation.arena.programs import LIBRARIES, judge
-from evaluation.tables import compare, markdown, summarise
+from evaluation.arena.report import markdown, summarise
+from evaluation.compare import compare
+from evaluation.paper import PAPER, beside_ours, paper_rows
+from evaluation.results import read_result
 
 ARENA = Path(os.environ.get("CODE_UPDATE_ARENA", "not set")) / "arena-ungrouped.jsonl"
 ARENA_ERRATA = Path(__file__).parent.parent.parent / "data" / "arena_errata.jsonl"
@@ -100,13 +102,16 @@ def test_the_table_stands_beside_the_paper_s(scored):
     assert row.split(" | ")[-1] == "74.6 |"  # Qwen 7B, GRPO, Table 1
     result = json.loads((scored / "results.json").read_text())
     assert table == markdown(result) + "\n"
-    paper = json.loads(paper_table.PAPER.read_text())
-    rows = {row[:4]: row[4:] for row in paper_table.rows(paper, [result])}
+    rows = {row[:4]: row[4:] for row in beside_ours([read_result(scored)])}
     ours = rows["Qwen2.5-Coder-7B-Instruct", "GRPO", "CodeUpdateArena", "Pass@1"]
     assert ours[0] == "74.6"
     assert ours[1].startswith("55.0 (")
     assert rows["Qwen2.5-Coder-7B-Instruct", "DAPO", "CodeUpdateArena", "Pass@1"] == ("78.7", "not run")
     assert rows["deepseek-coder-7b-instruct-v1.5", "SFT", "HumanEval+", "Pass@1"] == ("64.0", "not run")
+    printed = run_script("score.py", "--paper", scored).stdout.splitlines()
+    line = f"| Qwen2.5-Coder-7B-Instruct | GRPO | CodeUpdateArena | Pass@1 | 74.6 | {ours[1]} |"
+    assert line in printed
+    assert len(printed) == len(rows) + 2
 
 
 def test_scoring_again(scored, data, tmp_path):
@@ -187,6 +192,14 @@ def refused(tmp_path: Path, data: Path, rows: list[dict], *flags: object) -> str
         (lambda rows: rows, ["--k", "0"], "--k 0: starts at 1"),
         (lambda rows: rows, ["--k", "1", "--label", "Qwen/GRPO"], "--label Qwen/GRPO: results/paper.json has Qwen2.5"),
         (lambda rows: rows, ["--k", "1", "--errata", "absent.jsonl"], "absent.jsonl: "),
+        (lambda rows: rows, ["--evidence", "x"], "--evidence: not for arena"),
+        (lambda rows: rows, ["--no-run"], "--no-run: not for arena"),
+        (lambda rows: rows, ["--min-time-limit", "3"], "--min-time-limit: not for arena"),
+        (
+            lambda rows: [{**rows[0], "sample_id": "0"}, *rows[1:]],
+            [],
+            "samples.jsonl:1: sample_id: expected a valid int",
+        ),
     ],
 )
 def test_what_is_refused(tmp_path, data, change, flags, message):
@@ -238,7 +251,9 @@ def result_of(tmp_path: Path, name: str, counts: list[int], ids: list[str] = IDS
         for i, passed in zip(ids, counts, strict=True)
         for n in range(4)
     ]
-    result = {"benchmark": "arena", "data": {"mini": {"sha256": "x"}}, **summarise(tasks, verdicts, [1], set())}
+    numbers = summarise(tasks, verdicts, [1], set())
+    origin = {"data": {"mini": {"sha256": "x"}}, "samples": {"sha256": "y", "made": {}}}
+    result = {"benchmark": "arena", **origin, **numbers}
     (tmp_path / name).mkdir()
     (tmp_path / name / "results.json").write_text(json.dumps(result))
     return tmp_path / name
@@ -247,16 +262,20 @@ def result_of(tmp_path: Path, name: str, counts: list[int], ids: list[str] = IDS
 def test_comparing_two_runs(tmp_path):
     """Pass@1 per task, before and after: 0.5 to 1, 0.25 to 0.25, 1 to 0.75, 0 to 0, 0 to 1: mean +0.25."""
     before, after = result_of(tmp_path, "a", [2, 1, 4, 0, 0]), result_of(tmp_path, "b", [4, 1, 3, 0, 4])
-    text = compare(before, after)
+    text = compare([before, after])
     assert text.startswith("5 problems: 2 better, 1 worse, 2 equal\n")
     [row] = [line for line in text.splitlines() if line.startswith("| Pass@1 |")]
     assert row.startswith("| Pass@1 | 35.0 | 60.0 | 25.0 (")
     assert text.splitlines()[-3:] == [f"-0.25  {IDS[2]}", f"+0.50  {IDS[0]}", f"+1.00  {IDS[4]}"]
     assert run_script("score.py", "--compare", before, after).stdout == text + "\n"
+    third = compare([before, before, after]).splitlines()
+    assert third[2] == f"| metric | {before} | {before} | {after} | difference of the last two |"
+    [row] = [line for line in third if line.startswith("| Pass@1 |")]
+    assert row.startswith("| Pass@1 | 35.0 | 35.0 | 60.0 | 25.0 (")
     with pytest.raises(InputError, match="not of the same problems"):
-        compare(before, result_of(tmp_path, "c", [4, 1], IDS[:2]))
-    with pytest.raises(InputError, match=r"results\.json: not there"):
-        compare(before, tmp_path / "absent")
+        compare([before, result_of(tmp_path, "c", [4, 1], IDS[:2])])
+    with pytest.raises(InputError, match=r"results\.json: no such file"):
+        compare([before, tmp_path / "absent"])
 
 
 def test_comparing_says_what_speaks_against_it(tmp_path):
@@ -268,10 +287,10 @@ def test_comparing_says_what_speaks_against_it(tmp_path):
     ):
         path = folder / "results.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **new}))
-    lines = compare(before, after).splitlines()
-    assert lines[1] == "The two were judged with other limits: seconds 30.0 and 120.0."
-    assert lines[2] == f"Do not believe the difference: 1 reference solutions did not pass in {after}: H/1."
-    lines = compare(before, before).splitlines()
+    lines = compare([before, after]).splitlines()
+    assert lines[1] == "They were judged with different limits: seconds 30.0 and 120.0."
+    assert lines[2] == f"Do not trust the difference: 1 reference solutions did not pass in {after}: H/1."
+    lines = compare([before, before]).splitlines()
     assert lines[1] == ""
 
 
@@ -281,8 +300,7 @@ def test_all_answers_are_used():
 
 def test_the_paper_s_numbers():
     """Spot checks against Tables 1 to 3, and the counts: 10 rows of Table 1, one more of Table 3."""
-    paper = json.loads(paper_table.PAPER.read_text())
-    rows = {row["label"]: row["results"] for row in paper["rows"]}
+    rows = {row["label"]: row["results"] for row in paper_rows()}
     assert len(rows) == 11
     assert rows["Qwen2.5-Coder-7B-Instruct/DAPO"] == {
         "arena": {"pass@1": 78.7, "pass@5": 84.3},
@@ -293,7 +311,13 @@ def test_the_paper_s_numbers():
     for results in rows.values():
         for number in results.get("arena", {}).values():
             assert round(100 * round(number * 6.7) / 670, 1) == number
-    assert [row["arena"]["pass@1"] for row in paper["ablation"]["rows"]] == [-2.3, -1.2, 5.4, 1.1, 7.4]
+    assert [row["arena"]["pass@1"] for row in json.loads(PAPER.read_text())["ablation"]["rows"]] == [
+        -2.3,
+        -1.2,
+        5.4,
+        1.1,
+        7.4,
+    ]
 
 
 @pytest.mark.slow

@@ -290,23 +290,6 @@ def test_the_code_that_migrate_takes_is_the_code_that_the_reward_scores(completi
     assert new_code(completion) == code
 
 
-def test_heldout_scores_a_model_beside_the_copy_baseline(warm_model, tiny_data, tmp_path):
-    args = ["--model", warm_model, "--data", tiny_data, "--out", tmp_path / "h", "--samples", 2, "--dtype", "float32"]
-    run_script("heldout.py", *args)
-    result = json.loads((tmp_path / "h" / "result.json").read_text())
-    assert len(result["records"]) == 4
-    assert len(lines(tmp_path / "h" / "samples.jsonl")) == 8
-    copy = result["copy_baseline"]
-    assert copy["format_rate"] == {"mean": 1.0, "standard_error": 0.0}
-    assert (copy["em"]["mean"], copy["is_old_code"]["mean"]) == (0.0, 1.0)
-    # "area = np.trapz(area)" to trapezoid: 4 edits over 18 + 1 + 25 = 44 characters; the names have 4, 5, 5, 4 letters,
-    # each twice: 44, 46, 46, 44. ES* = 3.5 * (1 - 4/n) - 1.5, averaged.
-    expected = sum(3.5 * (1 - 4 / n) - 1.5 for n in (44, 46, 46, 44)) / 4
-    assert copy["es_star"]["mean"] == pytest.approx(expected)
-    assert "done before" in run_script("heldout.py", *args).stdout
-    assert run_script("heldout.py", *args, "--seed", 1, check=False).returncode == 2
-
-
 def test_on_a_cpu_the_loss_looks_at_completions_alone(random_model, monkeypatch):
     """The same log-probabilities and gradients as trl's over every position, from the completions' rows of the head."""
     import torch

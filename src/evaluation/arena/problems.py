@@ -3,7 +3,8 @@
 A CodeUpdateArena problem has an update of a library function (fictitious, with an implementation), a scenario, a
 problem, the signature of its solution, unit tests and a reference solution. Rows may be flat (one problem each) or
 grouped (one update each, with `prog_syn_examples`), with both spellings of two fields: `imports` or `prog_syn_imports`,
-`function_path` or `api_path`. The multi-update set is built from them.
+`function_path` or `api_path`. src/evaluation/arena/multi.py builds the
+multi-update set from them.
 """
 
 from __future__ import annotations
@@ -293,6 +294,6 @@ def subset(tasks: Sequence[Any], limit: int | None) -> list[Any]:
     return list(tasks) if limit is None else sorted(tasks, key=lambda task: by_hash(task.id))[:limit]
 
 
-def fingerprint(tasks: Sequence[Task | Migration]) -> str:
+def fingerprint(tasks: Sequence[Any]) -> str:
     """A hash of the set of problems, independent of their order."""
     return hashlib.sha256(json.dumps(sorted(task.id for task in tasks)).encode()).hexdigest()

@@ -12,53 +12,80 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import sandbox
-from common.cli import fail
 from common.errors import InputError
 from common.files import read_jsonl, write_jsonl
 from common.provenance import sha256
 from evaluation.arena.problems import Task
 from evaluation.arena.programs import LIBRARIES, Outcome, broken_updates, calls, judge, preload
-from evaluation.tables import summarise
+from evaluation.arena.report import markdown, summarise
+from evaluation.results import Scored
+from evaluation.samples import FileFormat, Identity, Sample, checked
 from rewards import is_well_formed
 
+FLAGS: dict[str, dict[str, Any]] = {
+    "--python": {"help": "interpreter that runs the samples (default: this one)"},
+    "--errata": {"type": Path, "help": "tasks to leave out of a second score (arena: data/arena_errata.jsonl)"},
+    "--write-errata": {"type": Path, "metavar": "FILE", "help": "from reference samples: those that fail"},
+}
 ERRATA = Path(__file__).parents[3] / "data" / "arena_errata.jsonl"
+
+
+class Erratum(FileFormat):
+    """A line of an errata file."""
+
+    task_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How samples are judged. `options` go to sandbox.run_all."""
+
+    options: Mapping[str, Any]
+    errata: Path | None
+    write_errata: Path | None
+
+
+def judging(args: argparse.Namespace) -> Judging:
+    """What the flags ask for. Only CodeUpdateArena has known errata."""
+    default = ERRATA if args.benchmark == "arena" and ERRATA.is_file() else None
+    options = {**sandbox.settings(args), "python": args.python or sys.executable}
+    return Judging(options, args.errata or default, args.write_errata)
 
 
 def read_errata(path: Path | None) -> dict[str, str]:
     """Task id -> why its reference solution cannot pass; empty without a file. Raises InputError."""
-    try:
-        return {row["task_id"]: row["reason"] for row in read_jsonl(path)} if path else {}
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: {error}") from None
-    except KeyError as error:
-        raise InputError(f"{path}: a line without {error}") from None
+    lines = enumerate(read_jsonl(path), start=1) if path else ()
+    rows = [checked(Erratum, row, f"{path}:{line}") for line, row in lines]
+    return {row.task_id: row.reason for row in rows}
 
 
-def verdict_row(task: Task, row: dict[str, Any], patched: Outcome, plain: Outcome | None) -> dict[str, Any]:
+def verdict_row(task: Task, row: Sample, patched: Outcome, plain: Outcome | None) -> dict[str, Any]:
     """What is kept of one sample."""
     return {
         "task_id": task.id,
-        "sample_id": row["sample_id"],
+        "sample_id": row.sample_id,
         "passed": patched.passed,
         "upassed": patched.passed and plain is not None and not plain.passed,
         "status": patched.status,
         "test": patched.test,
         "detail": patched.detail,
         "without_update": plain.status if plain else None,
-        "format": is_well_formed(row["completion"]),
-        "truncated": row["finish_reason"] == "length",
-        "calls_update": all(calls(row["code"], update, task.imports) for update in task.updates),
+        "format": is_well_formed(row.completion),
+        "truncated": row.finish_reason == "length",
+        "calls_update": all(calls(row.code, update, task.imports) for update in task.updates),
     }
 
 
-def execute(tasks: dict[str, Task], rows: list[dict[str, Any]], options: dict[str, Any]) -> list[dict[str, Any]]:
+def execute(tasks: Mapping[str, Task], rows: Sequence[Sample], options: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The verdict rows of the samples: with the update, then, of those that pass, without."""
-    pairs = [(tasks[row["task_id"]], row["code"]) for row in rows]
+    pairs = [(tasks[row.task_id], row.code) for row in rows]
     print(f"{len(rows)} samples of {len(tasks)} problems, with the update in force", file=sys.stderr)
     patched = judge(pairs, **options)
     passing = [pair for pair, outcome in zip(pairs, patched, strict=True) if outcome.passed]
@@ -82,16 +109,18 @@ def library_versions(python: str) -> dict[str, str | None]:
     return json.loads(done.stdout)
 
 
-def check_environment(tasks: list[Task], known: dict[str, str], options: dict[str, Any]) -> None:
-    """Stop in one line where an update cannot even be put in force: every sample of its tasks would fail."""
+def check_environment(tasks: Sequence[Task], known: Mapping[str, str], options: Mapping[str, Any]) -> None:
+    """Raise InputError if an update cannot even be put in force: every sample of its tasks would fail."""
     if options["python"] == sys.executable:
         lacking = [name for name in preload(tasks) if find_spec(name.partition(".")[0]) is None]
         if lacking:
-            fail(f"{lacking[0].partition('.')[0]} is not installed: pip install -r requirements/eval.txt")
+            raise InputError(f"{lacking[0].partition('.')[0]} is not installed: pip install -r requirements/eval.txt")
     broken = {task: seen for task, seen in broken_updates(tasks, **options).items() if task not in known}
     if broken:
         task, seen = next(iter(broken.items()))
-        fail(f"the updates of {len(broken)} tasks cannot be put in force, first {task}: {seen.splitlines()[-1]}")
+        raise InputError(
+            f"the updates of {len(broken)} tasks cannot be put in force, first {task}: {seen.splitlines()[-1]}"
+        )
 
 
 def write_errata(path: Path, verdicts: list[dict[str, Any]]) -> None:
@@ -102,22 +131,21 @@ def write_errata(path: Path, verdicts: list[dict[str, Any]]) -> None:
 
 
 def score(
-    tasks: Sequence[Task], rows: list[dict[str, Any]], ks: Sequence[int], args: argparse.Namespace, made: Mapping
-) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Path]]:
-    """(verdict rows, the numbers of the run, further data files that they rest on). `made`: the samples' identity."""
-    errata_file = args.errata or (ERRATA if args.benchmark == "arena" and ERRATA.is_file() else None)
-    errata = read_errata(errata_file)
-    if args.write_errata and made.get("backend") != "reference":
-        fail("--write-errata needs the samples of src/generate.py --reference")
-    options = {**sandbox.settings(args), "python": args.python or sys.executable}
-    check_environment(list(tasks), errata, options)
+    how: Judging, tasks: Sequence[Task], rows: Sequence[Sample], ks: Sequence[int], made: Identity | None
+) -> Scored:
+    """Execute the samples and count."""
+    errata = read_errata(how.errata)
+    if how.write_errata and (made is None or made.backend != "reference"):
+        raise InputError("--write-errata needs the samples of src/generate.py --reference")
+    check_environment(tasks, errata, how.options)
     by_id = {task.id: task for task in tasks}
-    verdicts = execute(by_id, rows, options)
-    if args.write_errata:
-        write_errata(args.write_errata, verdicts)
-        print(f"wrote {args.write_errata}")
-    listed = {"sha256": sha256(errata_file), "tasks": sorted(errata.keys() & by_id.keys())} if errata_file else None
+    verdicts = execute(by_id, rows, how.options)
+    if how.write_errata:
+        write_errata(how.write_errata, verdicts)
+        print(f"wrote {how.write_errata}")
+    listed = {"sha256": sha256(how.errata), "tasks": sorted(errata.keys() & by_id.keys())} if how.errata else None
     numbers = summarise(by_id, verdicts, ks, errata)
-    if made.get("prompt") == "one-shot":  # which asks for no think and answer parts
+    if made and made.prompt == "one-shot":  # which asks for no think and answer parts
         numbers["rates"]["format"] = None
-    return verdicts, {**numbers, "errata": listed, "executed_with": library_versions(options["python"])}, {}
+    used = library_versions(how.options["python"])
+    return Scored(verdicts, {**numbers, "errata": listed, "executed_with": used}, markdown)

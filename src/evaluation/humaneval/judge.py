@@ -1,12 +1,12 @@
-"""The inside of src/humaneval.py: runs evalplus on samples that came through stdin, and answers on stdout.
+"""Runs evalplus on samples that come through stdin, and answers on stdout.
 
     {"dataset": "humaneval", "data": "<JSONL>", "samples": [[task, code], …], "controls": [[task, code], …],
      "sanitize": true, …} -> evalplus's results, a task's controls after its samples
 
-src/humaneval.py starts this file in bubblewrap, with the interpreter of an environment that has evalplus. Nothing of
-the caller's can be written in there: data and samples lie in a file system in memory, which an answer may empty but not
-remove, evalplus's cache in another. Expected outputs are therefore computed anew each time, and no answer of an earlier
-run can have touched them.
+score.py starts this file in bubblewrap, with the interpreter of an environment that has evalplus. No file of the caller
+can be written in there: data and samples are in a file system in memory, which an answer may empty but not remove,
+evalplus's cache in another. Expected outputs are therefore computed each time, and no answer of an earlier run can have
+changed them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WORK = Path("/evalplus")  # src/humaneval.py mounts it
+WORK = Path("/evalplus")  # score.py mounts it
 SANITIZE_SECONDS = 20  # evalplus parses every range of lines: thousands of lines would take hours
 FREE_USERS = range(60706, 61184)  # given to nobody: https://systemd.io/UIDS-GIDS
 LIMITS = {"CORE": 0, "NPROC": 1024}  # evalplus caps the memory of each sample itself
 
 
 def become_nobody() -> None:
-    """Where this process is root's: become a user that owns nothing. The caller let it keep the right to do so."""
+    """Become a user that owns nothing, if this process is root's. The caller let it keep the right to do so."""
     for folder in ("/tmp", "/dev/shm", WORK):
         os.chmod(folder, 0o1777)
     user = secrets.choice(FREE_USERS)
@@ -51,7 +51,7 @@ def limit() -> None:
 
 
 def sanitized(code: str, entry_point: str, sanitize: Callable[[str, str], str]) -> str | None:
-    """What evalplus keeps of an answer; None where its parser gives up or takes too long."""
+    """What evalplus keeps of an answer; None if its parser gives up or takes too long."""
 
     def too_long(*_: object) -> None:
         raise TimeoutError
@@ -77,7 +77,7 @@ def set_timeout(seconds: float) -> None:
 
 
 def run(job: dict[str, Any], work: Path) -> dict[str, Any]:
-    """evalplus's own results file, with what else the caller wants to know."""
+    """evalplus's own results file, with the versions and the number of unsanitised answers."""
     work.mkdir(parents=True, exist_ok=True)
     data, samples = work / "data.jsonl", work / "samples.jsonl"
     data.write_text(job["data"], encoding="utf-8")
@@ -128,9 +128,9 @@ def main() -> None:
         return
     job = json.loads(sys.stdin.buffer.read())
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    sys.stdout = sys.stderr = os.fdopen(os.dup(2), "w", 1, encoding="utf-8")  # what evalplus prints is for people
+    sys.stdout = sys.stderr = os.fdopen(os.dup(2), "w", 1, encoding="utf-8")  # what evalplus prints
     nothing = os.open("/dev/null", os.O_RDWR)
-    for fd in (0, 1, 2):  # what answers print past evalplus, and the programs that they start, is for nobody
+    for fd in (0, 1, 2):  # what answers print past evalplus, and what the programs print that they start
         os.dup2(nothing, fd)
     if not args.bare:
         if os.getuid() == 0:
@@ -141,11 +141,11 @@ def main() -> None:
     try:
         json.dump(run(job, args.work), answer)
         answer.close()
-    except BaseException:  # evalplus's thread that waits for the last sample would keep this process for ever
+    except BaseException:  # evalplus's thread that waits for the last sample would keep this process alive for ever
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
-    os._exit(0)  # a thread of evalplus's sleeps on for up to 20 seconds
+    os._exit(0)  # a thread of evalplus's may sleep for up to 20 seconds more
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """HumanEval+ and MBPP+: evalplus's data file as problems for src/generate.py.
 
 A problem is a function to write: HumanEval+ shows its imports, signature and docstring, MBPP+ a text and an assertion.
-The rest of a row (inputs, contracts) is evalplus's business: src/humaneval.py hands the file to it unread.
+The rest of a row (inputs, contracts) is evalplus's business: score.py hands the file to it unread.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class FunctionTask:
     def messages(self, prompt: str = "zero-shot", *, docs: bool = True) -> list[Message]:
         """The chat messages that ask for the function: our form, or evalplus's. There are no docs to withhold."""
         if not docs:
-            raise ValueError("no update belongs to this problem, so none can be withheld")
+            raise InputError("no update belongs to this problem, so none can be withheld")
         return evalplus_messages(self.text) if prompt == "evalplus" else function_messages(self.text, self.entry_point)
 
 
@@ -70,9 +70,9 @@ def load_functions(path: Path) -> list[FunctionTask]:
             raise InputError(f"{path}:{number}: row: {error.msg}") from None
         for field in FIELDS:
             if not isinstance(row, dict) or not isinstance(row.get(field), str) or not row[field].strip():
-                raise InputError(f"{path}:{number}: {field}: missing, empty or no text")
+                raise InputError(f"{path}:{number}: {field}: missing, empty or not text")
         if row["task_id"] in found:
-            raise InputError(f"{path}:{number}: task_id: {row['task_id']} stands on an earlier line")
+            raise InputError(f"{path}:{number}: task_id: {row['task_id']} is already on an earlier line")
         whole = row["prompt"] + row["canonical_solution"]
         found[row["task_id"]] = FunctionTask(row["task_id"], row["prompt"], row["entry_point"], whole)
     if not found:

@@ -1,4 +1,4 @@
-"""evalplus's results -> pass@k over problems, and the table that src/humaneval.py prints."""
+"""evalplus's results -> Pass@k over problems -> a table beside the paper's numbers."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.errors import InputError
-from evaluation.tables import paper_row, per_task, percent, scores, table
+from evaluation.paper import in_paper, paper_row
+from evaluation.samples import Sample
+from evaluation.tables import headline, per_task, percent, scores, table, title
 
 NAMES = {"humaneval+": ("HumanEval", "HumanEval+"), "mbpp+": ("MBPP", "MBPP+")}
-UNPASSABLE = ("HumanEval/32",)  # src/humaneval.py says why
+UNPASSABLE = ("HumanEval/32",)  # src/evaluation/humaneval/score.py gives the reason
 BASE = "base_"  # passed is plus; base_passed is HumanEval's own tests alone
 PASS = "pass"  # evalplus's word; the others are fail and timeout
 
 
 def verdict_rows(
-    samples: Sequence[Mapping[str, Any]], found: Mapping[str, Sequence[Mapping[str, Any]]], *, has_controls: bool = True
+    samples: Sequence[Sample], found: Mapping[str, Sequence[Mapping[str, Any]]], *, has_controls: bool = True
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
-    """(one row a sample, task -> statuses of its reference where that does not pass and could).
+    """(one row a sample, task -> statuses of its reference if that does not pass and could).
 
     `found`: evalplus's `eval`, whose lists are in the order in which the samples were handed over, the reference last
-    where the run `has_controls`; without, the samples are the references.
-    Raises InputError where evalplus did not answer for everything.
+    if the run `has_controls`; without, the samples are the references.
+    Raises InputError if evalplus did not answer for everything.
     """
-    counts = Counter(row["task_id"] for row in samples)
+    counts = Counter(row.task_id for row in samples)
     if {task: count + has_controls for task, count in counts.items()} != {
         task: len(mine) for task, mine in found.items()
     }:
@@ -32,18 +34,18 @@ def verdict_rows(
     rest = {task: iter(mine) for task, mine in found.items()}
     rows = []
     for row in samples:
-        seen = next(rest[row["task_id"]])
+        seen = next(rest[row.task_id])
         base, plus = seen["base_status"], seen["plus_status"]
         rows.append(
             {
-                "task_id": row["task_id"],
-                "sample_id": row["sample_id"],
+                "task_id": row.task_id,
+                "sample_id": row.sample_id,
                 "base_passed": base == PASS,
                 "passed": base == plus == PASS,  # evalplus's rule: plus counts both
                 "base": base,
                 "plus": plus,
-                "no_code": row["code"] is None,
-                "truncated": row["finish_reason"] == "length",
+                "no_code": row.code is None,
+                "truncated": row.finish_reason == "length",
             }
         )
     if has_controls:
@@ -56,7 +58,7 @@ def verdict_rows(
 
 
 def summarise(verdicts: Sequence[Mapping[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
-    """Every number of one run: scores with and without the task that nobody can pass, rates, counts per task."""
+    """Every number of one run: scores with and without the problem that no answer passes, rates, counts per task."""
     counts = per_task(verdicts, BASE)
     passable = [count for task, count in counts.items() if task not in UNPASSABLE]
     return {
@@ -74,11 +76,7 @@ def summarise(verdicts: Sequence[Mapping[str, Any]], ks: Sequence[int]) -> dict[
 def markdown(result: Mapping[str, Any]) -> str:
     """The table of one run; percentages, 95 % intervals in brackets."""
     base, plus = NAMES[result["benchmark"]]
-    made, paper = result["samples"]["made"], paper_row(result["label"], result["benchmark"])
-    model = made.get("model", "samples of unknown origin") + (f" + {made['adapter']}" if made.get("adapter") else "")
-    told = [f"{made[key]} {key}" for key in ("prompt", "backend", "dtype") if made.get(key)]
-    sampling = {key: value for key, value in made.get("sampling", {}).items() if key != "stop"}
-    told += [f"{key} {value}" for key, value in sampling.items()]
+    paper = paper_row(result["label"], result["benchmark"])
     header = ["metric", base, plus]
     other = result["scores_without_unpassable"] if result["unpassable"] else {}
     if other:
@@ -86,16 +84,15 @@ def markdown(result: Mapping[str, Any]) -> str:
         header += [f"{name} without {', '.join(result['unpassable'])} ({left})" for name in (base, plus)]
     rows = []
     for name in (name for name in result["scores"] if not name.startswith("base_")):
-        row = [name.replace("pass", "Pass")]
+        row = [title(name)]
         for part in filter(None, (result["scores"], other)):
             row += [percent(part[f"base_{name}"]), percent(part[name])]
-        rows.append([*row, f"{paper[name]:.1f}" if name in paper else "-"])
+        rows.append([*row, in_paper(paper.get(name))])
     passed = {key: sum(task[key] for task in result["tasks"].values()) for key in ("base_passed", "passed")}
     total = result["problems"] * result["samples_per_problem"]
     shares = {name: f"{100 * share:.1f} %" for name, share in result["rates"].items()}
     lines = [
-        f"{model}: {plus}, {result['problems']} problems x {result['samples_per_problem']} samples"
-        f"{''.join(', ' + part for part in told)}",
+        headline(result),
         "",
         table([*header, f"paper, {plus}"], rows),
         "",
@@ -104,11 +101,11 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"evalplus {result['executed_with']['evalplus']}.",
     ]
     if failing := result["references_that_fail"]:
-        told = ", ".join(f"{task} ({seen['base']}, {seen['plus']})" for task, seen in sorted(failing.items()))
+        names = ", ".join(f"{task} ({seen['base']}, {seen['plus']})" for task, seen in sorted(failing.items()))
         lines.append(
-            f"\n**Do not believe these scores**: {len(failing)} reference solutions did not pass here: "
-            f"{told}. A busy machine? --workers 1, a longer --min-time-limit."
+            f"\n**Do not trust these scores**: {len(failing)} reference solutions did not pass here: "
+            f"{names}. A busy machine? --workers 1, a longer --min-time-limit."
         )
     if unsanitized := result["evalplus"]["unsanitized"]:
-        lines.append(f"{unsanitized} answers were too much for evalplus's sanitiser and were judged as they stand.")
+        lines.append(f"{unsanitized} answers were too much for evalplus's sanitiser and were judged as they are.")
     return "\n".join(lines)

@@ -19,7 +19,7 @@ NAMED = {"SystemExit": "exit", "AssertionError": "assertion", "MemoryError": "me
 
 
 def status(verdict: sandbox.Verdict) -> tuple[str, str]:
-    """(status, what was said) of one run."""
+    """(status, message) of one run."""
     said = proof.outcome(verdict)
     kind, text = said["outcome"], said["text"]
     if kind in ("error", "limit"):  # seen by the program itself, or by the sandbox
@@ -27,17 +27,16 @@ def status(verdict: sandbox.Verdict) -> tuple[str, str]:
     return {"ok": "pass", "warning": "deprecated"}.get(kind, kind), text
 
 
-def judge(
+def run_answers(
     samples: Sequence[tuple[str, str | None]],
     evidence: Mapping[str, Evidence],
     interpreters: Mapping[tuple[str, ...], Path],
     needs: Mapping[tuple[str, ...], Sequence[str]] | None = None,
     **options: Any,
 ) -> list[tuple[str, str]]:
-    """(status, what was said) of each (record id, code), in order; equal samples run once.
+    """(status, message) of each (record id, code), in order; equal samples run once.
 
     `needs`: what the programs of an environment must be able to import, which is tried before they run.
-    sandbox.InfrastructureError stops everything.
     """
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""Verdicts of the migration benchmark -> numbers -> a table; for src/score.py.
+"""Verdicts of the migration benchmark -> numbers -> a table.
 
 Every mean is over records (the samples of one are averaged first), every interval a 95 % bootstrap over updates, since
 the records of one update are alike. A part that has a single update gets no interval.
@@ -12,7 +12,7 @@ from typing import Any
 
 from common.estimates import mean_and_interval, pass_at_k
 from curation.evidence import Evidence
-from evaluation.tables import headline, number, percent, table, title
+from evaluation.tables import counted, headline, number, percent, rates, table, title
 from records import Record
 
 MEASURES = {
@@ -22,22 +22,16 @@ MEASURES = {
     "is_copy": "returns the old code, %",
     "old_api": "still uses the old API, %",
 }
-RATES = {
-    "syntax": "code does not parse",
-    "no_code": "no code",
-    "format": "well formed",
-    "truncated": "cut at the length limit",
-}
 
 
 def per_record(
     records: Mapping[str, Record], evidence: Mapping[str, Evidence], verdicts: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Record id -> {"n", "passed", "update", "kind", "library", and the mean of each measure, None where undefined}."""
+    """Record id -> {"n", "passed", "update", "kind", "library", and the mean of each measure, None if undefined}."""
     found = {}
     for identity, record in records.items():
         mine = [row for row in verdicts if row["task_id"] == identity]
-        row = {"n": len(mine), "passed": sum(row["passed"] for row in mine)}
+        row: dict[str, Any] = {"n": len(mine), "passed": sum(row["passed"] for row in mine)}
         row |= {"update": evidence[identity].update, "kind": evidence[identity].kind, "library": record.dependency}
         for name in MEASURES:
             values = [float(verdict[name]) for verdict in mine if verdict[name] is not None]
@@ -69,13 +63,11 @@ def summarise(
             for name, part in parts.items()
         }
 
-    measures = {}
+    measures: dict[str, Any] = {}
     for name in MEASURES:
         part = [task for task in tasks.values() if task[name] is not None]
         values, updates = [task[name] for task in part], [task["update"] for task in part]
         measures[name] = {"problems": len(part), **mean_and_interval(values, updates)} if part else None
-    flags = {"syntax": lambda row: row["status"] == "syntax", "no_code": lambda row: row["status"] == "no code"}
-    flags |= {name: (lambda row, name=name: row[name]) for name in ("format", "truncated")}
     return {
         "problems": len(tasks),
         "updates": len({task["update"] for task in tasks.values()}),
@@ -84,7 +76,7 @@ def summarise(
         "measures": measures,
         "by_kind": by("kind"),
         "by_library": by("library"),
-        "rates": {name: sum(map(test, verdicts)) / len(verdicts) for name, test in flags.items()},
+        "rates": rates(verdicts, ["syntax", "no_code", "format", "truncated"]),
         "verdicts": dict(Counter(row["status"] for row in verdicts).most_common()),
         "tasks": tasks,
     }
@@ -106,8 +98,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     blocks = [
         headline(result),
         table([f"mean over records, interval over {result['updates']} updates", "records", "here"], rows),
-        table(["rate over samples", "%"], [(RATES[name], f"{100 * v:.1f}") for name, v in result["rates"].items()]),
-        table(["verdict", "samples"], [(name, str(count)) for name, count in result["verdicts"].items()]),
+        *counted(result),
     ]
     if groups:
         blocks.append(table(["part", "updates", "records", f"{title(first)}, %"], groups))

@@ -15,6 +15,7 @@ import argparse
 import ast
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,35 @@ from curation.virtualenvs import environment, installed, read_locks
 from diff_match import diff_match
 from evaluation.migration.old_api import uses_old_api
 from evaluation.migration.problems import Migration, load_evidence
-from evaluation.migration.programs import judge
-from evaluation.migration.report import summarise
+from evaluation.migration.programs import run_answers
+from evaluation.migration.report import markdown, summarise
+from evaluation.results import Scored
+from evaluation.samples import Identity, Sample
 from records import Record
 from rewards import clean, is_well_formed, similarity
 
 SECONDS = 120.0  # a program: a reference takes 11 to 13 s on a busy machine, and once took more than 30
+ENVS = Path(".venvs")  # where src/verify.py makes them too
+FLAGS: dict[str, dict[str, Any]] = {
+    "--evidence": {"type": Path, "help": "the records' proofs (default: evidence.jsonl beside the data)"},
+    "--no-run": {"action": "store_true", "help": "execute nothing: the training rewards, with standard errors"},
+    "--envs": {"type": Path, "help": f"where environments are kept (default: {ENVS})"},
+}
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How samples are judged. `options` go to sandbox.run_all."""
+
+    options: Mapping[str, Any]
+    evidence: Path
+    envs: Path
+
+
+def judging(args: argparse.Namespace, data: Path) -> Judging:
+    """What the flags ask for, for records in `data`."""
+    evidence = args.evidence or data.with_name("evidence.jsonl")
+    return Judging(sandbox.settings(args), evidence, args.envs or ENVS)
 
 
 def measures(code: str | None, old: str, target: str, is_deprecated: bool) -> dict[str, Any]:
@@ -38,7 +62,7 @@ def measures(code: str | None, old: str, target: str, is_deprecated: bool) -> di
 
     `em`: equals the target, comments and layout aside. `es`: edit similarity to it in [0, 1], 0 without code.
     `dm_star`: src/diff_match.py. `is_copy`: equals the old code as `em` does the target. `old_api`: uses a name that
-    the migration removes (src/evaluation/migration/old_api.py), or warned; None where the code does not parse or no
+    the migration removes (src/evaluation/migration/old_api.py), or warned; None if the code does not parse or no
     name is removed.
     """
     mine, is_python = clean(code or "")
@@ -62,34 +86,34 @@ def needs(records: Mapping[str, Record], evidence: Mapping[str, Evidence]) -> di
 
 
 def score(
-    tasks: Sequence[Migration], rows: list[dict[str, Any]], ks: Sequence[int], args: argparse.Namespace, made: Mapping
-) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Path]]:
-    """(verdict rows, the numbers of the run, further data files that they rest on)."""
+    how: Judging, tasks: Sequence[Migration], rows: Sequence[Sample], ks: Sequence[int], made: Identity | None
+) -> Scored:
+    """Execute the samples and count."""
     from tqdm import tqdm
 
     records = {task.id: task.record for task in tasks}
-    evidence = load_evidence(args.evidence, list(records))
-    locks = read_locks(args.evidence.parent)
+    evidence = load_evidence(how.evidence, list(records))
+    locks = read_locks(how.evidence.parent)
     with tqdm(sorted({one.new_env for one in evidence.values()}), desc="environments") as bar:
-        places = {pins: environment(pins, args.envs, locks) for pins in bar}
-    samples = [(row["task_id"], row["code"]) for row in rows]
-    seen = judge(samples, evidence, places, needs(records, evidence), **sandbox.settings(args))
+        places = {pins: environment(pins, how.envs, locks) for pins in bar}
+    samples = [(row.task_id, row.code) for row in rows]
+    seen = run_answers(samples, evidence, places, needs(records, evidence), **how.options)
     verdicts = []
-    for row, (name, said) in zip(rows, seen, strict=True):
-        record = records[row["task_id"]]
+    for row, (status, message) in zip(rows, seen, strict=True):
+        record = records[row.task_id]
         verdicts.append(
             {
                 "task_id": record.id,
-                "sample_id": row["sample_id"],
-                "passed": name == "pass",
-                "status": name,
-                "detail": said,
-                **measures(row["code"], record.old_code, record.new_code, name == "deprecated"),
-                "format": is_well_formed(row["completion"]),
-                "truncated": row["finish_reason"] == "length",
+                "sample_id": row.sample_id,
+                "passed": status == "pass",
+                "status": status,
+                "detail": message,
+                **measures(row.code, record.old_code, record.new_code, status == "deprecated"),
+                "format": is_well_formed(row.completion),
+                "truncated": row.finish_reason == "length",
             }
         )
     used = {" ".join(pins): dict(pin.split("==") for pin in installed(python)) for pins, python in places.items()}
     executed_with = {"python": sys.version.split()[0], "environments": used}
-    numbers = summarise(records, evidence, verdicts, ks)
-    return verdicts, {**numbers, "executed_with": executed_with}, {str(args.evidence): args.evidence}
+    numbers = {**summarise(records, evidence, verdicts, ks), "executed_with": executed_with}
+    return Scored(verdicts, numbers, markdown, {str(how.evidence): how.evidence})

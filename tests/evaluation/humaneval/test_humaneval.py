@@ -16,20 +16,18 @@ import pytest
 from conftest import run_script
 from families import FAMILIES, make_tokenizer
 
-import humaneval
 from common.errors import InputError
 from common.estimates import pass_at_k
 from evaluation.humaneval.problems import load_functions
 from evaluation.humaneval.report import verdict_rows
 from evaluation.prompts import EVALPLUS_STOPS, evalplus_messages
-from evaluation.samples import code_of
+from evaluation.samples import Sample, code_of
 from prompts import render
 from sandbox import mounts
 
 ROOT = Path(__file__).parent.parent.parent.parent
 PYTHON = Path(os.environ.get("EVALPLUS_PYTHON") or ROOT / ".venvs" / "evalplus" / "bin" / "python")
-SHARED = ROOT.parent / "shared" / "data" / "evalplus"
-GOLD = Path(os.environ.get("HUMANEVAL_OVERRIDE_PATH") or SHARED / "HumanEvalPlus-Mini.jsonl.gz")
+GOLD = Path(os.environ.get("HUMANEVAL_OVERRIDE_PATH") or "HUMANEVAL_OVERRIDE_PATH is not set")
 evalplus = pytest.mark.skipif(not PYTHON.exists(), reason=f"{PYTHON}: requirements/humaneval.txt is not installed")
 
 # Four problems in the form of evalplus's data file. The last one is there for its name.
@@ -227,9 +225,8 @@ def test_a_stop_string_ends_each_completion_of_a_batch(random_model):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--benchmark", "humaneval"], "--data and --out are needed"),
-        (["--benchmark", "arena", "--data", "x", "--prompt", "evalplus"], "is for --benchmark humaneval and mbpp"),
-        (["--benchmark", "mbpp", "--data", "x", "--prompt", "one-shot"], "is CodeUpdateArena's own"),
+        (["--benchmark", "arena", "--data", "x", "--prompt", "evalplus"], "arena has the forms zero-shot, one-shot"),
+        (["--benchmark", "mbpp", "--data", "x", "--prompt", "one-shot"], "mbpp has the forms zero-shot, evalplus"),
         (["--benchmark", "mbpp", "--data", "x", "--no-docs"], "mbpp has no update to withhold"),
         (
             ["--benchmark", "mbpp", "--data", "absent.jsonl", "--backend", "endpoint", "--url", "http://u"],
@@ -264,8 +261,8 @@ def test_mistakes_end_in_one_line(tmp_path, flags, message):
     [
         ("", "holds no problem"),
         ("{", "own.jsonl:1: row: "),
-        (json.dumps(PROBLEMS[0]) + "\n\n" + json.dumps(PROBLEMS[0]), "own.jsonl:2: task_id: HumanEval/900 stands"),
-        (json.dumps({**PROBLEMS[0], "entry_point": 3}), "own.jsonl:1: entry_point: missing, empty or no text"),
+        (json.dumps(PROBLEMS[0]) + "\n\n" + json.dumps(PROBLEMS[0]), "own.jsonl:2: task_id: HumanEval/900 is already"),
+        (json.dumps({**PROBLEMS[0], "entry_point": 3}), "own.jsonl:1: entry_point: missing, empty or not text"),
     ],
 )
 def test_a_bad_data_file(tmp_path, text, message):
@@ -310,14 +307,22 @@ def write_samples(path: Path, answers: dict[str, list[str | None]], data: Path, 
 
 
 def evaluate(*args: object, check: bool = True) -> subprocess.CompletedProcess:
-    return run_script("humaneval.py", "--python", PYTHON, *args, check=check)
+    return run_script("score.py", "--python", PYTHON, *args, check=check)
+
+
+def references(data: Path, folder: Path, *flags: object, benchmark: str = "humaneval", **limits: object) -> str:
+    """The reference solutions of `data` as samples, judged; the scores are in folder/out."""
+    samples = folder / "samples.jsonl"
+    run_script("generate.py", "--benchmark", benchmark, "--data", data, "--reference", "--out", samples, *flags)
+    judged = [word for flag, value in limits.items() for word in (f"--{flag.replace('_', '-')}", value)]
+    return evaluate("--samples", samples, "--out", folder / "out", *judged).stdout
 
 
 @pytest.fixture(scope="module")
 def reference(boxed, data, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("evalplus") / "reference"
-    evaluate("--reference", "--data", data, "--out", out)
-    return out
+    folder = tmp_path_factory.mktemp("evalplus")
+    references(data, folder)
+    return folder / "out"
 
 
 @evalplus
@@ -348,7 +353,7 @@ def test_right_wrong_endless_and_destructive_answers(reference, data, tmp_path):
     }
     samples = write_samples(tmp_path / "samples.jsonl", answers, data, prompt="zero-shot", model="hand", sampling={})
     out = tmp_path / "out"
-    flags = ["--data", data, "--judge", samples, "--out", out, "--k", "1,2", "--baseline", reference]
+    flags = ["--data", data, "--samples", samples, "--out", out, "--k", "1,2"]
     flags += ["--min-time-limit", 3]  # seconds: this machine may be busy
     done = evaluate(*flags, "--label", "Qwen2.5-Coder-7B-Instruct/GRPO")
     text = done.stdout
@@ -375,21 +380,24 @@ def test_right_wrong_endless_and_destructive_answers(reference, data, tmp_path):
     assert json.loads((out / "results.json").read_text())["references_that_fail"] == {}
     assert "Samples that pass: 6 base, 4 plus, of 16; without code 6.2 %" in text
 
+    assert (out / "table.md").read_text() == text.split(f"\n\n{out}")[0] + "\n"
+
     # Against the references: 1, 1, 1, 0 before, 1/2, 1/4, 1/4, 0 now: (-1/2 - 3/4 - 3/4) / 4 = -50.0.
+    text = run_script("score.py", "--compare", reference, out).stdout
     assert "4 problems: 0 better, 3 worse, 1 equal" in text
-    assert "The two were drawn with another " in text
+    assert "They were drawn with a different backend" in text
+    assert "They were judged with different limits: min_time_limit 1.0 and 3.0." in text
     [row] = [line for line in text.splitlines() if line.startswith("| Pass@1 | 75.0 | 25.0 | ")]
     assert row.startswith("| Pass@1 | 75.0 | 25.0 | -50.0 (")
     # base: 1, 1, 1, 0 before, 3/4, 1/2, 1/4, 0 now: (-1/4 - 1/2 - 3/4) / 4 = -37.5
     assert "| base Pass@1 | 75.0 | 37.5 | -37.5 (" in text
     for line in ("-0.50  HumanEval/900", "-0.75  HumanEval/901", "-0.75  HumanEval/902"):
         assert line in text.splitlines()
-    assert (out / "table.md").read_text() == text.split(f"\n\n{out}")[0] + "\n"
 
     other = tmp_path / "other.jsonl"
     write_samples(other, {task: mine[:1] for task, mine in answers.items()}, data)
     assert "holds the results of other samples" in failure(
-        "humaneval.py", "--python", PYTHON, "--data", data, "--judge", other, "--out", out
+        "score.py", "--python", PYTHON, "--data", data, "--samples", other, "--out", out
     )
 
 
@@ -401,7 +409,7 @@ def test_an_answer_to_evalplus_s_prompt_is_sanitised(boxed, data, tmp_path):
     rows = [row for row in PROBLEMS if row["task_id"] in answers]
     two = write_problems(tmp_path / "two.jsonl", rows)
     samples = write_samples(tmp_path / "samples.jsonl", answers, two, prompt="evalplus")
-    evaluate("--data", two, "--judge", samples, "--out", tmp_path / "out")
+    evaluate("--data", two, "--samples", samples, "--out", tmp_path / "out")
     result = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {task: count["passed"] for task, count in result["tasks"].items()} == {
         "HumanEval/900": 2,
@@ -416,7 +424,7 @@ def test_an_answer_that_ends_evalplus_ends_the_run(boxed, data, tmp_path):
     kills = "import posix\ndef double(x):\n    posix.kill(-1, 9)"
     answers = {row["task_id"]: [kills if row["entry_point"] == "double" else "x = 1"] for row in PROBLEMS}
     samples = write_samples(tmp_path / "samples.jsonl", answers, data)
-    done = evaluate("--data", data, "--judge", samples, "--out", tmp_path / "out", check=False)
+    done = evaluate("--data", data, "--samples", samples, "--out", tmp_path / "out", check=False)
     assert done.returncode == 2
     assert "the sandbox, not the samples: evalplus ended without results" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
@@ -428,7 +436,7 @@ def test_an_answer_that_ends_a_worker_ends_the_run(boxed, data, tmp_path):
     """evalplus raises then, and the thread of its that waits for the last sample does not hold the run up."""
     kills = "import posix\nposix.kill(posix.getppid(), 9)"
     samples = write_samples(tmp_path / "samples.jsonl", {row["task_id"]: [kills] for row in PROBLEMS}, data)
-    command = ["humaneval.py", "--python", PYTHON, "--data", data, "--judge", samples, "--out", tmp_path / "out"]
+    command = ["score.py", "--python", PYTHON, "--data", data, "--samples", samples, "--out", tmp_path / "out"]
     done = run_script(*command, check=False)
     assert done.returncode == 2
     assert "BrokenProcessPool" in done.stderr
@@ -442,13 +450,14 @@ def test_a_reference_that_is_too_slow_is_named(boxed, tmp_path):
     slow = f"    import glob, time\n    time.sleep(3 if {known} else 0)\n    return 2 * x\n"
     path = write_problems(tmp_path / "own.jsonl", [{**PROBLEMS[0], "canonical_solution": slow}])
     samples = write_samples(tmp_path / "samples.jsonl", {"HumanEval/900": ["double = (2).__mul__"]}, path)
-    text = evaluate("--data", path, "--judge", samples, "--out", tmp_path / "out").stdout
+    text = evaluate("--data", path, "--samples", samples, "--out", tmp_path / "out").stdout
     assert "| Pass@1 | 100.0 (" in text
-    assert "**Do not believe these scores**: 1 reference solutions did not pass" in text
+    assert "**Do not trust these scores**: 1 reference solutions did not pass" in text
     assert "HumanEval/900 (fail, fail)" in text
-    text = evaluate("--data", path, "--reference", "--out", tmp_path / "references").stdout
+    (tmp_path / "references").mkdir()
+    text = references(path, tmp_path / "references")
     assert "| Pass@1 | 0.0 (" in text
-    assert "**Do not believe these scores**: 1 reference solutions did not pass" in text
+    assert "**Do not trust these scores**: 1 reference solutions did not pass" in text
 
 
 @evalplus
@@ -464,8 +473,7 @@ def test_mbpp_and_a_subset(boxed, tmp_path):
         for number in (900, 901, 902)
     ]
     path = write_problems(tmp_path / "own.jsonl", rows)
-    out = tmp_path / "out"
-    text = evaluate("--benchmark", "mbpp", "--data", path, "--reference", "--limit", 2, "--out", out).stdout
+    text = references(path, tmp_path, "--limit", 2, benchmark="mbpp")
     assert "MBPP+, 2 problems x 1 samples" in text
     assert "| Pass@1 | 100.0 (100.0 to 100.0) | 100.0 (100.0 to 100.0) | - |" in text
 
@@ -499,7 +507,7 @@ def test_the_prompt_is_evalplus_s_own(family):
 @pytest.mark.skipif(not GOLD.is_file(), reason=f"{GOLD} is not there")
 def test_the_reference_solutions_of_humaneval_plus(boxed, tmp_path):
     """On the variant with fewer inputs, so that it takes a minute; results/humaneval.md has the whole file."""
-    evaluate("--reference", "--data", GOLD, "--out", tmp_path / "out", "--min-time-limit", 10, "--sample-seconds", 600)
+    references(GOLD, tmp_path, min_time_limit=10, sample_seconds=600)
     tasks = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"]
     assert len(tasks) == 164
     assert [task for task, count in tasks.items() if not count["passed"]] == ["HumanEval/32"]
@@ -510,7 +518,7 @@ def test_the_reference_solutions_of_humaneval_plus(boxed, tmp_path):
 
 def test_results_are_matched_with_their_samples():
     samples = [
-        {"task_id": task, "sample_id": i, "code": "x", "finish_reason": reason}
+        Sample(task_id=task, sample_id=i, completion="", code="x", finish_reason=reason)
         for task, i, reason in [("a", 0, "stop"), ("a", 1, "length"), ("b", 0, "stop"), ("b", 1, "stop")]
     ]
     seen = [("pass", "pass"), ("pass", "fail"), ("timeout", "pass"), ("pass", "timeout")]
@@ -525,7 +533,7 @@ def test_results_are_matched_with_their_samples():
         (True, False, False),
     ]
     own = {"HumanEval/1": [judged[2]], "HumanEval/2": [judged[0]], "HumanEval/32": [judged[1]]}
-    samples_of_references = [{**samples[0], "task_id": task} for task in own]
+    samples_of_references = [samples[0].model_copy(update={"task_id": task}) for task in own]
     rows, controls = verdict_rows(samples_of_references, own, has_controls=False)
     assert [row["passed"] for row in rows] == [False, True, False]
     assert controls == {"HumanEval/1": {"base": "timeout", "plus": "pass"}}  # nobody passes HumanEval/32
@@ -534,24 +542,28 @@ def test_results_are_matched_with_their_samples():
     assert pass_at_k(4, 2, 2) == pytest.approx(5 / 6)
 
 
-def test_flags_are_split(monkeypatch):
-    args, rest = humaneval.parse_arguments(["--temperature", "0", "--out", "o", "--samples", "1", "--model=a b"])
-    assert (str(args.out), rest) == ("o", ["--temperature", "0", "--samples", "1", "--model=a b"])
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "--out is needed"),
-        (["--out", "o", "--judge", "x.jsonl", "--temperature", "0"], "unrecognized arguments: --temperature 0"),
-        (["--out", "o", "--workers", "0"], "--workers starts at 1"),
-        (["--out", "o", "--label", "mine"], "--label mine: results/paper.json has "),
-        (["--out", "o", "--python", "/absent/python"], "--python /absent/python: No such file"),
-        (["--out", "o", "--benchmark", "arena"], "argument --benchmark: invalid choice: 'arena'"),
+        ([], "--samples and --out are needed"),
+        (["--check"], "benchmark None: expected one of arena, multi, migration, humaneval, mbpp"),
+        (["--benchmark", "arena", "--check"], "--check: not for arena"),
+        (["--benchmark", "humaneval", "--check", "--seconds", "3"], "--seconds: not for humaneval"),
+        (["--benchmark", "mbpp", "--check", "--errata", "x"], "--errata: not for mbpp"),
+        (["--benchmark", "humaneval", "--check", "--workers", "0"], "argument --workers: 0 is not above 0"),
+        (["--benchmark", "humaneval", "--check", "--label", "mine"], "--label mine: results/paper.json has "),
+        (["--benchmark", "humaneval", "--check", "--python", "/absent/python"], "/absent/python: No such file"),
+        (["--compare", "x"], "--compare needs two results or more"),
     ],
 )
 def test_mistakes_in_the_command(flags, message):
-    assert message in failure("humaneval.py", *flags)
+    assert message in failure("score.py", *flags, env={"HUMANEVAL_OVERRIDE_PATH": ""})
+
+
+@evalplus
+def test_the_check_before_anything_is_sampled(boxed, data):
+    text = evaluate("--benchmark", "humaneval", "--check", "--data", data).stdout
+    assert text == f"evalplus, its sandbox and {data} are here\n"
 
 
 def test_an_environment_without_evalplus(tmp_path):
@@ -560,8 +572,13 @@ def test_an_environment_without_evalplus(tmp_path):
 
     if find_spec("evalplus"):
         pytest.skip("evalplus is installed here")
-    message = failure("humaneval.py", "--python", sys.executable, "--out", tmp_path / "o")
-    assert "evalplus is not installed: python -m venv .venvs/evalplus" in message
+    here = {"HUMANEVAL_OVERRIDE_PATH": ""}
+    asks = ["--benchmark", "humaneval", "--python", sys.executable]
+    for command in (
+        ["score.py", *asks, "--check"],
+        ["generate.py", *asks, "--reference", "--out", tmp_path / "s.jsonl"],  # which would download evalplus's data
+    ):
+        assert "evalplus is not installed: python -m venv .venvs/evalplus" in failure(*command, env=here)
 
 
 def test_the_judge_s_check_imports_what_the_judge_imports():

@@ -17,11 +17,11 @@ from common.estimates import mean_and_interval
 from curation import proof
 from curation.evidence import Evidence, read_evidence
 from curation.virtualenvs import environment, read_locks
+from evaluation.compare import compare
 from evaluation.migration import programs as migration_execution
 from evaluation.migration.old_api import names, removed_names, uses_old_api
 from evaluation.migration.problems import Migration
 from evaluation.migration.report import markdown
-from evaluation.tables import compare
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,9 @@ def test_a_program_finds_nothing_imported_by_the_others(data, envs, scored, code
     evidence = read_evidence(data.with_name("evidence.jsonl"))
     python = environment(["gizmo==2.0"], envs, read_locks(data.parent))  # made when `scored` was
     both = [(ROOM.id, ROOM.new_code), (ROOM.id, code)]
-    found = migration_execution.judge(both, evidence, {("gizmo==2.0",): python}, limits=sandbox.Limits(seconds=30))
+    found = migration_execution.run_answers(
+        both, evidence, {("gizmo==2.0",): python}, limits=sandbox.Limits(seconds=30)
+    )
     assert [name for name, _ in found] == ["pass", status]
 
 
@@ -184,7 +186,7 @@ def test_comparing_draws_whole_updates(scored, baselines):
 
     As above the ends are the draws of tally alone, 0.75, and of scale alone, 0.5.
     """
-    text = compare(scored, baselines["reference"])
+    text = compare([scored, baselines["reference"]])
     assert text.startswith("4 problems: 4 better, 0 worse, 0 equal\n")
     [row] = [line for line in text.splitlines() if line.startswith("| Pass@1 |")]
     assert row == "| Pass@1 | 37.5 | 100.0 | 62.5 (50.0 to 75.0) |"
@@ -255,7 +257,7 @@ def test_samples_of_other_data(data, tmp_path):
     done = score(changed, tmp_path, samples, tmp_path / "out", "--k", "1", check=False)
     assert "was made for migration and other data than" in done.stderr
     done = run_script("generate.py", "--data", data, "--copy", "--out", tmp_path / "x.jsonl", check=False)
-    assert "--copy goes with --benchmark migration" in done.stderr
+    assert "--copy: not for arena" in done.stderr
 
 
 def test_the_prompt_is_the_one_that_training_uses():
@@ -299,7 +301,7 @@ def endings(codes: list[str], **options) -> list[str]:
     """The status of each program in this interpreter."""
     pins = ("here==1",)
     evidence = {"a": Evidence(id="a", update="u", kind="rename", old_env=pins, new_env=pins, check="assert True")}
-    found = migration_execution.judge(
+    found = migration_execution.run_answers(
         [("a", code) for code in codes], evidence, {pins: Path(sys.executable)}, **options
     )
     return [status for status, _ in found]

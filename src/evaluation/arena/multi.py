@@ -1,9 +1,7 @@
-"""Build multi-update questions out of CodeUpdateArena: two updates in the prompt and in force.
+"""Multi-update questions out of CodeUpdateArena: two updates in the prompt and in force.
 
-    python src/multi_update.py --data FILE --out runs/multi.jsonl                          # 20 questions
-    python src/multi_update.py --data FILE --out runs/multi-200.jsonl --count 200
-    python src/multi_update.py --data FILE --out runs/natural.jsonl --kind natural         # all there are
-    python src/generate.py --benchmark multi --data runs/multi.jsonl --model MODEL --out runs/multi/samples.jsonl
+    python src/generate.py --benchmark multi --data FILE --model MODEL --out runs/multi.jsonl     # 20 questions
+    python src/generate.py --benchmark multi --data FILE --kind natural --model MODEL --out runs/natural.jsonl
 
 OUR CONSTRUCTION: the paper's twenty questions (Table 3) are unpublished, so its numbers are of other questions.
 
@@ -12,7 +10,7 @@ joint     Two problems in one, of updates of different functions of one package;
           updates in force, and fail when either update is missing, and when both are.
 natural   One problem whose reference already calls a second function that has an update of its own. Kept if the
           reference passes with both updates in force and fails without its own. Whether it also fails without the
-          second one is counted: where it does not, the second note asks the model to tell what it needs.
+          second one is counted: if it does not, the model has to tell which note it needs. All questions there are.
 
 Deterministic: the same data and environment give the same file. Pairs come in the order of a hash; an update is used
 again only when no unused pair is left. Each row holds the problems whole, so the file needs nothing else.
@@ -21,7 +19,6 @@ again only when no unused pair is left. Each row holds the problems whole, so th
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,17 +27,31 @@ from pathlib import Path
 from typing import Any
 
 import sandbox
-from common.cli import fail, parse_flags, program
 from common.errors import InputError
 from common.files import write_json, write_jsonl
-from common.provenance import describe
-from common.rows import resolve
+from common.provenance import describe, sha256
+from common.rows import read_rows, resolve
 from evaluation.arena.problems import ApiUpdate, Task, add_update, by_hash, join_tasks, load_problems
 from evaluation.arena.programs import called_functions, judge
+from evaluation.samples import FileFormat, read_json
 from rewards import parses
-from sandbox.mounts import InfrastructureError
 
-Problems = Sequence[tuple[Task, dict[str, Any]]]
+ARENA = "hf://datasets/leo-liuzy/CodeUpdateArena@main"  # the published file (670 problems), not downloaded yet
+QUESTIONS = 20  # as many as the paper's
+FLAGS: dict[str, dict[str, Any]] = {
+    "--questions": {"type": int, "metavar": "N", "help": f"joint questions built from --data (default: {QUESTIONS})"},
+    "--kind": {"choices": ("joint", "natural"), "help": "what the questions are made of (default: joint)"},
+    "--python": {"help": "interpreter that runs the references (default: this one)"},
+}
+
+
+class Settings(FileFormat):
+    """What questions depend on, besides the environment that the references ran in: recorded beside them."""
+
+    data_sha256: str
+    kind: str
+    questions: int | None  # None: all there are
+    skip_bad_tasks: bool
 
 
 def solved_function(task: Task) -> str:
@@ -133,26 +144,6 @@ def choose_joint(
     return kept, tally
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="CodeUpdateArena: a file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]")
-    parser.add_argument("--samples", type=Path, help="instead of --data: the data of these samples")
-    parser.add_argument("--out", type=Path, help="JSONL file to write")
-    parser.add_argument("--count", type=int, default=20, help="joint questions (default: %(default)s, as the paper's)")
-    parser.add_argument("--kind", choices=["joint", "natural"], default="joint", help="default: %(default)s")
-    parser.add_argument("--skip-bad-tasks", action="store_true", help="leave out rows of the data that cannot be used")
-    parser.add_argument("--python", default=sys.executable, help="interpreter that runs the references")
-    sandbox.add_flags(parser)
-    args = parse_flags(parser, argv)
-    if args.samples and not args.data:
-        args.data = json.loads(args.samples.with_suffix(".json").read_text("utf-8"))["identity"]["data"]
-    if not (args.data and args.out):
-        fail("--data and --out are needed")
-    if args.count < 1:
-        fail("--count starts at 1")
-    return args
-
-
 def joint_rows(
     tasks: Sequence[Task], rows: Mapping[str, dict[str, Any]], count: int, options: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -179,42 +170,70 @@ def natural_rows(
             "multi_id": f"natural-{i}",
             "kind": "natural",
             "problems": [rows[task.id]],
-            "second_update": updates[update.id],
+            "second_update": updates[second.id],
         }
-        for i, ((task, update), _) in enumerate(kept)
+        for i, ((task, second), _) in enumerate(kept)
     ]
     needed = sum(not result["first"] for _, result in kept)
     return out, {"pairs": len(pairs), "kept": len(kept), "need the second update too": needed}
 
 
-@program(InfrastructureError)
-def main() -> int:
-    args = parse_arguments()
-    options = {**sandbox.settings(args), "python": args.python}
-    try:
-        path = resolve(args.data)
-        problems = load_problems(path, skip_bad=args.skip_bad_tasks)
-        tasks, rows = [task for task, _ in problems], {task.id: row for task, row in problems}
-        if args.kind == "joint":
-            out, told = joint_rows(tasks, rows, args.count, options)
-        else:
-            out, told = natural_rows(tasks, rows, options)
-    except InputError as error:
-        fail(error)
-    except sandbox.InfrastructureError as error:
-        fail(f"the sandbox, not the references: {error}")
-    if not out:
-        fail(f"{args.data}: no question of this kind holds")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_jsonl(args.out, out)
-    settings = {key: str(value) for key, value in vars(args).items() if value is not None}
-    write_json(args.out.with_suffix(".json"), {"tally": told, **describe(settings, {args.data: path}, None)})
-    print(", ".join(f"{name}: {count}" for name, count in told.items()))
-    if args.kind == "joint" and len(out) < args.count:
-        print(f"warning: {len(out)} questions, not {args.count}")
-    print(f"{args.out}\n{args.out.with_suffix('.json')}")
-    return 0
+def is_ready(path: Path) -> bool:
+    """Whether a file holds questions already, rather than CodeUpdateArena's problems."""
+    first = next((row for _, row in read_rows(path)), None)
+    return isinstance(first, dict) and "multi_id" in first
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def build(args: argparse.Namespace) -> str:
+    """The file of the questions that the flags of src/generate.py ask for: --data itself if it holds questions."""
+    data = args.data or ARENA
+    if is_ready(resolve(data)):
+        if args.questions or args.kind:
+            raise InputError(f"--questions, --kind: {data} holds questions already")
+        return data
+    count = QUESTIONS if args.questions is None else args.questions
+    if count < 1:
+        raise InputError("--questions starts at 1")
+    kind = args.kind or "joint"
+    settings = Settings(
+        data_sha256=sha256(resolve(data)),
+        kind=kind,
+        questions=count if kind == "joint" else None,
+        skip_bad_tasks=args.skip_bad_tasks,
+    )
+    out = args.out.with_name(f"{args.out.stem}-questions.jsonl")
+    if not is_written(out, settings):
+        write_questions(out, data, settings, {**sandbox.settings(args), "python": args.python or sys.executable})
+    return str(out)
+
+
+def is_written(out: Path, settings: Settings) -> bool:
+    """Whether the questions are there. Raises InputError if the file holds questions of other data or settings."""
+    note = out.with_suffix(".json")
+    if not (out.is_file() and note.is_file()):
+        return False
+    old, new = read_json(note, Settings).model_dump(), settings.model_dump()
+    if other := [key for key in new if old[key] != new[key]]:
+        raise InputError(f"{out} holds questions with another {', '.join(other)}: choose another --out")
+    return True
+
+
+def write_questions(out: Path, data: str, settings: Settings, options: Mapping[str, Any]) -> None:
+    """Build the questions; `options` go to sandbox.run_all. Raises InputError if none holds."""
+    path = resolve(data)
+    problems = load_problems(path, skip_bad=settings.skip_bad_tasks)
+    tasks, rows = [task for task, _ in problems], {task.id: row for task, row in problems}
+    if settings.questions is None:
+        found, tally = natural_rows(tasks, rows, options)
+    else:
+        found, tally = joint_rows(tasks, rows, settings.questions, options)
+    if not found:
+        raise InputError(f"{data}: no question of this kind holds")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(out, found)
+    start = describe({}, {data: path}, None)
+    write_json(out.with_suffix(".json"), {**settings.model_dump(), "tally": tally, **start})
+    print(", ".join(f"{name}: {number}" for name, number in tally.items()))
+    if settings.questions and len(found) < settings.questions:
+        print(f"warning: {len(found)} questions, not {settings.questions}")
+    print(out)

@@ -9,8 +9,8 @@ from conftest import run_script
 from mini_arena import METHOD, RENAME, ROWS, SUBMODULE, TRIM, write_data, write_samples
 
 import sandbox
+from evaluation.arena.multi import is_kept, joint_pairs, natural_pairs
 from evaluation.arena.problems import load_tasks
-from multi_update import is_kept, joint_pairs, natural_pairs
 
 # math.hypot gets a second update of the package of RENAME; `far` is also the name that RENAME's problem asks for.
 HYPOT = {
@@ -89,17 +89,37 @@ def working_sandbox():
         pytest.skip(f"no sandbox here: {error}")
 
 
+def questions(*flags: object, check: bool = True):
+    return run_script("generate.py", "--benchmark", "multi", "--reference", *flags, check=check)
+
+
 @pytest.mark.usefixtures("working_sandbox")
 def test_a_joint_question_from_data_to_score(tmp_path):
     data = write_data(tmp_path / "data.jsonl", [*ROWS, HYPOT])
-    done = run_script("multi_update.py", "--data", data, "--out", tmp_path / "multi.jsonl")
+    flags = ["--data", data, "--out", tmp_path / "multi.jsonl"]
+    done = questions(*flags)
     assert "pairs: 1, tried: 1, kept: 1" in done.stdout
     assert "warning: 1 questions, not 20" in done.stdout
-    first = (tmp_path / "multi.jsonl").read_bytes()
+    built = tmp_path / "multi-questions.jsonl"
+    first = built.read_bytes()
     [row] = [json.loads(line) for line in first.splitlines()]
     assert [part["prog_syn_id"] for part in row["problems"]] == [RENAME["prog_syn_id"], HYPOT["prog_syn_id"]]
-    run_script("multi_update.py", "--data", data, "--out", tmp_path / "multi.jsonl")
-    assert (tmp_path / "multi.jsonl").read_bytes() == first
+    assert json.loads((tmp_path / "multi.json").read_text())["identity"]["data"] == str(built)
+
+    # The same questions are reused, other ones refused; built again they are the same bytes.
+    assert "pairs" not in questions(*flags).stdout
+    for more, key in ((["--questions", 3], "questions"), (["--kind", "natural"], "kind, questions")):
+        refused = questions(*flags, *more, check=False)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert f"multi-questions.jsonl holds questions with another {key}: choose another --out" in refused.stderr
+    questions("--data", data, "--out", tmp_path / "again.jsonl")
+    assert (tmp_path / "again-questions.jsonl").read_bytes() == first
+    # A file of questions is taken as it is.
+    questions("--data", built, "--out", tmp_path / "ready.jsonl")
+    assert (tmp_path / "ready.jsonl").read_bytes() == (tmp_path / "multi.jsonl").read_bytes()
+    refused = questions("--data", built, "--out", tmp_path / "x.jsonl", "--kind", "joint", check=False)
+    assert "--questions, --kind: " in refused.stderr
+
     # Scored: both references pass; one of the two functions from before the update fails the question.
     right = RENAME["ref_solution"] + HYPOT["ref_solution"]
     stale = right.replace("math.distance", "math.dist")
@@ -108,9 +128,8 @@ def test_a_joint_question_from_data_to_score(tmp_path):
         {"task_id": "joint-0", "sample_id": i, "completion": "", "code": code, "finish_reason": "stop"}
         for i, code in enumerate((right, stale, half))
     ]
-    flags = ["--benchmark", "multi", "--data", tmp_path / "multi.jsonl", "--k", 1]
-    flags += ["--samples", write_samples(tmp_path / "samples.jsonl", samples), "--out", tmp_path / "out"]
-    run_script("score.py", *flags)
+    write_samples(tmp_path / "multi.jsonl", samples)  # its note names the questions
+    run_script("score.py", "--samples", tmp_path / "multi.jsonl", "--out", tmp_path / "out", "--k", 1)
     result = json.loads((tmp_path / "out" / "results.json").read_text())
     assert result["tasks"] == {"joint-0": {"n": 3, "passed": 1, "upassed": 1}}
     verdicts = [json.loads(line) for line in (tmp_path / "out" / "verdicts.jsonl").read_text().splitlines()]
@@ -125,8 +144,20 @@ def test_a_joint_question_from_data_to_score(tmp_path):
 @pytest.mark.usefixtures("working_sandbox")
 def test_natural_questions(tmp_path):
     data = write_data(tmp_path / "data.jsonl", [RENAME, METHOD, HYPOT, OLD_CALL, NEW_CALL])
-    done = run_script("multi_update.py", "--data", data, "--kind", "natural", "--out", tmp_path / "natural.jsonl")
+    done = questions("--data", data, "--kind", "natural", "--out", tmp_path / "natural.jsonl")
     assert "pairs: 2, kept: 1, need the second update too: 1" in done.stdout
-    [task] = load_tasks(tmp_path / "natural.jsonl", "multi")
+    [task] = load_tasks(tmp_path / "natural-questions.jsonl", "multi")
     assert (task.kind, task.problem, len(task.updates)) == ("natural", HYPOT["problem"], 2)
     assert task.messages()[1]["content"].count("Update Note:") == 2
+
+
+def test_mistakes_in_the_command(tmp_path):
+    data = write_data(tmp_path / "data.jsonl")
+    for flags, message in (
+        (["--questions", 0], "--questions starts at 1"),
+        (["--kind", "other"], "argument --kind: invalid choice: 'other'"),
+        (["--errata", "x"], "unrecognized arguments: --errata x"),
+    ):
+        done = questions("--data", data, "--out", tmp_path / "x.jsonl", *flags, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert message in done.stderr

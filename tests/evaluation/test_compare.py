@@ -1,0 +1,85 @@
+"""The comparison of results with rewards, worked out by hand; by execution: test_score.py and test_migration.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import run_script
+
+from common.errors import InputError
+from common.estimates import mean_and_error
+from evaluation.compare import compare, conclusion, paired
+from evaluation.results import read_result
+
+NAMES = ("reward", "format_rate", "es_star", "em", "is_copy")
+
+
+def write_result(folder: Path, rewards: list[float], **made: object) -> Path:
+    """A results.json of --no-run: these rewards of the records a, b, …; everything else is 0."""
+    tasks = {name: dict.fromkeys(NAMES, 0.0) | {"reward": value} for name, value in zip("abcd", rewards, strict=False)}
+    values = {name: mean_and_error([task[name] for task in tasks.values()]) for name in NAMES}
+    result = {
+        **{"benchmark": "migration", "problems": len(tasks), "samples_per_problem": 4, "tasks": tasks},
+        **{"rewards": values, "copy_baseline": {name: {"mean": 1.0, "standard_error": 0.25} for name in NAMES}},
+        "samples": {"sha256": "x", "made": {"sampling": {"temperature": 1.0, "seed": 42}, **made}},
+        "data": {"d": {"sha256": "x"}},
+    }
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(result))
+    return folder
+
+
+def test_paired_differences_and_their_conclusion(tmp_path):
+    before, after = (read_result(write_result(tmp_path / n, v)) for n, v in (("x", [0.0, 1.0]), ("y", [1.0, 3.0])))
+    # differences 1 and 2: mean 1.5, error sqrt(0.5 / 2) = 0.5: three standard errors.
+    gain = paired(before, after, "reward")
+    assert gain == {"mean": 1.5, "standard_error": pytest.approx(0.5)}
+    assert conclusion("grpo", gain) == "grpo raised the held-out reward by 1.50 ± 0.50: 3.0 standard errors."
+    assert "does NOT show" in conclusion("grpo", {"mean": 0.5, "standard_error": 0.5})
+    assert "LOWERED" in conclusion("grpo", {"mean": -1.5, "standard_error": 0.5})
+    assert "does NOT show" in conclusion("grpo", {"mean": 0.0, "standard_error": 0.0})  # an adapter that did not move
+    assert "LOWERED" in conclusion("grpo", {"mean": -1.0, "standard_error": 0.0})
+
+
+def test_a_table_of_three_results(tmp_path):
+    """sft - base would be 0 and 1; grpo - sft, the last two, is 1 and 2."""
+    folders = [
+        write_result(tmp_path / name, values)
+        for name, values in (("base", [0.0, 0.0]), ("sft", [0.0, 1.0]), ("grpo", [1.0, 3.0]))
+    ]
+    done = run_script("score.py", "--compare", *folders, "--out", tmp_path / "summary.md")
+    text = (tmp_path / "summary.md").read_text()
+    assert done.stdout == f"{text}\n{tmp_path / 'summary.md'}\n"
+    assert text.splitlines()[:7] == [
+        "2 held-out records x 4 samples, temperature 1.0, seed 42; ± is the standard error over records.",
+        "",
+        "| result            | reward      | format rate | ES*         | EM          | copies old  |",
+        "| ---               | ---         | ---         | ---         | ---         | ---         |",
+        "| base              | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 |",
+        "| sft               | 0.50 ± 0.50 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 |",
+        "| grpo              | 2.00 ± 1.00 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 |",
+    ]
+    assert text.splitlines()[7].startswith("| copy the old code | 1.00 ± 0.25 |")
+    assert "\ngrpo raised the held-out reward by 1.50 ± 0.50: 3.0 standard errors.\n" in text
+    assert "\nIts parts: format rate 0.00 ± 0.00, ES* 0.00 ± 0.00.\n" in text
+
+
+def test_what_cannot_be_compared(tmp_path):
+    before = write_result(tmp_path / "a", [0.0, 1.0])
+    with pytest.raises(InputError, match="are not of the same problems"):
+        compare([before, write_result(tmp_path / "b", [0.0, 1.0, 2.0])])
+    executed = json.loads((before / "results.json").read_text()) | {"rewards": {}, "scores": {}}
+    (tmp_path / "results.json").write_text(json.dumps(executed))
+    with pytest.raises(InputError, match="one was run, the other was scored with --no-run"):
+        compare([before, tmp_path])
+    (tmp_path / "results.json").write_text(json.dumps(executed | {"problems": "two"}))
+    with pytest.raises(InputError, match=r"results\.json: problems: expected a valid integer$"):
+        compare([before, tmp_path])
+
+
+def test_other_sampling_is_named(tmp_path):
+    before = write_result(tmp_path / "a", [0.0, 1.0])
+    after = write_result(tmp_path / "b", [0.0, 1.0], docs=False)
+    assert compare([before, after]).splitlines()[1] == "They were drawn with a different docs."
