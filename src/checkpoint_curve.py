@@ -61,7 +61,7 @@ IDENTIFYING = (
         "top_p",
         "max_new_tokens",
     ),
-    *("seed", "dtype", "batch_size"),
+    *("max_new_tokens", "seed", "dtype", "batch_size"),
 )
 
 
