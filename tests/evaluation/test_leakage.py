@@ -138,7 +138,7 @@ def test_a_record_about_the_function_of_a_problem_leaks(tmp_path):
 
 def test_files_that_cannot_be_read(tmp_path):
     good = write(tmp_path / "good.jsonl", ROW)
-    for bad, said in ((tmp_path / "absent.jsonl", "no such file"), (write(tmp_path / "empty.jsonl"), "holds no")):
+    for bad, said in ((tmp_path / "absent.jsonl", "no such file"), (write(tmp_path / "empty.jsonl"), "contains no")):
         done = run_script("check_data.py", "leakage", good, "--test", bad, check=False)
         assert (done.returncode, done.stderr.count("\n"), said in done.stderr) == (2, 1, True), done.stderr
     evidence = tmp_path / "evidence.jsonl"
