@@ -474,7 +474,7 @@ def test_mbpp_and_a_subset(boxed, tmp_path):
     ]
     path = write_problems(tmp_path / "own.jsonl", rows)
     text = references(path, tmp_path, "--limit", 2, benchmark="mbpp")
-    assert "MBPP+, 2 problems x 1 samples" in text
+    assert "mbpp+, 2 problems x 1 samples" in text
     assert "| Pass@1 | 100.0 (100.0 to 100.0) | 100.0 (100.0 to 100.0) | - |" in text
 
 
