@@ -4,24 +4,25 @@
     python src/checkpoint_curve.py --run runs/quickstart/grpo --data FILE --backend transformers --samples 5
     python src/checkpoint_curve.py --run runs/grpo --plot-only --ema 0.99
 
-Step 0 is the base model; the checkpoints are src/grpo.py's and src/dapo.py's. One after the other they go through
-src/generate.py and src/score.py; flags that are not listed below go to src/generate.py and win over the YAML. Killed
-half way, or with more checkpoints there than before, the same command goes on; another subset, sampling, data or run
-needs another --out. Writes into --out:
+Step 0 is the base model; the checkpoints are those of src/grpo.py or src/dapo.py. Each goes through src/generate.py and
+src/score.py in turn. Flags that are not listed below go to src/generate.py and override the YAML (--limit: 100 problems
+by default). The same command resumes after an interruption and evaluates new checkpoints; another subset, sampling,
+data or run needs another --out. Writes into --out:
 
     curve.png      reward and Pass@1 with 95 % intervals against steps, the paper's 32B models dashed
     lengths.png    response length, share of groups with equal rewards
     curve.md       both as a table; curve.json: the same with everything that identifies the run
     step-N/        samples, verdicts and scores of each checkpoint
 
-The run must keep its checkpoints: a save_total_limit of at least their number for src/grpo.py,
-trainer.max_actor_ckpt_to_keep=null for src/dapo.py, whose checkpoints are merged into step-N/ for the time of their
-evaluation.
+The run must keep its checkpoints: save_total_limit of src/grpo.py at least their number, or
+trainer.max_actor_ckpt_to_keep=null for src/dapo.py. The latter's checkpoints are merged into step-N/ while they are
+evaluated.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import shlex
 import shutil
@@ -29,189 +30,264 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from common.checkpoints import Checkpoint, base_of, find_checkpoints, run_start
-from common.cli import fail, program, read_yaml
-from common.errors import InputError
+from common.cli import fail, parse_flags, program
+from common.errors import InputError, ReCodeError
 from common.files import read_jsonl, replacing, write_json, write_text
 from common.provenance import sha256
 from common.rows import resolve
 from evaluation.arena.multi import ARENA
 from evaluation.curve import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
-from evaluation.curve_settings import claim, generate_settings, locked
+from evaluation.flags import make_parser
 
 SRC = Path(__file__).resolve().parent
-DEFAULT_LIMIT = 100
+DEFAULT_LIMIT = 100  # ours: problems
+# Flags of src/generate.py: set here, never by the user; and those that identify samples.
+SET_HERE = ("model", "adapter", "revision", "out", "reference", "copy", "check")
+IDENTIFYING = (
+    *("backend", "prompt", "no_docs", "limit", "max_target_tokens", "skip_bad_tasks", "samples", "temperature"),
+    *("top_p", "max_new_tokens", "seed", "dtype", "batch_size"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run: its entry in run.json, the base model that it started from, its metrics.jsonl."""
+
+    folder: Path
+    start: Mapping[str, Any]
+    base: str
+    revision: str
+    log: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How every checkpoint is evaluated. `flags` are src/generate.py's; `settings` identify the curve."""
+
+    flags: tuple[str, ...]
+    score_flags: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+
+def read_run(folder: Path, base: str | None) -> Run:
+    """The run in a folder; `base` overrides the base model that it recorded. Raises InputError."""
+    if not (folder / "metrics.jsonl").is_file():
+        raise InputError(f"{folder}: no metrics.jsonl there")
+    log = read_jsonl(folder / "metrics.jsonl")
+    start = run_start(folder)
+    return Run(folder, start, *((base, "main") if base else base_of(start)), log)
 
 
 def choose(there: Sequence[Checkpoint], every: int | None, steps: str | None) -> list[Checkpoint]:
-    """Step 0 and all checkpoints; with `every`: the multiples of it, and the last; with `steps`: those alone."""
+    """Step 0 and all checkpoints; with `every`: its multiples and the last; with `steps`: only those."""
     known = {checkpoint.step: checkpoint for checkpoint in [Checkpoint(0, "base"), *there]}
     if every is not None:
-        if every < 1:
-            fail(f"--every {every}: starts at 1")
         return [checkpoint for step, checkpoint in known.items() if step % every == 0 or checkpoint is there[-1]]
     if steps is None:
         return list(known.values())
     try:
         wanted = sorted({int(step) for step in steps.split(",")})
     except ValueError:
-        fail(f"--steps {steps!r}: expected numbers such as 0,100,200")
+        raise InputError(f"--steps {steps!r}: expected numbers such as 0,100,200") from None
     missing = [step for step in wanted if step not in known]
     if missing:
-        fail(f"--steps: no checkpoint of step {missing[0]}; there are {', '.join(map(str, known))}")
+        raise InputError(f"--steps: no checkpoint of step {missing[0]}; there are {', '.join(map(str, known))}")
     return [known[step] for step in wanted]
 
 
+def protocol_of(config: Path, flags: Sequence[str], score_flags: Sequence[str], run: Run) -> Protocol:
+    """The YAML and the flags as src/generate.py's own parser reads them. Raises InputError if they cannot be used."""
+    parser = make_parser(None)
+    asked = vars(parse_flags(parser, ["--config", str(config), *flags]))
+    if asked["benchmark"] != "arena":
+        raise InputError(f"--benchmark {asked['benchmark']}: a curve is of CodeUpdateArena (arena)")
+    for name in SET_HERE:
+        if asked[name] != parser.get_default(name):
+            raise InputError(f"--{name}: not available here: the checkpoints of --run are evaluated")
+    if asked["backend"] == "endpoint":
+        raise InputError("--backend endpoint: a server holds one model, not a run's checkpoints")
+    asked["limit"] = DEFAULT_LIMIT if asked["limit"] is None else asked["limit"]
+    if asked["limit"] < 2:
+        raise InputError(f"--limit {asked['limit']}: an interval needs at least 2 problems")
+    data = asked["data"] or ARENA
+    settings = {name: asked[name] for name in IDENTIFYING} | {
+        "data": data,
+        "data_sha256": sha256(resolve(data)),
+        "start of the run": run.start.get("started"),
+        "score flags": shlex.join(score_flags),
+    }
+    return Protocol(("--config", str(config), *flags, "--limit", str(asked["limit"])), tuple(score_flags), settings)
+
+
+def claim(out: Path, settings: Mapping[str, Any], *, write: bool) -> None:
+    """Raise InputError if `out` holds a curve with other settings; `write` records them if it holds none.
+
+    The data file may move: its hash is compared.
+    """
+    path = out / "settings.json"
+    if path.is_file():
+        old = json.loads(path.read_text("utf-8"))
+        for key in dict.fromkeys([*settings, *old]):
+            if key != "data" and old.get(key) != settings.get(key):
+                was, now = old.get(key), settings.get(key)
+                raise InputError(f"{out} holds a curve with {key} {was}, now {now}: choose another --out")
+    elif write:
+        write_json(path, dict(settings))
+
+
+def locked(out: Path) -> IO[str]:
+    """A lock on the folder, passed on to the programs that are started for it: they may outlive a killed call.
+
+    It is held while any of them has the file open. Raises ReCodeError if it is taken.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    file = open(out / ".lock", "w")  # noqa: SIM115 (open until the end)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ReCodeError(f"{out}: another call, or a program that it started, is still running there") from None
+    return file
+
+
 def run_program(name: str, words: Sequence[object], log: Path, lock: IO[str]) -> None:
-    """`python src/NAME WORDS`: what it prints goes to `log`, its progress to stderr. Ends with its status unless 0."""
+    """`python src/NAME WORDS` with stdout appended to `log`. Exits with its status unless that is 0."""
     command = [sys.executable, str(SRC / name), *map(str, words)]
     with open(log, "a", encoding="utf-8") as file:
         file.write(shlex.join(command) + "\n")
         file.flush()
         done = subprocess.run(command, stdout=file, pass_fds=[lock.fileno()], check=False)
     if done.returncode < 0:
-        fail(f"{name} was ended by {signal.Signals(-done.returncode).name}; the same command goes on from here")
+        raise ReCodeError(
+            f"{name} was ended by {signal.Signals(-done.returncode).name}; run the same command to resume"
+        )
     if done.returncode:
-        raise SystemExit(done.returncode)  # it has said why
+        raise SystemExit(done.returncode)  # it has printed why
 
 
-def evaluate(checkpoint: Checkpoint, args: argparse.Namespace, settings: Mapping[str, str], lock: IO[str]) -> None:
+def evaluate(checkpoint: Checkpoint, run: Run, protocol: Protocol, out: Path, lock: IO[str]) -> None:
     """Samples and scores of one checkpoint."""
-    folder = args.out / f"step-{checkpoint.step}"
+    folder = out / f"step-{checkpoint.step}"
     folder.mkdir(exist_ok=True)
-    log, merged = folder / "log.txt", folder / "merged"
-    base = ["--model", args.base, "--revision", args.revision]
+    log, merged, samples = folder / "log.txt", folder / "merged", folder / "samples.jsonl"
+    base = ["--model", run.base, "--revision", run.revision]
     if checkpoint.kind == "verl" and not merged.exists():
-        flags = ["--checkpoint", checkpoint.folder, "--out", merged, "--base", args.base]
-        flags += ["--revision", args.revision, "--dtype", settings.get("dtype", "bfloat16")]
-        run_program("merge_adapter.py", flags, log, lock)
-    model = {
-        "base": base,
+        of_run = ["--base", run.base, "--revision", run.revision, "--dtype", protocol.settings["dtype"]]
+        run_program("merge_adapter.py", ["--checkpoint", checkpoint.folder, "--out", merged, *of_run], log, lock)
+    models: dict[str, list[object]] = {
+        "base": [*base],
         "adapter": [*base, "--adapter", checkpoint.folder],
         "model": ["--model", checkpoint.folder],
         "verl": ["--model", merged],
-    }[checkpoint.kind]
-    samples = folder / "samples.jsonl"
-    flags = ["--config", args.config, *args.flags, "--benchmark", "arena", "--limit", settings["limit"]]
-    run_program("generate.py", [*flags, *model, "--out", samples], log, lock)
-    claim(args.out, settings, write=True)  # not before src/generate.py has taken the flags
-    run_program("score.py", [*args.score_flags, "--k", 1, "--samples", samples, "--out", folder], log, lock)
+    }
+    run_program("generate.py", [*protocol.flags, *models[checkpoint.kind], "--out", samples], log, lock)
+    claim(out, protocol.settings, write=True)  # only now: src/generate.py checks what its flags mean together
+    run_program("score.py", [*protocol.score_flags, "--k", 1, "--samples", samples, "--out", folder], log, lock)
     shutil.rmtree(merged, ignore_errors=True)
 
 
-def draw(args: argparse.Namespace, log: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Write table and pictures of what has been scored by now, and return the table; None where nothing has."""
+def draw(run: Run, out: Path, weight: float) -> dict[str, Any] | None:
+    """Write table and figures of what has been scored so far, and return the table; None if nothing has."""
     results = {}
-    for path in args.out.glob("step-*/results.json"):
+    for path in out.glob("step-*/results.json"):
         results[int(path.parent.name.removeprefix("step-"))] = json.loads(path.read_text("utf-8"))
     if not results:
         return None
     try:
         how = evaluation(results)
-    except ValueError as error:
-        fail(f"{args.out}: {error}: not one curve; remove the step-N folders that are to be evaluated again")
+    except InputError as error:
+        raise InputError(f"{out}: {error}: not one curve; remove the step-N folders to evaluate again") from None
     curve = {
-        "folder": str(args.run),
-        "base": args.base,
-        "run": {key: value for key, value in args.start.items() if key != "config"},
+        "folder": str(run.folder),
+        "base": run.base,
+        "run": {key: value for key, value in run.start.items() if key != "config"},
         "evaluation": how,
         "paper": baselines(),
-        "ema": args.ema,
-        "steps": curve_rows(results, log, args.ema),
+        "ema": weight,
+        "steps": curve_rows(results, run.log, weight),
     }
     for name, figure in {"curve.png": learning_curve, "lengths.png": lengths}.items():
-        with replacing(args.out / name) as part:
-            figure(curve, log).savefig(part, format="png")
-    write_text(args.out / "curve.md", markdown(curve) + "\n")
-    write_json(args.out / "curve.json", curve)
+        with replacing(out / name) as part:
+            figure(curve, run.log).savefig(part, format="png")
+    write_text(out / "curve.md", markdown(curve) + "\n")
+    write_json(out / "curve.json", curve)
     return curve
 
 
-def evaluate_all(chosen: Sequence[Checkpoint], args: argparse.Namespace, log: Sequence[Mapping[str, Any]]) -> None:
-    """Evaluate the checkpoints that have no scores yet, and draw after each. Any mistake ends before the first."""
+def evaluate_all(chosen: Sequence[Checkpoint], run: Run, protocol: Protocol, out: Path, weight: float) -> None:
+    """Evaluate the checkpoints that have no scores yet, and draw after each. Bad input ends before the first."""
     from tqdm import tqdm
 
-    settings = generate_settings(read_yaml(str(args.config)), args.flags)
-    settings["limit"] = str(args.limit if args.limit is not None else settings.get("limit", DEFAULT_LIMIT))
-    if not settings["limit"].isdigit() or int(settings["limit"]) < 2:
-        fail(f"--limit {settings['limit']}: at least 2 problems, for an interval")
-    settings.setdefault("data", ARENA)
-    if not Path(args.base).is_dir() and (args.base.count("/") > 1 or args.base.startswith((".", "/"))):
-        fail(f"the run's base model {args.base} is not there: start where the run was started, or give --base")
-    try:
-        settings["data_sha256"] = sha256(resolve(settings["data"]))
-    except (InputError, OSError) as error:
-        fail(error)
-    settings |= {"start of the run": args.start.get("started"), "score flags": shlex.join(args.score_flags)}
-    lock = locked(args.out)
-    claim(args.out, settings, write=False)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # subprocess.run then ends what is running
-    left = [step for step in chosen if not (args.out / f"step-{step.step}" / "results.json").is_file()]
+    if not Path(run.base).is_dir() and (run.base.count("/") > 1 or run.base.startswith((".", "/"))):
+        raise InputError(
+            f"the run's base model {run.base} is not there: start in the same folder as the run, or give --base"
+        )
+    lock = locked(out)
+    claim(out, protocol.settings, write=False)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # subprocess.run then ends the running program
+    left = [step for step in chosen if not (out / f"step-{step.step}" / "results.json").is_file()]
     if not left:
-        print(f"{args.out}: all {len(chosen)} checkpoints have their scores")
+        print(f"{out}: all {len(chosen)} checkpoints have their scores")
         return
     with tqdm(total=len(chosen), initial=len(chosen) - len(left), desc="checkpoints", unit="checkpoint") as bar:
         for checkpoint in left:
             bar.set_postfix_str(f"now step {checkpoint.step}", refresh=False)
             bar.display()
-            bar.fp.write("\n")  # the line below belongs to the programs' own bars
-            evaluate(checkpoint, args, settings, lock)
-            draw(args, log)
+            bar.fp.write("\n")  # the line below is for the programs' own bars
+            evaluate(checkpoint, run, protocol, out, lock)
+            draw(run, out, weight)
             bar.update()
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    """(the flags, those for src/generate.py)"""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
     add("--run", type=Path, required=True, help="the training run's folder: checkpoints, metrics.jsonl, run.json")
     add("--out", type=Path, help="folder to write (default: curve/ in the run's folder)")
-    add("--limit", type=int, help=f"problems, a fixed subset (default: the YAML's, or {DEFAULT_LIMIT})")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--every", type=int, metavar="N", help="step 0, the steps that N divides, and the last")
-    which.add_argument("--steps", metavar="0,100,200", help="these steps alone; 0 is the base model")
+    which.add_argument("--steps", metavar="0,100,200", help="only these steps; 0 is the base model")
     which.add_argument("--plot-only", action="store_true", help="draw what has been scored; evaluate nothing")
     add("--ema", type=float, default=0.9, help="weight of the moving average (default: %(default)s, the paper's)")
-    add("--base", help="the base model, where it is no longer where the run found it")
+    add("--base", help="the base model, if it has moved since the run")
     add("--config", type=Path, default=SRC.parent / "configs" / "eval.yaml", help="YAML of src/generate.py's flags")
     add("--score-flags", type=shlex.split, default=[], metavar="'…'", help="flags for src/score.py, as one argument")
     parser.error = fail  # type: ignore[method-assign]
     args, rest = parser.parse_known_args(argv)
-    args.flags = [word for word in rest if word != "--"]
+    flags = [word for word in rest if word != "--"]
     if not 0 <= args.ema < 1:
         fail(f"--ema {args.ema}: must be in [0, 1)")
-    if args.plot_only and (args.flags or args.limit is not None):
-        fail(f"--plot-only evaluates nothing: leave out {(args.flags or ['--limit'])[0]}")
-    args.out = args.out or args.run / "curve"
-    return args
+    if args.every is not None and args.every < 1:
+        fail(f"--every {args.every}: must be at least 1")
+    if args.plot_only and flags:
+        fail(f"--plot-only evaluates nothing: leave out {flags[0]}")
+    return args, flags
 
 
 @program()
 def main() -> int:
-    args = parse_arguments()
-    if not (args.run / "metrics.jsonl").is_file():
-        fail(f"{args.run}: no metrics.jsonl there")
-    try:
-        log = read_jsonl(args.run / "metrics.jsonl")
-        args.start = run_start(args.run)
-        args.base, args.revision = (args.base, "main") if args.base else base_of(args.start)
-    except ValueError as error:
-        fail(error)
+    args, flags = parse_arguments()
+    out = args.out or args.run / "curve"
+    run = read_run(args.run, args.base)
     if not args.plot_only:
         there = find_checkpoints(args.run)
         if not there:
-            fail(f"{args.run}: no complete checkpoint-N or global_step_N there")
-        evaluate_all(choose(there, args.every, args.steps), args, log)
-    curve = draw(args, log)
+            raise InputError(f"{args.run}: no complete checkpoint-N or global_step_N there")
+        chosen = choose(there, args.every, args.steps)
+        evaluate_all(chosen, run, protocol_of(args.config, flags, args.score_flags, run), out, args.ema)
+    curve = draw(run, out, args.ema)
     if not curve:
-        fail(f"{args.out}: nothing has been scored yet")
+        raise InputError(f"{out}: nothing has been scored yet")
     print(markdown(curve) + "\n")
     for name in ("curve.png", "lengths.png", "curve.md", "curve.json"):
-        print(args.out / name)
+        print(out / name)
     return 0
 
 

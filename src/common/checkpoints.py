@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.errors import InputError
+
 
 def is_adapter(folder: str | Path) -> bool:
     """Whether `folder` holds a peft adapter."""
@@ -75,26 +77,26 @@ def find_checkpoints(run: Path) -> list[Checkpoint]:
 
 
 def run_start(run: Path) -> dict[str, Any]:
-    """The entry of run.json that began the run: the last start from nothing. Raises ValueError where there is none."""
+    """The entry of run.json that began the run: the last start from nothing. Raises InputError where there is none."""
     path = run / "run.json"
     try:
         starts = json.loads(path.read_text("utf-8"))["starts"]
     except FileNotFoundError:
-        raise ValueError(f"{path}: not there: is {run} a run of src/grpo.py or src/dapo.py?") from None
+        raise InputError(f"{path}: not there: is {run} a run of src/grpo.py or src/dapo.py?") from None
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: not what a run writes") from None
+        raise InputError(f"{path}: not what a run writes") from None
     fresh = [start for start in starts if start.get("resumed_from") is None]
     if not fresh:
-        raise ValueError(f"{path}: no start of the run in it")
+        raise InputError(f"{path}: no start of the run in it")
     return fresh[-1]
 
 
 def base_of(start: dict[str, Any]) -> tuple[str, str]:
-    """(model, revision) that a run started from. Raises ValueError where its configuration does not say."""
+    """(model, revision) that a run started from. Raises InputError where its configuration does not say."""
     config = start.get("config", {})
     try:
         if "actor_rollout_ref" in config:
             return config["actor_rollout_ref"]["model"]["path"], "main"
         return config["model_name_or_path"], config.get("model_revision") or "main"
     except KeyError as error:
-        raise ValueError(f"run.json: the configuration has no {error}: name the base model with --base") from None
+        raise InputError(f"run.json: the configuration has no {error}: name the base model with --base") from None

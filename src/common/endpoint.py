@@ -141,7 +141,6 @@ class Endpoint:
         self._client = httpx.Client(timeout=self.seconds, headers=headers, limits=limits)
         secrets = secrets_of(self.key, self.url)
         self._hide, self._hide_in_answer = hider(secrets), hider(filter(is_unmistakable, secrets))
-        self.repeats = 0  # tries beyond the first, over all requests
 
     def body(self, messages: Sequence[dict[str, str]], sampling: Sampling, seed: int) -> dict[str, Any]:
         """The JSON of one request. Stop texts need vLLM's dialect."""
@@ -176,7 +175,6 @@ class Endpoint:
             except _Again as error:
                 if tried == self.tries:
                     raise self._failed(str(error), f", {tried} times") from None
-                self.repeats += 1
                 grown = min(60.0, self.pause * 2 ** (tried - 1)) * (1 + random.random() / 2)
                 time.sleep(grown if error.after is None else error.after)
         raise AssertionError("not reached")

@@ -153,23 +153,13 @@ def with_vllm(
         tensor_parallel_size=model.tensor_parallel_size,
         gpu_memory_utilization=model.gpu_memory_utilization,
     )
+    how: dict[str, Any] = {"n": 1, "temperature": sampling.temperature, "top_p": sampling.top_p}
+    how |= {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "max_tokens": sampling.max_new_tokens}
+    how |= {"stop": list(sampling.stop) or None, "include_stop_str_in_output": True}
     for at in range(0, len(requests), VLLM_CHUNK):
         chunk = requests[at : at + VLLM_CHUNK]
-        settings = [
-            SamplingParams(
-                n=1,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=0,
-                min_p=0.0,
-                repetition_penalty=1.0,
-                max_tokens=sampling.max_new_tokens,
-                stop=list(sampling.stop) or None,
-                include_stop_str_in_output=True,
-                seed=derived_seed(seed, request.task_id, request.sample_id),
-            )
-            for request in chunk
-        ]
+        seeds = [derived_seed(seed, request.task_id, request.sample_id) for request in chunk]
+        settings = [SamplingParams(**how, seed=one) for one in seeds]
         prompts = [TokensPrompt(prompt_token_ids=ids[request.prompt]) for request in chunk]
         yield from _completed(chunk, engine.generate(prompts, settings, use_tqdm=False))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.errors import InputError
 from common.estimates import mean_and_interval, pass_at_k
 from common.training_log import MEASURES, at_step, ema, series
 from evaluation.paper import paper_row
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 METRIC = "pass@1"
 BASELINES = ("Qwen2.5-Coder-32B-Instruct/untrained", "DeepSeek-R1-Distill-Qwen-32B/untrained")  # paper Fig. 2, Table 1
 PAPER_PROBLEMS = 670
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#4D4D4D"  # Okabe and Ito's: told apart by colour-blind readers
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#4D4D4D"  # Okabe and Ito's, for colour-blind readers
 DASHES = ("dashed", "dashdot")
 PLACE = ("data", "model", "adapter", "adapter_sha256", "model_sha256", "model_commit")  # differ between checkpoints
 
@@ -29,29 +30,29 @@ def baselines() -> dict[str, float]:
 
 
 def evaluation(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """How the checkpoints were evaluated. Raises ValueError where they were not all evaluated in the same way."""
+    """How the checkpoints were evaluated. Raises InputError if not all of them were evaluated in the same way."""
     steps = sorted(results)
     first = steps[0]
     base: tuple[int, Any] | None = None
     for step in steps:
-        made = results[step]["samples"]["made"]
+        made: Mapping[str, Any] = results[step]["samples"]["made"]
         for key, value in results[first]["samples"]["made"].items():
             if key not in PLACE and made.get(key) != value:
-                raise ValueError(f"steps {first} and {step} differ in {key} ({value} and {made.get(key)})")
+                raise InputError(f"steps {first} and {step} differ in {key} ({value} and {made.get(key)})")
         for key in ("errata", "executed_with", "samples_per_problem"):
             if results[step][key] != results[first][key]:
-                raise ValueError(f"steps {first} and {step} differ in {key}")
-        if step == 0 or made["adapter"]:  # the base, alone or under an adapter
-            mine = made["model_sha256"], made["model_commit"]
+                raise InputError(f"steps {first} and {step} differ in {key}")
+        if step == 0 or made.get("adapter"):  # the base, alone or with an adapter
+            mine = made.get("model_sha256"), made.get("model_commit")
             base = base or (step, mine)
             if mine != base[1]:
-                raise ValueError(f"steps {base[0]} and {step} are not of the same base model")
-    made = {key: value for key, value in results[first]["samples"]["made"].items() if key not in PLACE}
+                raise InputError(f"steps {base[0]} and {step} are not of the same base model")
+    shared = {key: value for key, value in results[first]["samples"]["made"].items() if key not in PLACE}
     kept = ("problems", "samples_per_problem", "errata", "executed_with", "versions", "hardware")
-    return made | {key: results[first].get(key) for key in kept}
+    return shared | {key: results[first].get(key) for key in kept}
 
 
-def gain(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float]:
+def gain(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float | None]:
     """Pass@1 of `after` - `before`, paired by problem, with its bootstrap interval."""
 
     def rates(result: Mapping[str, Any]) -> dict[str, float]:
@@ -64,7 +65,7 @@ def gain(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float
 def curve_rows(
     results: Mapping[int, Mapping[str, Any]], log: Sequence[Mapping[str, Any]], weight: float
 ) -> list[dict[str, Any]]:
-    """A row a checkpoint: its scores as src/score.py wrote them, and what the run had logged by then."""
+    """One row per checkpoint: its scores as src/score.py wrote them, and what the run had logged by then."""
     logged = {measure: series(log, measure) for measure in MEASURES}
     rows = []
     for step, result in sorted(results.items()):
@@ -84,7 +85,7 @@ def curve_rows(
 
 
 def markdown(curve: Mapping[str, Any]) -> str:
-    """The table, under what identifies the run."""
+    """The table, with what identifies the run above it."""
     made, run = curve["evaluation"], curve["run"]
     sampling = ", ".join(f"{key} {value}" for key, value in made["sampling"].items())
 
@@ -129,11 +130,11 @@ def draw_measure(
     scale: float = 1.0,
     dots: bool = False,
 ) -> None:
-    """The logged values of one measure, times `scale`, and their moving average; a note where there are none."""
+    """The logged values of one measure, times `scale`, and their moving average; a note if there are none."""
     steps, values = series(log, measure)
     if steps:
         values = [scale * value for value in values]
-        faint = {"marker": ".", "linestyle": "none", "markersize": 4} if dots else {"linewidth": 0.8}
+        faint: dict[str, Any] = {"marker": ".", "linestyle": "none", "markersize": 4} if dots else {"linewidth": 0.8}
         axis.plot(steps, values, **faint, alpha=0.3, color=color, label="logged")
         axis.plot(steps, ema(values, weight), linewidth=1.8, color=color, label=f"EMA {weight}")
         axis.legend(fontsize=9, frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.98))  # over the panel
@@ -143,7 +144,7 @@ def draw_measure(
 
 
 def new_figure(curve: Mapping[str, Any], heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
-    """Panels of these heights in inches, one below the other, over the same steps."""
+    """Panels of these heights in inches, stacked, over the same steps."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -156,11 +157,17 @@ def new_figure(curve: Mapping[str, Any], heights: Sequence[float]) -> tuple[Figu
 
 
 def cut_axis(upper: Axes, lower: Axes) -> None:
-    """Mark two panels as one axis with its middle left out."""
+    """Mark two panels as one axis with its middle cut out."""
     upper.spines.bottom.set_visible(False)
     lower.spines.top.set_visible(False)
     upper.tick_params(bottom=False, labelbottom=False)
-    marks = {"marker": [(-1, -0.5), (1, 0.5)], "markersize": 9, "linestyle": "none", "color": "black", "clip_on": False}
+    marks: dict[str, Any] = {
+        "marker": [(-1, -0.5), (1, 0.5)],
+        "markersize": 9,
+        "linestyle": "none",
+        "color": "black",
+        "clip_on": False,
+    }
     upper.plot([0, 1], [0, 0], transform=upper.transAxes, **marks)
     lower.plot([0, 1], [1, 1], transform=lower.transAxes, **marks)
 
@@ -168,7 +175,7 @@ def cut_axis(upper: Axes, lower: Axes) -> None:
 def learning_curve(curve: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> Figure:
     """Reward and Pass@1 against steps, the paper's 32B baselines dashed (its Figure 2).
 
-    Where the baselines are more than twice as high as anything here, the axis is cut between, and marked so.
+    If the baselines are more than twice as high as anything here, the axis is cut between them, and marked.
     """
     steps = [row["step"] for row in curve["steps"]]
     scores = [{key: 100 * value for key, value in row["scores"][METRIC].items()} for row in curve["steps"]]
@@ -181,7 +188,14 @@ def learning_curve(curve: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -
     upper, lower = others[0], others[-1]
     means = [score["mean"] for score in scores]
     spread = [[s["mean"] - s["low"] for s in scores], [s["high"] - s["mean"] for s in scores]]
-    style = {"color": VERMILION, "marker": "o", "markersize": 4, "linewidth": 1.8, "elinewidth": 1, "capsize": 2.5}
+    style: dict[str, Any] = {
+        "color": VERMILION,
+        "marker": "o",
+        "markersize": 4,
+        "linewidth": 1.8,
+        "elinewidth": 1,
+        "capsize": 2.5,
+    }
     drawn = lower.errorbar(steps, means, spread, label="this run, with its 95 % interval", **style)
     low, high = lower.get_ylim()
     lower.set_ylim(max(0, low), max(1, high))
@@ -212,7 +226,7 @@ def lengths(curve: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> Figur
     draw_measure(top, log, "response_length", curve["ema"], BLUE)
     top.set_title("Response length", fontsize=11, loc="left")
     top.set_ylabel("tokens, mean of the step")
-    # With one prompt a step the share is 0 or 100: a line through such values is a block of colour.
+    # With one prompt per step the share is 0 or 100: a line through such values would be a block of colour.
     draw_measure(bottom, log, "zero_variance_share", curve["ema"], VERMILION, scale=100, dots=True)
     bottom.set_title("Groups whose rewards are all equal: no gradient", fontsize=11, loc="left")
     bottom.set_ylabel("% of the step's groups")

@@ -66,8 +66,6 @@ def problem_messages(
 
     `docs=False` withholds the updates, as a control. Unit tests are never shown.
     """
-    if not updates:
-        raise ValueError("a problem needs at least one update")
     notes = "".join(
         f"Update Note: {update.function}: {update.description.strip()}\n"
         f"The new signature is {update.signature.strip()}\n"
@@ -89,8 +87,6 @@ def one_shot_messages(
     No thinking and no prefill; the answer is expected between [PYTHON] and [/PYTHON]. The wording is ours, and so is
     the example, because the benchmark's is not in its data file. Unlike the paper's prompt it shows a unit test.
     """
-    if not updates:
-        raise ValueError("a problem needs at least one update")
     notes = "".join(
         f"[UPDATE]\nThe function {update.function} has changed. {update.description.strip()}\n"
         f"New signature: {update.signature.strip()}\n{update.docstring.strip()}\n[/UPDATE]\n\n"

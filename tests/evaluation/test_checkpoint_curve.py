@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -15,12 +16,12 @@ from conftest import CPU, ROOT, run_script
 from mini_arena import ADD, RENAME, ROWS, write_data
 
 import sandbox
-from checkpoint_curve import choose
+from checkpoint_curve import Protocol, Run, choose, claim, protocol_of
 from common.checkpoints import Checkpoint, base_of, find_checkpoints, run_start
+from common.errors import InputError
 from common.provenance import sha256
 from common.training_log import at_step, ema, series
 from evaluation.curve import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
-from evaluation.curve_settings import claim, generate_settings
 
 IDS = [row["prog_syn_id"] for row in ROWS]
 
@@ -100,16 +101,7 @@ def test_the_run_s_start_and_its_base(tmp_path):
         base_of({"config": {}})
 
 
-def refused(capsys, call, *args, **kwargs) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        call(*args, **kwargs)
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1, error
-    return error
-
-
-def test_which_checkpoints(capsys):
+def test_which_checkpoints():
     there = [Checkpoint(step, "adapter") for step in (100, 200, 300, 350)]
 
     def steps(every=None, wanted=None):
@@ -119,40 +111,80 @@ def test_which_checkpoints(capsys):
     assert steps(every=200) == [0, 200, 350]
     assert steps(wanted="300,100") == [100, 300]
     assert steps(wanted="0") == [0]
-    assert "no checkpoint of step 150; there are 0, 100, 200, 300, 350" in refused(capsys, choose, there, None, "150")
-    assert "--steps 'last'" in refused(capsys, choose, there, None, "last")
-    assert "--every 0" in refused(capsys, choose, there, 0, None)
+    with pytest.raises(InputError, match="no checkpoint of step 150; there are 0, 100, 200, 300, 350"):
+        steps(wanted="150")
+    with pytest.raises(InputError, match="--steps 'last'"):
+        steps(wanted="last")
 
 
-def test_the_flags_that_go_on_to_generate(capsys):
-    config = {"benchmark": "arena", "backend": "vllm", "top_p": "0.7", "no_docs": "False", "limit": None}
-    flags = ["--backend", "transformers", "--no-docs", "--top-p=0.70", "--seed", "-1"]
-    assert generate_settings(config, []) == {"backend": "vllm", "top_p": "0.7"}
-    assert generate_settings(config, flags) == {
-        **{"backend": "transformers", "no_docs": "True", "top_p": "0.70", "seed": "-1"}
-    }
-    assert "--model: not yours" in refused(capsys, generate_settings, {}, ["--model", "x"])
-    assert "--adapter: not yours" in refused(capsys, generate_settings, {"adapter": "x"}, [])
-    assert "of CodeUpdateArena" in refused(capsys, generate_settings, {"benchmark": "multi"}, [])
-    assert "--backend endpoint" in refused(capsys, generate_settings, {}, ["--backend=endpoint"])
-    assert "unexpected argument 'runs/grpo'" in refused(capsys, generate_settings, {}, ["runs/grpo"])
+@pytest.fixture
+def protocol(tmp_path):
+    """`protocol_of` for a YAML and flags, with a data file and a run of 2026."""
+    data = tmp_path / "data.jsonl"
+    data.write_text("{}")
+    run = Run(tmp_path, {"started": "2026"}, "base", "main", [])
+
+    def make(config: dict, *flags: str) -> Protocol:
+        path = tmp_path / "config.yaml"
+        path.write_text(json.dumps({"data": str(data), **config}))  # JSON is YAML
+        return protocol_of(path, flags, ["--jobs", "2"], run)
+
+    return make
 
 
-def test_settings_never_mix(tmp_path, capsys):
-    old = {"limit": "20", "top_p": "0.7", "data": "a.jsonl", "data_sha256": "aa"}
+def test_the_settings_are_read_by_generate_s_own_parser(protocol):
+    config = {"benchmark": "arena", "backend": "vllm", "top_p": 0.7, "no_docs": False, "limit": None}
+    settings = protocol(config).settings
+    assert (settings["backend"], settings["top_p"], settings["no_docs"], settings["limit"]) == ("vllm", 0.7, False, 100)
+    assert settings["data_sha256"] == hashlib.sha256(b"{}").hexdigest()
+    assert (settings["start of the run"], settings["score flags"]) == ("2026", "--jobs 2")
+    flags = ["--backend", "transformers", "--no-docs", "--top-p=0.70", "--seed", "-1", "--limit", "7"]
+    found = protocol(config, *flags)
+    assert found.settings == settings | {"backend": "transformers", "no_docs": True, "seed": -1, "limit": 7}
+    assert found.flags[2:] == (*flags, "--limit", "7")
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "message"),
+    [
+        ({}, ["--model", "x"], "--model: not available here"),
+        ({"adapter": "x"}, [], "--adapter: not available here"),
+        ({"benchmark": "multi"}, [], "a curve is of CodeUpdateArena"),
+        ({}, ["--backend=endpoint"], "--backend endpoint: a server holds one model"),
+        ({"data": None}, [], "--data is needed"),
+        ({"limit": 1}, [], "--limit 1: an interval needs at least 2 problems"),
+    ],
+)
+def test_flags_that_a_curve_cannot_have(protocol, config, flags, message):
+    with pytest.raises(InputError, match=message):
+        protocol(config, *flags)
+
+
+def test_words_that_generate_does_not_know(protocol, capsys):
+    for words in (["runs/grpo"], ["--temprature", "1"]):
+        with pytest.raises(SystemExit) as stopped:
+            protocol({}, *words)
+        assert stopped.value.code == 2
+        assert f"unrecognized arguments: {' '.join(words)}" in capsys.readouterr().err
+
+
+def test_settings_never_mix(tmp_path):
+    old = {"limit": 20, "top_p": 0.7, "data": "a.jsonl", "data_sha256": "aa"}
     claim(tmp_path, old, write=False)
     assert not (tmp_path / "settings.json").exists()
     claim(tmp_path, old, write=True)
-    claim(tmp_path, {**old, "top_p": "0.70", "data": "moved.jsonl", "tensor_parallel_size": "2"}, write=True)
+    claim(tmp_path, {**old, "data": "moved.jsonl"}, write=True)
     assert json.loads((tmp_path / "settings.json").read_text()) == old
     for change, message in {
-        ("limit", "40"): "limit 20, now 40",
+        ("limit", 40): "limit 20, now 40",
         ("data_sha256", "bb"): "data_sha256 aa, now bb",
-        ("seed", "1"): "seed None, now 1",
+        ("seed", 1): "seed None, now 1",
     }.items():
-        assert message in refused(capsys, claim, tmp_path, old | dict([change]), write=True)
+        with pytest.raises(InputError, match=message):
+            claim(tmp_path, old | dict([change]), write=True)
     del old["top_p"]
-    assert "top_p 0.7, now None: choose another --out" in refused(capsys, claim, tmp_path, old, write=True)
+    with pytest.raises(InputError, match=r"top_p 0.7, now None: choose another --out"):
+        claim(tmp_path, old, write=True)
 
 
 def test_bad_input_ends_in_one_line(tmp_path):
@@ -175,7 +207,8 @@ def test_bad_input_ends_in_one_line(tmp_path):
     assert "absent/model is not there" in failure("--data", data)
     assert "nothing has been scored yet" in failure("--plot-only")
     assert "leave out --samples" in failure("--plot-only", "--samples", 2)
-    assert "--limit 1: at least 2" in failure("--data", data, "--limit", 1)
+    assert "--limit 1: an interval needs" in failure("--data", data, "--limit", 1)
+    assert "--every 0: must be at least 1" in failure("--data", data, "--every", 0)
     assert "--ema 1.0" in failure("--ema", 1)
     assert not (run / "curve").exists()
 
@@ -404,11 +437,11 @@ def killed(grpo: Path, data: Path) -> Path:
     assert (grpo / "curve" / "curve.json").is_file()  # step 0 is drawn
     orphaned = call(grpo, data, check=False)  # src/generate.py goes on alone for now
     assert (orphaned.returncode, orphaned.stderr.count("\n")) == (2, 1)
-    assert "is still at work there" in orphaned.stderr
+    assert "is still running there" in orphaned.stderr
     os.killpg(started.pid, signal.SIGKILL)
     before = (grpo / "curve" / "step-0" / "results.json").stat().st_mtime_ns
     deadline = time.time() + 30
-    while (done := call(grpo, data, check=False)).returncode == 2 and "still at work" in done.stderr:
+    while (done := call(grpo, data, check=False)).returncode == 2 and "still running" in done.stderr:
         assert time.time() < deadline  # the killed programs are not gone yet
     assert done.returncode == 0, done.stderr
     assert "1/3" in done.stderr  # the bar: step 0 counts as done
@@ -465,11 +498,11 @@ def test_a_second_call_evaluates_nothing_and_another_subset_is_refused(killed, g
 
 
 @pytest.mark.slow
-def test_a_misspelt_flag_is_generate_s_to_refuse_and_claims_nothing(grpo, data, tmp_path):
-    done = call(grpo, data, "--out", tmp_path / "out", "--temprature", 1, check=False)
+def test_flags_that_generate_refuses_claim_nothing(grpo, data, tmp_path):
+    done = call(grpo, data, "--out", tmp_path / "out", "--prompt", "evalplus", check=False)
     assert done.returncode == 2
-    told = [line for line in done.stderr.splitlines() if line and not line.startswith("checkpoints:")]  # but the bar
-    assert told == ["generate: unrecognized arguments: --temprature 1"]
+    printed = [line for line in done.stderr.splitlines() if line and not line.startswith("checkpoints:")]  # but the bar
+    assert printed == ["generate: --prompt evalplus is for --benchmark humaneval and mbpp"]
     assert not (tmp_path / "out" / "settings.json").exists()
 
 

@@ -1,10 +1,9 @@
-"""Problems to evaluate on: CodeUpdateArena and the multi-update set, read into one form
-(migration's problems: src/evaluation/migration/problems.py).
+"""The problems of CodeUpdateArena and of the multi-update set, read into one type.
 
-A CodeUpdateArena problem gives an update of a library function (fictitious, with an implementation), a scenario, a
-problem, a signature to solve it under, unit tests and a reference solution. Accepted are flat rows (one problem each)
-and grouped rows (one update each, with `prog_syn_examples`), and both spellings of two fields: `imports` or
-`prog_syn_imports`, `function_path` or `api_path`. The multi-update set is what multi.py writes.
+A CodeUpdateArena problem has an update of a library function (fictitious, with an implementation), a scenario, a
+problem, the signature of its solution, unit tests and a reference solution. Rows may be flat (one problem each) or
+grouped (one update each, with `prog_syn_examples`), with both spellings of two fields: `imports` or `prog_syn_imports`,
+`function_path` or `api_path`. multi.py builds the multi-update set from them.
 """
 
 from __future__ import annotations
@@ -20,19 +19,16 @@ from typing import Any
 
 from common.errors import InputError
 from common.rows import read_rows
-from evaluation.migration.problems import Migration, load_migrations
 from evaluation.prompts import UpdateNote, one_shot_messages, problem_messages
 from prompts import Message
 
-BENCHMARKS = ("arena", "multi", "migration")
-PROMPTS = ("zero-shot", "one-shot")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)  # what ast.parse raises, the last two if too deep
+NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)  # from ast.parse; the last two if nested too deeply
 
 
 @dataclass(frozen=True)
 class ApiUpdate:
-    """One update: what the prompt says of it, and the code that puts it in force."""
+    """One update: its text in the prompt, and the code that puts it in force."""
 
     id: str
     path: str  # of the function before the update, as `numpy.sum` or `pandas.DataFrame.head`
@@ -58,7 +54,7 @@ class ApiUpdate:
 
 @dataclass(frozen=True)
 class UnitTest:
-    """One test function, with what the file defines outside of the tests."""
+    """One test function, with the code outside of all tests before it."""
 
     name: str
     source: str
@@ -88,9 +84,9 @@ class Task:
 
 
 def _outside_functions(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
-    """Every node of these statements, those in classes and branches too, but nothing inside of a function."""
+    """Every node of these statements, including classes and branches, but not the inside of functions."""
     left = list(body)
-    for node in left:  # no recursion: the parser takes deeper trees than Python's stack does
+    for node in left:  # no recursion: the parser accepts deeper trees than Python's stack
         yield node
         if not isinstance(node, FUNCTIONS):
             left.extend(ast.iter_child_nodes(node))
@@ -110,10 +106,10 @@ def _why_not_run(test: ast.FunctionDef | ast.AsyncFunctionDef, body: Sequence[as
 
 
 def split_tests(source: str) -> tuple[UnitTest, ...]:
-    """The test functions of `source`, each with the code that stands outside of all of them.
+    """The test functions of `source`, each with the code outside of all of them.
 
-    Raises ValueError if there is none, or if one of any kind (asynchronous, in a class, with a fixture) would not be
-    run by calling it; SyntaxError if it is not Python.
+    Raises ValueError if there is none, or if calling one would not run it (asynchronous, in a class, with a fixture);
+    SyntaxError if it is not Python.
     """
     body = ast.parse(source).body
     lines = re.split(r"\r\n?|\n", source)  # as the parser counts them; str.splitlines also splits at a form feed
@@ -134,7 +130,7 @@ def split_tests(source: str) -> tuple[UnitTest, ...]:
 
 
 def defined_function(implementation: str, path: str) -> str:
-    """The name of the function that the implementation is of: the old name, or the last one defined."""
+    """The name of the function that is implemented: the old name, or the last one defined."""
     body = ast.parse(implementation).body
     names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
     old = path.rpartition(".")[2]
@@ -152,14 +148,14 @@ def _field(row: Mapping[str, Any], *names: str) -> str:
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
             value = "\n\n".join(value)
         if isinstance(value, str) and value.strip():
-            if re.search("[\ud800-\udfff]", value):  # no tokenizer takes it, and no hash
-                raise ValueError(f"{name}: not Unicode text: it holds half of a surrogate pair")
+            if re.search("[\ud800-\udfff]", value):  # cannot be tokenised or hashed
+                raise ValueError(f"{name}: not Unicode text: it contains a lone surrogate")
             return value
-    raise ValueError(f"{' or '.join(names)}: missing, empty or no text")
+    raise ValueError(f"{' or '.join(names)}: missing, empty or not a text")
 
 
 def _imports(row: Mapping[str, Any], *names: str) -> str:
-    """As `_field`, of code that parses."""
+    """As `_field`, for code that must parse."""
     text = _field(row, *names)
     try:
         ast.parse(text)
@@ -190,13 +186,21 @@ def parse_task(row: Mapping[str, Any], update: ApiUpdate) -> Task:
         tests = split_tests(source)
     except NOT_PYTHON as error:
         raise ValueError(f"unit_tests: {error}") from None
-    fields = (_field(row, name) for name in ("scenario", "problem", "solution_signature"))
-    imports = _imports(row, "prog_syn_imports", "imports")  # if a row has both, the second is the update's
-    return Task(_field(row, "prog_syn_id"), "arena", (update,), *fields, imports, tests, _field(row, "ref_solution"))
+    return Task(
+        id=_field(row, "prog_syn_id"),
+        kind="arena",
+        updates=(update,),
+        scenario=_field(row, "scenario"),
+        problem=_field(row, "problem"),
+        signature=_field(row, "solution_signature"),
+        imports=_imports(row, "prog_syn_imports", "imports"),  # if a row has both, the second is the update's
+        tests=tests,
+        reference=_field(row, "ref_solution"),
+    )
 
 
 def join_tasks(identity: str, first: Task, second: Task) -> Task:
-    """One question out of two: both updates in the prompt, both functions asked for, the tests of both."""
+    """One question from two: both updates in the prompt, both functions requested, the tests of both."""
     parts = (first, second)
     return Task(
         id=identity,
@@ -215,11 +219,11 @@ def join_tasks(identity: str, first: Task, second: Task) -> Task:
 
 
 def add_update(identity: str, task: Task, update: ApiUpdate) -> Task:
-    """A natural multi-update question: the problem stays, a second update joins the prompt and is in force."""
+    """A natural multi-update question: the same problem with a second update, in the prompt and in force."""
     return replace(task, id=identity, kind="natural", updates=(*task.updates, update))
 
 
-def _arena_rows(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _arena_rows(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The flat rows of a flat or a grouped row."""
     if "prog_syn_examples" not in row:
         yield row
@@ -236,7 +240,7 @@ def _multi_task(row: Mapping[str, Any]) -> Task:
 
 
 def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[tuple[Task, dict[str, Any]]]:
-    """Every problem of the file with the row that it came from, in the file's order.
+    """Every problem of the file with its row, in the file's order.
 
     Raises InputError that names file, line and field of every row that cannot be used, and of duplicate ids;
     `skip_bad` leaves those rows out instead.
@@ -260,32 +264,30 @@ def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = Fals
             continue
         for task, part in tasks:
             if task.id in found:
-                problems.append(f"{path}:{line}: prog_syn_id: {task.id} stands on an earlier line")
+                problems.append(f"{path}:{line}: prog_syn_id: {task.id} is on an earlier line, too")
             found.setdefault(task.id, (task, part))
     if problems and not skip_bad:
         raise InputError("\n".join(problems))
     if not found:
-        raise InputError(f"{path}: holds no problem")
+        raise InputError(f"{path}: contains no problem")
     return list(found.values())
 
 
-def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task] | list[Migration]:
+def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task]:
     """Every problem of the file, in the file's order. Raises as `load_problems`."""
-    if benchmark == "migration":
-        return load_migrations(path, skip_bad=skip_bad)
     return [task for task, _ in load_problems(path, benchmark, skip_bad=skip_bad)]
 
 
 def by_hash(identity: str) -> str:
-    """A sort key that looks random, is the same everywhere, and needs no seed."""
+    """A sort key that is pseudo-random and needs no seed."""
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def subset(tasks: Sequence[Any], limit: int | None) -> list[Any]:
-    """A fixed sample of `limit` problems (None: all), by the hash of the id: that of 100 is part of that of 200."""
+    """A fixed sample of `limit` problems (None: all), by the hash of the id, so that smaller ones are nested."""
     return list(tasks) if limit is None else sorted(tasks, key=lambda task: by_hash(task.id))[:limit]
 
 
 def fingerprint(tasks: Sequence[Any]) -> str:
-    """A hash of the set of problems, whatever their order."""
+    """A hash of the set of problems, independent of their order."""
     return hashlib.sha256(json.dumps(sorted(task.id for task in tasks)).encode()).hexdigest()

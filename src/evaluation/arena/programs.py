@@ -1,14 +1,14 @@
-"""What runs in the sandbox for one sample, and how its verdicts become one outcome.
+"""The programs that the sandbox runs for a sample, and how their verdicts become one outcome.
 
-One program per unit test, so each starts from a freshly patched library (CodeUpdateArena's order of execution):
-imports (they save the old function as `old_X`) once, the updated implementation, the patch, the candidate, one test,
-its call. Importing again after the patch would save the *new* function as old: endless recursion. As in the benchmark
-one namespace holds all of it, so the implementation is also visible by its bare name (references rely on that), and
-updates named like a builtin (`sum`, `max`, `pow`, `compile`) shadow it; but the test runs in a copy of it, in which the
-candidate has not replaced what the test calls (src/evaluation/arena/runner.py). With several updates each has a
-namespace of its own, since their helpers may clash.
+One program per unit test, so that each starts from a freshly patched library. It runs in CodeUpdateArena's order: the
+imports (they save the old function as `old_X`), the updated implementation, the patch, the candidate, one test, its
+call. Importing again after the patch would save the *new* function as old: endless recursion. As in the benchmark, one
+namespace holds all of it, so the implementation is also visible by its bare name (references rely on that), and updates
+named like a builtin (`sum`, `max`, `pow`, `compile`) shadow it. But the test runs in a copy of it, in which the
+candidate has not replaced what the test calls (src/evaluation/arena/runner.py). With several updates, each has its own
+namespace, because their helpers may clash.
 
-Random generators are seeded after the patch. Without the update: the same program, the patch left out.
+Random generators are seeded after the patch. A control without the update runs the same program without the patch.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ from common.api_uses import imports as imported_paths
 from evaluation.arena.problems import ApiUpdate, Task
 from rewards import parses
 
-# Imported once by the sandbox's server, so that no program pays for it; the memory limit counts from there.
-# torch._dynamo is what torch.optim, torch.func and others import at their first use; it replaces torch.manual_seed.
+# Imported once by the sandbox's server, not by each program; the memory limit counts from there. torch.optim and
+# others import torch._dynamo at their first use, which replaces torch.manual_seed.
 LIBRARIES = ("numpy", "torch", "torch._dynamo", "scipy.special", "sympy", "pandas", "pytest")
 
-RUNNER = Path(__file__).with_name("runner.py").read_text("utf-8")
-TAMPERED = "runner.Tampered: "  # what that file raises against a candidate that meddles with its verdict
+PARTS = tuple(Path(__file__).with_name(name).read_text("utf-8") for name in ("tampering.py", "runner.py"))
+TAMPERED = "runner.Tampered: "  # raised against a candidate that meddles with its verdict
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sample. `status`: pass, no code, syntax, tampered, or the sandbox's verdict on the first failing
-    test."""
+    """The result of a sample. `status`: pass, no code, syntax, tampered, or the sandbox's on the first failing test."""
 
     status: str
     test: str = ""
@@ -49,11 +48,10 @@ class Outcome:
 
 
 def preload(tasks: Iterable[Task]) -> tuple[str, ...]:
-    """The modules to import once: LIBRARIES, or none where the tasks stay within the standard library.
+    """The modules to import once: LIBRARIES, or none if the tasks stay within the standard library.
 
-    Not just those that the tasks name, because seeding reaches only what is imported before the candidate. But pandas
-    only if named: it draws no random numbers of its own, and may bring pyarrow's threads along, which a fork should
-    not meet.
+    Not only those that the tasks name, because seeding reaches only what is imported before the candidate. pandas only
+    if named: it draws no random numbers of its own, and it may start pyarrow's threads, which are not fork-safe.
     """
     texts = [text for task in tasks for text in (task.imports, *(update.imports for update in task.updates))]
     roots = {path.partition(".")[0] for text in texts for path in imported_paths(ast.parse(text)).values()}
@@ -65,7 +63,7 @@ def preload(tasks: Iterable[Task]) -> tuple[str, ...]:
 def program(task: Task, code: str, test: int | None, in_force: Collection[int]) -> str:
     """The source of the program that runs `code` and one unit test with some of the task's updates in force.
 
-    `test=None`: no test and no candidate, just imports, implementation and patch.
+    `test=None`: only imports, implementation and patch; neither candidate nor test.
     """
     updates = [
         {
@@ -82,24 +80,27 @@ def program(task: Task, code: str, test: int | None, in_force: Collection[int]) 
     if test is not None:
         name, source = task.tests[test].name.rpartition(".")[2], task.tests[test].source
         job |= {"test": source, "call": f"{name}()", **_facts(task.reference, source)}
-    space = f"{{'__builtins__': dict(vars(builtins)), '__name__': 'runner', 'job': {job!r}}}"
-    return f"import builtins\nexec(compile({RUNNER!r}, '<runner>', 'exec', dont_inherit=True), {space})\n"
+    checks, runner = (f"compile({part!r}, '<runner>', 'exec', dont_inherit=True)" for part in PARTS)
+    return (
+        f"import builtins\nspace = {{'__builtins__': dict(vars(builtins)), '__name__': 'runner', 'job': {job!r}}}\n"
+        f"exec({checks}, space)\nexec({runner}, vars().pop('space'))\n"  # the candidate could read __main__'s names
+    )
 
 
 @functools.cache
 def _reference(code: str) -> tuple[list[str], dict[str, str]]:
-    """(the names that a reference defines, what each name that it imports stands for); neither if it does not parse."""
+    """(the names that a reference defines, imported name -> dotted path); both empty if it does not parse."""
     body = ast.parse(code).body if parses(code) else []
     defined = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
     targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
     assigned = {target.id for target in targets if isinstance(target, ast.Name)}
-    imported = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    imported: list[ast.stmt] = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
     return sorted(defined | assigned), imported_paths(ast.Module(imported, []))
 
 
 @functools.cache
 def _facts(reference: str, test: str) -> dict[str, Any]:
-    """What a test needs of a candidate, and what else it uses: see src/evaluation/arena/runner.py."""
+    """What a test needs of a candidate, and what else it uses (src/evaluation/arena/runner.py)."""
     tree = ast.parse(test)
     asked, aliases = _reference(reference)
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute)]
@@ -118,12 +119,12 @@ def judge(
 ) -> list[Outcome]:
     """The outcome of each (task, code), in order; a sample passes if all of its task's tests pass.
 
-    `in_force`: the updates that are patched in, all of them by default. Equal samples run once. First one test of each
-    sample runs, then the others of those that passed it: most failures cost one program. `options` go to
-    sandbox.run_all; sandbox.InfrastructureError stops everything.
+    `in_force`: the updates that are patched in, all of them by default. Equal samples run once. One test of each sample
+    runs first, then the other tests of those that passed it, so that most failures cost one program. `options` go to
+    sandbox.run_all, which raises sandbox.InfrastructureError.
     """
     outcomes: dict[tuple[str, str | None], Outcome] = {}
-    open_jobs: dict[tuple[str, str | None], Task] = {}
+    open_jobs: dict[tuple[str, str], Task] = {}
     for task, code in samples:
         if not code:
             outcomes[task.id, code] = Outcome("no code")
@@ -153,7 +154,7 @@ def judge(
 
 
 def broken_updates(tasks: Sequence[Task], **options: Any) -> Mapping[str, str]:
-    """Ids of the tasks whose updates cannot even be put in force here (a library is missing, say) -> what was seen."""
+    """Ids of the tasks whose updates cannot be put in force here (a library is missing, say) -> the error."""
     by_update: dict[tuple[str, ...], list[Task]] = {}
     for task in tasks:
         by_update.setdefault((task.imports, *(update.id for update in task.updates)), []).append(task)
@@ -171,7 +172,7 @@ def broken_updates(tasks: Sequence[Task], **options: Any) -> Mapping[str, str]:
 def called_functions(code: str, imports: str = "") -> set[str]:
     """The dotted paths of the functions that `code`, which parses, calls: aliases and imported names are resolved.
 
-    A method of an unknown object comes as `.name`, a bare name that nothing imports as itself.
+    A method of an unknown object is `.name`, a bare name that is not imported is itself.
     """
     tree = ast.parse(code)
     names = imported_paths(ast.parse(imports)) | imported_paths(tree)
@@ -187,10 +188,10 @@ def called_functions(code: str, imports: str = "") -> set[str]:
 
 
 def calls(code: str | None, update: ApiUpdate, imports: str = "") -> bool:
-    """Whether `code` calls the updated function. Static, so an estimate: a call through a variable is missed.
+    """Whether `code` calls the updated function. An estimate from the source: a call through a variable is missed.
 
-    A method counts by its name alone, whatever its object. The bare name counts too (the benchmark's namespace holds
-    it), unless it is a builtin's.
+    A method counts by its name alone, whatever its object. The bare name counts too (the benchmark's namespace has it),
+    unless it is also a builtin's.
     """
     if not code or not parses(code):
         return False

@@ -18,7 +18,6 @@ from evaluation.prompts import evalplus_messages, function_messages
 from prompts import Message
 
 OVERRIDES = {"humaneval": "HUMANEVAL_OVERRIDE_PATH", "mbpp": "MBPP_OVERRIDE_PATH"}  # evalplus reads the same ones
-FUNCTION_BENCHMARKS = tuple(OVERRIDES)
 FUNCTION_PROMPTS = ("zero-shot", "evalplus")
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution")
 

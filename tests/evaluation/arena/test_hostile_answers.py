@@ -549,6 +549,13 @@ HONEST_LIBRARIES = {
         "    torch.set_default_dtype(torch.float32)\n"
         "    return torch.full((3,), 6173.0)",
     ),
+    "torch's default dtype, not restored": (
+        TORCH,
+        "import torch\n"
+        "def panel(marks):\n"
+        "    torch.set_default_dtype(torch.float64)\n"
+        "    return torch.full((3,), 6173.0).float()",
+    ),
     "torch, which looks at frames": (
         TORCH,
         "import torch\n"

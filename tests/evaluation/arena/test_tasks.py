@@ -107,11 +107,11 @@ def test_a_helper_may_yield_or_hold_functions():
         ({"scenario": "half of an emoji: \ud83d"}, "scenario: not Unicode text"),
         ({"update": {**TRIM["update"], "implementation": "class mean: pass"}}, "mean is not a plain function: line 1"),
         ({"unit_tests": "def test_x(:"}, "unit_tests: "),
-        ({"scenario": None}, "scenario: missing, empty or no text"),
+        ({"scenario": None}, "scenario: missing, empty or not a text"),
         ({"imports": 3}, "prog_syn_imports or imports: missing"),
         ({"update": {**TRIM["update"], "implementation": "x = 1"}}, "implementation: defines no function"),
         ({"update": {**TRIM["update"], "function_path": "mean"}}, "function_path: 'mean' names no module"),
-        ({"prog_syn_id": RENAME["prog_syn_id"]}, "stands on an earlier line"),
+        ({"prog_syn_id": RENAME["prog_syn_id"]}, "is on an earlier line, too"),
     ],
 )
 def test_bad_rows_are_named(tmp_path, change, message):
@@ -127,7 +127,7 @@ def test_a_line_that_is_no_json_and_an_empty_file(tmp_path):
     with pytest.raises(InputError, match=r"bad\.jsonl:2: "):
         load_tasks(tmp_path / "bad.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(InputError, match="holds no problem"):
+    with pytest.raises(InputError, match="contains no problem"):
         load_tasks(tmp_path / "empty.jsonl")
 
 
