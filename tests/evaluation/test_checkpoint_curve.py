@@ -151,7 +151,7 @@ def test_the_settings_are_read_by_generate_s_own_parser(protocol):
         ({"adapter": "x"}, [], "--adapter: not available here"),
         ({"benchmark": "multi"}, [], "a curve is of CodeUpdateArena"),
         ({}, ["--backend=endpoint"], "--backend endpoint: a server holds one model"),
-        ({"data": None}, [], "--data is needed"),
+        ({"data": "absent.jsonl"}, [], "absent.jsonl: no such file"),
         ({"limit": 1}, [], "--limit 1: an interval needs at least 2 problems"),
     ],
 )

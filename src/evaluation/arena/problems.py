@@ -269,7 +269,7 @@ def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = Fals
     if problems and not skip_bad:
         raise InputError("\n".join(problems))
     if not found:
-        raise InputError(f"{path}: contains no problem")
+        raise InputError(f"{path}: holds no problem")
     return list(found.values())
 
 

@@ -127,7 +127,7 @@ def test_a_line_that_is_no_json_and_an_empty_file(tmp_path):
     with pytest.raises(InputError, match=r"bad\.jsonl:2: "):
         load_tasks(tmp_path / "bad.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(InputError, match="contains no problem"):
+    with pytest.raises(InputError, match="holds no problem"):
         load_tasks(tmp_path / "empty.jsonl")
 
 
