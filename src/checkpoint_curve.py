@@ -49,8 +49,8 @@ DEFAULT_LIMIT = 100  # ours: problems
 # Flags of src/generate.py: set here, never by the user; and those that identify samples.
 SET_HERE = ("model", "adapter", "revision", "out", "reference", "copy", "check")
 IDENTIFYING = (
-    *("backend", "prompt", "no_docs", "limit", "max_target_tokens", "skip_bad_tasks", "samples"),
-    *("temperature", "top_p", "max_new_tokens", "seed", "dtype", "batch_size"),
+    *("backend", "prompt", "no_docs", "limit", "max_target_tokens", "skip_bad_tasks", "samples", "temperature"),
+    *("top_p", "max_new_tokens", "seed", "dtype", "batch_size"),
 )
 
 

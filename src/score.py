@@ -11,13 +11,11 @@ Pass@k is the unbiased estimate over the n samples of a problem (a --k above n i
 samples' `code`, in the sandbox (src/sandbox/). Refused: incomplete files, doubled samples, other data than the
 samples were made for. Writes OUT/results.json, OUT/table.md and OUT/verdicts.jsonl (one line a sample).
 
-arena, multi      (src/evaluation/arena/) UPass counts samples that pass with the update in force and fail without it.
-                  Intervals: bootstrap over problems (those of one update are alike, so it is somewhat narrow). Needs
-                  requirements/eval.txt, here or in the environment of --python.
-migration         (src/evaluation/migration/) A sample passes if it and the record's check run on the new version
-                  without an exception or a deprecation warning. Intervals: bootstrap over updates. Makes the
-                  environments of --evidence in --envs: Python 3.11 for data/, and a package index the first time.
-humaneval, mbpp   (src/evaluation/humaneval/) evalplus's verdicts, by the interpreter of --python.
+arena, multi      UPass counts samples that pass with the update in force and fail without it. Intervals: bootstrap over
+                  problems. Needs requirements/eval.txt, here or in the environment of --python.
+migration         A sample passes if it and the record's check run on the new version without an exception or a
+                  deprecation warning. Intervals: bootstrap over updates. Environments: --evidence, --envs.
+humaneval, mbpp   evalplus's verdicts, by the interpreter of --python (src/evaluation/humaneval/score.py).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import sandbox
 from evaluation.arena import multi
 from evaluation.arena import score as arena
-from evaluation.arena.problems import load_problems
+from evaluation.arena.problems import load_tasks
 from evaluation.humaneval import score as evalplus
 from evaluation.humaneval.problems import FUNCTION_PROMPTS, load_functions
 from evaluation.migration import score as migration
@@ -72,7 +72,7 @@ def given_or(default: str) -> Callable[[argparse.Namespace], str]:
 def arena_like(name: str, **more: Any) -> Benchmark:
     return Benchmark(
         name=name,
-        load=lambda path, skip_bad: [task for task, _ in load_problems(path, name, skip_bad=skip_bad)],
+        load=lambda path, skip_bad: load_tasks(path, name, skip_bad=skip_bad),
         scorer=lambda args, data: partial(arena.score, arena.judging(args)),
         score_flags={**arena.FLAGS, **SANDBOX},
         **more,

@@ -23,10 +23,10 @@ def compare(folders: Sequence[Path]) -> str:
     results = [read_result(folder) for folder in folders]
     first = results[0]
     for folder, result in zip(folders, results, strict=True):
-        if key_of(result) != key_of(first):
-            raise InputError(f"{folders[0]} and {folder} are not of the same problems")
         if bool(result.rewards) != bool(first.rewards):
             raise InputError(f"{folders[0]} and {folder}: one was run, the other was scored with --no-run")
+        if key_of(result) != key_of(first):
+            raise InputError(f"{folders[0]} and {folder} are not of the same problems")
     return (compare_rewards if first.rewards else compare_scores)(folders, results)
 
 

@@ -151,6 +151,7 @@ def test_the_settings_are_read_by_generate_s_own_parser(protocol):
         ({"adapter": "x"}, [], "--adapter: not available here"),
         ({"benchmark": "multi"}, [], "a curve is of CodeUpdateArena"),
         ({}, ["--backend=endpoint"], "--backend endpoint: a server holds one model"),
+        ({"data": "absent.jsonl"}, [], "absent.jsonl: no such file"),
         ({"limit": 1}, [], "--limit 1: an interval needs at least 2 problems"),
     ],
 )
@@ -501,7 +502,7 @@ def test_flags_that_generate_refuses_claim_nothing(grpo, data, tmp_path):
     done = call(grpo, data, "--out", tmp_path / "out", "--prompt", "evalplus", check=False)
     assert done.returncode == 2
     printed = [line for line in done.stderr.splitlines() if line and not line.startswith("checkpoints:")]  # but the bar
-    assert printed == ["generate: --prompt evalplus is for --benchmark humaneval and mbpp"]
+    assert printed == ["generate: --prompt evalplus: arena has the forms zero-shot, one-shot"]
     assert not (tmp_path / "out" / "settings.json").exists()
 
 

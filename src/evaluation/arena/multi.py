@@ -1,8 +1,5 @@
 """Multi-update questions out of CodeUpdateArena: two updates in the prompt and in force.
 
-    python src/generate.py --benchmark multi --data FILE --model MODEL --out runs/multi.jsonl     # 20 questions
-    python src/generate.py --benchmark multi --data FILE --kind natural --model MODEL --out runs/natural.jsonl
-
 OUR CONSTRUCTION: the paper's twenty questions (Table 3) are unpublished, so its numbers are of other questions.
 
 joint     Two problems in one, of updates of different functions of one package; both notes in the prompt, both

@@ -3,8 +3,7 @@
 A CodeUpdateArena problem has an update of a library function (fictitious, with an implementation), a scenario, a
 problem, the signature of its solution, unit tests and a reference solution. Rows may be flat (one problem each) or
 grouped (one update each, with `prog_syn_examples`), with both spellings of two fields: `imports` or `prog_syn_imports`,
-`function_path` or `api_path`. src/evaluation/arena/multi.py builds the
-multi-update set from them.
+`function_path` or `api_path`. multi.py builds the multi-update set from them.
 """
 
 from __future__ import annotations
@@ -20,12 +19,9 @@ from typing import Any
 
 from common.errors import InputError
 from common.rows import read_rows
-from evaluation.migration.problems import Migration, load_migrations
 from evaluation.prompts import UpdateNote, one_shot_messages, problem_messages
 from prompts import Message
 
-BENCHMARKS = ("arena", "multi", "migration")
-PROMPTS = ("zero-shot", "one-shot")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)  # from ast.parse; the last two if nested too deeply
 
@@ -277,10 +273,8 @@ def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = Fals
     return list(found.values())
 
 
-def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task] | list[Migration]:
+def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task]:
     """Every problem of the file, in the file's order. Raises as `load_problems`."""
-    if benchmark == "migration":
-        return load_migrations(path, skip_bad=skip_bad)
     return [task for task, _ in load_problems(path, benchmark, skip_bad=skip_bad)]
 
 

@@ -1,4 +1,7 @@
-"""Verdicts of CodeUpdateArena and of the multi-update set -> numbers -> a table beside the paper's."""
+"""Verdicts of CodeUpdateArena and of the multi-update set -> numbers -> a table beside the paper's.
+
+Intervals are over problems; those of one update are alike, so they are somewhat narrow.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ from evaluation.prompts import evalplus_messages, function_messages
 from prompts import Message
 
 OVERRIDES = {"humaneval": "HUMANEVAL_OVERRIDE_PATH", "mbpp": "MBPP_OVERRIDE_PATH"}  # evalplus reads the same ones
-FUNCTION_BENCHMARKS = tuple(OVERRIDES)
 FUNCTION_PROMPTS = ("zero-shot", "evalplus")
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution")
 
@@ -76,5 +75,5 @@ def load_functions(path: Path) -> list[FunctionTask]:
         whole = row["prompt"] + row["canonical_solution"]
         found[row["task_id"]] = FunctionTask(row["task_id"], row["prompt"], row["entry_point"], whole)
     if not found:
-        raise InputError(f"{path}: holds no problem")
+        raise InputError(f"{path}: contains no problem")
     return list(found.values())

@@ -3,8 +3,8 @@
 Names are attributes and methods, imported names, the full paths of both as far as the imports tell (`scipy.linalg.tri`,
 however it was imported), keyword arguments, what a class body defines (an option of `class Meta`, an overridden
 method), and string constants such as a frequency "M"; not the code's own variables and functions, no builtins, no
-numbers. Where an update changes a default or a behaviour, right answers may use every old name: then nothing can be
-named, and nothing is said about the answer.
+numbers. If an update changes a default or a behaviour, right answers may use every old name: then no name can be
+checked, and the estimate is None.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def _path(node: ast.expr, imported: dict[str, str]) -> str | None:
-    """The dotted path of `np.linalg.norm`; None where it does not begin with an imported name."""
+    """The dotted path of `np.linalg.norm`; None if it does not begin with an imported name."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -52,20 +52,20 @@ def _names(tree: ast.AST) -> Iterator[str | None]:
 
 
 def names(code: str) -> frozenset[str] | None:
-    """The names of others that the code uses, keywords as `name=`, strings in quotes; None where it does not parse."""
+    """The names that the code uses but does not define, with keywords and strings. None if it does not parse."""
     tree = syntax_tree(dedent(code))
     return None if tree is None else frozenset(filter(None, _names(tree)))
 
 
 @lru_cache(maxsize=4096)
 def removed_names(old: str, target: str) -> frozenset[str]:
-    """The names that a migration removes; empty where it removes none, or where one side does not parse."""
+    """The names that a migration removes; empty if it removes none, or if one side does not parse."""
     before, after = names(old), names(target)
     return frozenset() if before is None or after is None else before - after
 
 
 def uses_old_api(code: str | None, old: str, target: str) -> bool | None:
-    """Whether the code uses a name that the migration removes; None where it does not parse or nothing is removed."""
+    """Whether the code uses a name that the migration removes; None if it does not parse or nothing is removed."""
     mine = None if code is None else names(code)
     removed = removed_names(old, target)
     return None if mine is None or not removed else bool(mine & removed)

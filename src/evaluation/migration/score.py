@@ -34,7 +34,7 @@ from records import Record
 from rewards import clean, is_well_formed, similarity
 
 SECONDS = 120.0  # a program: a reference takes 11 to 13 s on a busy machine, and once took more than 30
-ENVS = Path(".venvs")  # where src/verify.py makes them too
+ENVS = Path(".venvs")  # where the proofs make them too
 FLAGS: dict[str, dict[str, Any]] = {
     "--evidence": {"type": Path, "help": "the records' proofs (default: evidence.jsonl beside the data)"},
     "--no-run": {"action": "store_true", "help": "execute nothing: the training rewards, with standard errors"},

@@ -259,7 +259,7 @@ def test_mistakes_end_in_one_line(tmp_path, flags, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no problem"),
+        ("", "contains no problem"),
         ("{", "own.jsonl:1: row: "),
         (json.dumps(PROBLEMS[0]) + "\n\n" + json.dumps(PROBLEMS[0]), "own.jsonl:2: task_id: HumanEval/900 is already"),
         (json.dumps({**PROBLEMS[0], "entry_point": 3}), "own.jsonl:1: entry_point: missing, empty or not text"),
@@ -474,7 +474,7 @@ def test_mbpp_and_a_subset(boxed, tmp_path):
     ]
     path = write_problems(tmp_path / "own.jsonl", rows)
     text = references(path, tmp_path, "--limit", 2, benchmark="mbpp")
-    assert "MBPP+, 2 problems x 1 samples" in text
+    assert "mbpp+, 2 problems x 1 samples" in text
     assert "| Pass@1 | 100.0 (100.0 to 100.0) | 100.0 (100.0 to 100.0) | - |" in text
 
 
