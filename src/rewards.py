@@ -50,18 +50,18 @@ END_OF_TURN = re.compile(
 
 @dataclass(frozen=True)
 class Score:
-    """Every reward of one completion. `similarity` is in [0, 1]; the table above gives the ranges of the rewards."""
+    """Every reward of one completion; the table above gives their ranges. The defaults are those of missing code."""
 
     format: float
-    em: float
-    es: float
-    em_star: float
-    es_star: float
-    code: str | None  # the extracted code, before normalising
-    parses: bool
-    exact: bool
-    similarity: float
-    reason: str
+    em: float = NO_PARSE
+    es: float = NO_PARSE
+    em_star: float = NO_PARSE
+    es_star: float = NO_PARSE
+    code: str | None = None  # the extracted code, before normalising
+    parses: bool = False
+    exact: bool = False
+    similarity: float = 0.0  # in [0, 1]
+    reason: str = ""
 
 
 # --- extract ---------------------------------------------------------------------------------------------------------
@@ -111,9 +111,8 @@ def last_answer(completion: str) -> str | None:
 def last_python_fence(text: str) -> str | None:
     """The content of the last closed fence tagged as Python, or of the last untagged one if none is tagged.
 
-    Tagged fences come first because models often show the program's output in an untagged fence after the code. As in
-    CommonMark, a fence opens with at least three backticks and closes with at least as many. This scans lines because
-    a regular expression takes quadratic time on unclosed fences.
+    Models often show the program's output in an untagged fence after the code. As in CommonMark, a fence opens with at
+    least three backticks and closes with at least as many. A regular expression takes quadratic time on unclosed ones.
     """
     tagged, untagged, opened, tag = None, None, 0, ""
     block: list[str] = []
@@ -163,7 +162,6 @@ def syntax_tree(code: str, longest: int | None = MAX_CODE) -> ast.Module | None:
 
 
 def parses(code: str) -> bool:
-    """Whether Python's parser accepts `code`."""
     return syntax_tree(code) is not None
 
 
@@ -180,8 +178,8 @@ def dedent(code: str) -> str:
 
 def scan(code: str) -> tuple[dict[int, int], set[int]]:
     """(row -> column of its comment, rows that end inside a string) of code that parses; rows count from 1."""
-    # tokenize is most of a reward's cost. If no string spans lines, the first # of a line without quotes starts a
-    # comment. (Since Python 3.12, a replacement field of an f-string can span lines.)
+    # tokenize is most of a reward's cost. If every string ends on its line, the first # of a line without quotes starts
+    # a comment. (Since Python 3.12, a replacement field of an f-string can span lines.)
     multiline = any(mark in code for mark in ('"""', "'''", "\\\n")) or (sys.version_info >= (3, 12) and "{" in code)
     hashed = [(row, line) for row, line in enumerate(code.split("\n"), start=1) if "#" in line]
     if not multiline and not any("'" in line or '"' in line for _, line in hashed):
@@ -246,12 +244,6 @@ def similarity(a: str, b: str) -> float:
     return 1.0 - Levenshtein.distance(a, b) / longest if longest else 1.0
 
 
-def without_code(form: float, code: str | None, reason: str) -> Score:
-    """The score of a completion whose code is missing or too long to be parsed."""
-    correctness = dict.fromkeys(("em", "es", "em_star", "es_star"), NO_PARSE)
-    return Score(format=form, **correctness, code=code, parses=False, exact=False, similarity=0.0, reason=reason)
-
-
 def score(completion: Any, target: str) -> Score:
     """Score one completion (text or chat list) against the target code. Never raises."""
     completion, target = text_of(completion), text_of(target)
@@ -259,17 +251,16 @@ def score(completion: Any, target: str) -> Score:
     code = extract(completion)
     if code is None:
         no_answer = last_answer(completion) is None
-        return without_code(form, None, "no <answer>" if no_answer else "no closed python fence in the answer")
+        return Score(form, reason="no <answer>" if no_answer else "no closed python fence in the answer")
     if len(code) > MAX_CODE:
-        return without_code(form, code, f"the code is longer than {MAX_CODE:,} characters")
+        return Score(form, code=code, reason=f"the code is longer than {MAX_CODE:,} characters")
     (ours, is_python), (theirs, _) = clean(code), _clean_target(target)
     exact, close = ours == theirs, similarity(ours, theirs)
     em, es = MATCH if exact else MISS, (MATCH - MISS) * close + MISS
     em_star, es_star = (em, es) if is_python else (NO_PARSE, NO_PARSE)
     rewards = {"format": form, "em": em, "es": es, "em_star": em_star, "es_star": es_star}
-    reason = "equals the target" if exact else f"parses, similarity {close:.3f}"
-    if not is_python:
-        reason = "the code does not parse"
+    found = "equals the target" if exact else f"parses, similarity {close:.3f}"
+    reason = found if is_python else "the code does not parse"
     return Score(**rewards, code=code, parses=is_python, exact=exact, similarity=close, reason=reason)
 
 
@@ -344,18 +335,18 @@ def compute_score(
 ) -> dict[str, float]:
     """verl's entry point. `reward` and `weights` mean what they mean for src/grpo.py: the score is the weighted sum.
 
-    Always returns the same numeric keys: `score`; `format` (+-1); `correctness` (the unweighted sum of the other
-    chosen rewards); `syntax` (1 if the code parses); `em` (1 on a match); `es` (similarity in [0, 1]).
-    Raises ValueError for an invalid `reward` or `weights`, never because of a completion.
+    Its keys are always the same: `score`; `format` (+-1); `correctness` (the unweighted sum of the other chosen
+    rewards); `syntax` (1 if the code parses); `em` (1 on a match); `es` (similarity in [0, 1]). Raises ValueError for
+    an invalid `reward` or `weights`, never because of a completion.
     """
     names = reward_names(reward)
     factors = [1.0] * len(names) if weights is None else [float(weight) for weight in weights]
     if len(factors) != len(names):
         raise ValueError(f"{len(names)} rewards ({', '.join(names)}) but {len(factors)} weights")
     result = score(solution_str, ground_truth)
-    values = {name: float(getattr(result, name)) for name in names}
+    values = {name: getattr(result, name) for name in names}
     return {
-        "score": sum(factor * value for factor, value in zip(factors, values.values(), strict=True)),
+        "score": sum(factor * values[name] for name, factor in zip(names, factors, strict=True)),
         "format": result.format,
         "correctness": float(sum(value for name, value in values.items() if name != "format")),
         "syntax": float(result.parses),
