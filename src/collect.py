@@ -81,7 +81,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if lacks := [f"--{name}" for name in needed if not getattr(args, name)]:
         fail(f"missing: {', '.join(lacks)}")
     if not args.dry_run:
-        endpoint.check_flags(args)
+        endpoint.connect(args)  # only to check them
         check_pins(args.old, args.new)
         if not (args.temperature >= 0 and 0 < args.top_p <= 1):
             fail("--temperature must be at least 0, --top-p in (0, 1]")

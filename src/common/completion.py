@@ -1,7 +1,6 @@
 """How completions are drawn, and what counts as one: a text that the model ended itself or that the token limit cut.
 
-Everything else (an error under status 200, an aborted request, a content filter, an unknown finish reason) is the
-provider's failure, not the model's answer, so it never becomes a sample.
+Everything else (an error under status 200, an aborted request, a content filter) never becomes a sample.
 """
 
 from __future__ import annotations
@@ -87,11 +86,11 @@ class _Answer(BaseModel):
 
 
 class NoAnswer(ReCodeError):
-    """A back end did not complete a prompt. `is_filtered`: a content filter withheld the answer."""
+    """A back end did not complete a prompt. `rejects_prompt`: it will not, though it may complete others."""
 
-    def __init__(self, message: str, *, is_filtered: bool = False) -> None:
+    def __init__(self, message: str, *, rejects_prompt: bool = False) -> None:
         super().__init__(message)
-        self.is_filtered = is_filtered
+        self.rejects_prompt = rejects_prompt
 
 
 def finished(reason: object) -> str | None:
@@ -110,7 +109,7 @@ def error_of(found: Any) -> Any:
 
 
 def read_completion(found: object) -> Completion:
-    """The answer in the JSON of a chat completion. Raises NoAnswer if there is none."""
+    """The answer in the JSON of a chat completion."""
     try:
         answer = _Answer.model_validate(found)
     except ValidationError:
@@ -119,7 +118,7 @@ def read_completion(found: object) -> Completion:
     recorded = finished(reason)
     if recorded is None or error_of(found):
         what = "no finish_reason" if reason is None else f"finish_reason {reason}"
-        raise NoAnswer(what, is_filtered=reason == FILTERED)
+        raise NoAnswer(what, rejects_prompt=reason == FILTERED)
     text, thoughts = message.content, message.reasoning_content or message.reasoning
     if thoughts:  # an answer that was cut in its thoughts has no text
         text = f"{thoughts}</think>{text}" if text else thoughts

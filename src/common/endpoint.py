@@ -2,10 +2,9 @@
 
 Retried, with growing pauses or after the server's Retry-After: connection errors, timeouts, 408, 409, 425, 429, 5xx, a
 body that is cut short or is not a chat completion, and what src/common/completion.py does not accept as an answer.
-Anything else (a wrong key, an unknown model, a prompt that is too long) raises EndpointError with its status. So does a
-request that fails at the last try, with the server's message: it never becomes a sample, and the same command draws it
-again. The key comes from the environment, never from a flag; if a server echoes it, or the login of the URL, *** is
-printed and recorded instead.
+Anything else (a wrong key, an unknown model, a prompt that is too long) raises NoAnswer with the server's message, and
+so does the last try. The key comes from the environment, never from a flag; if a server echoes it, or the login of the
+URL, *** is printed and recorded instead.
 
 The prompt's last message is an open assistant turn, which servers handle differently, hence three dialects:
 
@@ -32,13 +31,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from common.cli import fail
+from common.cli import above_zero
 from common.completion import Completion, NoAnswer, Sampling, error_of, read_completion
 from common.errors import InputError
 from common.redaction import HIDDEN, hider, is_unmistakable, secrets_of, without_logins
 
 DIALECTS = ("vllm", "openai", "transformers")
 REPEATED = {408, 409, 425, 429}
+PROMPT_REJECTED = {400, 413, 422}  # other statuses (a wrong key) concern every prompt
 KEY_VARIABLE = "OPENAI_API_KEY"
 LONGEST = 300  # characters of a server's message in ours
 Key = TypeVar("Key")
@@ -50,8 +50,9 @@ def add_flags(parser: argparse.ArgumentParser, prefix: str = "") -> None:
     add("--url", help=f"{prefix}the server's base address, as http://localhost:8000/v1")
     add("--dialect", choices=DIALECTS, default="vllm", help=f"{prefix}what kind of server it is (default: %(default)s)")
     add("--key-variable", default=KEY_VARIABLE, help=f"{prefix}environment variable that holds the key")
-    add("--request-seconds", type=float, default=600, help=f"{prefix}time limit of a request (default: %(default)s)")
-    add("--tries", type=int, default=8, help=f"{prefix}tries of a request (default: %(default)s)")
+    seconds, count = above_zero(float), above_zero(int)
+    add("--request-seconds", type=seconds, default=600, help=f"{prefix}time limit of a request (default: %(default)s)")
+    add("--tries", type=count, default=8, help=f"{prefix}tries of a request (default: %(default)s)")
 
 
 def url_problem(url: str) -> str | None:
@@ -70,54 +71,26 @@ def url_problem(url: str) -> str | None:
     return "takes no ? and no #" if parts.query or parts.fragment else None
 
 
-def clean_key(key: str) -> str | None:
-    """The key without surrounding white space, None if nothing is left. Raises InputError if no header can hold it."""
-    key = key.strip()
+def read_key(variable: str) -> str | None:
+    """The key in this environment variable, if any."""
+    if variable not in {KEY_VARIABLE, *os.environ}:  # it may be a key: not shown
+        raise InputError("--key-variable: expected the name of an environment variable that is set")
+    key = os.environ.get(variable, "").strip()
     if not re.fullmatch(r"[!-~]*", key):
-        raise InputError("a key has no blanks, no control characters and only ASCII characters")
+        raise InputError(f"${variable}: a key has no blanks, no control characters and only ASCII characters")
     return key or None
 
 
-def read_key(variable: str) -> str | None:
-    """The key in this environment variable, if any. Exits in one line, without its value, if it is not a key."""
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable) or variable not in {KEY_VARIABLE, *os.environ}:
-        fail("--key-variable: expected the name of an environment variable that is set")  # it may be a key: not shown
-    try:
-        return clean_key(os.environ.get(variable, ""))
-    except InputError as error:
-        fail(f"${variable}: {error}")
-
-
-def check_flags(args: argparse.Namespace) -> None:
-    """Exit in one line if no request could succeed."""
-    if problem := url_problem(args.url):
-        fail(f"--url {HIDDEN if '@' in args.url else re.split('[?#]', args.url)[0]}: {problem}")
-    for flag in ("request_seconds", "tries"):
-        if not getattr(args, flag) > 0:
-            fail(f"--{flag.replace('_', '-')} {getattr(args, flag)}: must be above 0")
-    read_key(args.key_variable)
-
-
 def connect(args: argparse.Namespace) -> Endpoint:
-    """The client that the flags of `add_flags` and --model describe."""
+    """The client that the flags of `add_flags` and --model describe. Raises InputError if no request could succeed."""
+    if problem := url_problem(args.url):
+        raise InputError(f"--url {HIDDEN if '@' in args.url else re.split('[?#]', args.url)[0]}: {problem}")
     key = read_key(args.key_variable)
     return Endpoint(args.url, args.model, key, args.dialect, args.request_seconds, args.tries)
 
 
-class EndpointError(NoAnswer):
-    """The server refused a request for good, or kept failing. `status`: the HTTP status of a refusal, else None."""
-
-    def __init__(self, message: str, status: int | None = None, *, is_filtered: bool = False) -> None:
-        super().__init__(message, is_filtered=is_filtered)
-        self.status = status
-
-
 class _Again(Exception):
-    """A try failed in a way that the next one may not. `after`: the seconds that the server asks to wait."""
-
-    def __init__(self, reason: str, after: float | None = None) -> None:
-        super().__init__(reason)
-        self.after = after
+    """A try failed in a way that the next one may not: (reason, the seconds that the server asks to wait or None)."""
 
 
 @dataclass
@@ -135,7 +108,6 @@ class Endpoint:
     def __post_init__(self) -> None:
         import httpx
 
-        self.key = clean_key(self.key or "")
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         limits = httpx.Limits(max_connections=None)
         self._client = httpx.Client(timeout=self.seconds, headers=headers, limits=limits)
@@ -167,22 +139,23 @@ class Endpoint:
         return {**body, "add_generation_prompt": not is_open, "continue_final_message": is_open}
 
     def complete(self, messages: Sequence[dict[str, str]], sampling: Sampling, seed: int) -> Completion:
-        """One completion. Raises EndpointError (see the module's docstring)."""
+        """One completion. Raises NoAnswer (see the module's docstring)."""
         body = self.body(messages, sampling, seed)
         for tried in range(1, self.tries + 1):
             try:
                 return self._try(body)
             except _Again as error:
+                reason, after = error.args
                 if tried == self.tries:
-                    raise self._failed(str(error), f", {tried} times") from None
+                    raise self._failed(reason, f", {tried} times") from None
                 grown = min(60.0, self.pause * 2 ** (tried - 1)) * (1 + random.random() / 2)
-                time.sleep(grown if error.after is None else error.after)
+                time.sleep(grown if after is None else after)
         raise AssertionError("not reached")
 
-    def _failed(self, why: str, then: str = "", **more: Any) -> EndpointError:
+    def _failed(self, why: str, then: str = "", *, rejects_prompt: bool = False) -> NoAnswer:
         """The error with the message of the server or httpx, redacted before it is cut: no part of a key may remain."""
         said = " ".join(self._hide(why).split())[:LONGEST]
-        return EndpointError(f"{without_logins(self.url)}: {said}{then}", **more)
+        return NoAnswer(f"{without_logins(self.url)}: {said}{then}", rejects_prompt=rejects_prompt)
 
     def _try(self, body: dict[str, Any]) -> Completion:
         import httpx
@@ -194,7 +167,7 @@ class Endpoint:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise self._failed(str(error)) from None
         except (httpx.TransportError, httpx.DecodingError) as error:  # no connection, a timeout, a body cut short
-            raise _Again(str(error) or type(error).__name__) from None
+            raise _Again(str(error) or type(error).__name__, None) from None
         try:
             found = answer.json()
         except (ValueError, RecursionError):
@@ -205,17 +178,16 @@ class Endpoint:
             after = answer.headers.get("retry-after", "")
             raise _Again(f"status {answer.status_code}{said}", min(float(after), 600.0) if after.isdecimal() else None)
         if answer.status_code != 200:
-            raise self._failed(f"status {answer.status_code}{said}", status=answer.status_code)
+            rejects = answer.status_code in PROMPT_REJECTED
+            raise self._failed(f"status {answer.status_code}{said}", rejects_prompt=rejects)
         try:
             done = read_completion(found)
         except NoAnswer as error:
-            if error.is_filtered:  # it would be filtered again
-                raise self._failed(f"{error}{said}", is_filtered=True) from None
-            raise _Again(f"{error}{said}") from None
+            if error.rejects_prompt:  # it would be filtered again
+                raise self._failed(f"{error}{said}", rejects_prompt=True) from None
+            raise _Again(f"{error}{said}", None) from None
         text = self._hide_in_answer(done.text)
-        if self.dialect != "vllm":
-            text = text.lstrip().removeprefix("<think>") if text.lstrip().startswith("<think>") else text
-        return replace(done, text=text)
+        return replace(done, text=text if self.dialect == "vllm" else re.sub(r"\A\s*<think>", "", text))
 
 
 def in_parallel(work: Mapping[Key, Callable[[], Completion]], concurrency: int) -> Iterator[tuple[Key, Completion]]:

@@ -182,7 +182,7 @@ def _completed(chunk: Sequence[Request], outputs: Sequence[Any]) -> Drawn:
 def with_endpoint(
     requests: Sequence[Request], endpoint: Endpoint, sampling: Sampling, seed: int, concurrency: int
 ) -> Drawn:
-    """Single requests with their completions, in the order of arrival. Raises EndpointError."""
+    """Single requests with their completions, in the order of arrival. Raises NoAnswer."""
     work = {
         request: partial(
             endpoint.complete, request.messages, sampling, derived_seed(seed, request.task_id, request.sample_id)

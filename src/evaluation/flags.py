@@ -172,7 +172,7 @@ def check_asked(args: argparse.Namespace, benchmark: Benchmark) -> None:
         fail("--backend endpoint needs --url, and takes no --adapter: the server holds the model")
     if args.prompt == "evalplus" and args.dialect != "vllm":
         fail("--prompt evalplus begins the answer, which needs --dialect vllm")
-    endpoint.check_flags(args)
+    endpoint.connect(args)  # only to check them
 
 
 def model_of(args: argparse.Namespace) -> LocalModel:

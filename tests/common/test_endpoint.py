@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from chat_server import Server, answer, ok
 
-from common.completion import Sampling
-from common.endpoint import Endpoint, EndpointError, in_parallel, url_problem
+from common.completion import NoAnswer, Sampling
+from common.endpoint import Endpoint, in_parallel, read_key, url_problem
+from common.errors import InputError
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.7, max_new_tokens=64)
 MESSAGES = [
@@ -65,7 +66,7 @@ def test_a_failure_is_repeated(serve, failure):
 
 def test_it_gives_up_and_says_why(serve):
     server = serve(lambda number, body: (500, {}, b"", 0))
-    with pytest.raises(EndpointError, match=r"/v1: status 500, 3 times$"):
+    with pytest.raises(NoAnswer, match=r"/v1: status 500, 3 times$"):
         client(server, tries=3).complete(MESSAGES, SAMPLING, 0)
     assert len(server.bodies) == 3
 
@@ -97,17 +98,17 @@ SAID = {
 def test_it_gives_up_with_the_server_s_own_words(serve, case, message):
     status, content = SAID[case]
     server = serve(lambda number, body: (status, {"Retry-After": "0"}, content, 0))
-    with pytest.raises(EndpointError) as error:
+    with pytest.raises(NoAnswer) as error:
         client(server, tries=2).complete(MESSAGES, SAMPLING, 0)
     assert str(error.value) == f"{server.url}: {message}"
-    assert not error.value.is_filtered
+    assert not error.value.rejects_prompt
 
 
 def test_a_content_filter_is_the_provider_s_decision_and_not_asked_again(serve):
     server = serve(lambda number, body: (200, {}, stopped(body, "content_filter", "half"), 0))
-    with pytest.raises(EndpointError, match="finish_reason content_filter: ") as error:
+    with pytest.raises(NoAnswer, match="finish_reason content_filter: ") as error:
         client(server, tries=8).complete(MESSAGES, SAMPLING, 0)
-    assert error.value.is_filtered
+    assert error.value.rejects_prompt
     assert len(server.bodies) == 1
 
 
@@ -134,15 +135,16 @@ def test_an_empty_answer_and_counts_that_are_not_numbers(serve):
 def test_no_server_at_all(serve):
     server = serve(lambda number, body: ok(body))
     server.close()
-    with pytest.raises(EndpointError, match="Connection refused, 2 times"):
+    with pytest.raises(NoAnswer, match="Connection refused, 2 times"):
         client(server, tries=2).complete(MESSAGES, SAMPLING, 0)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])
 def test_a_refusal_is_not_repeated(serve, status):
     server = serve(lambda number, body: (status, {}, b'{"error": "no\n such model"}', 0))
-    with pytest.raises(EndpointError, match=rf'status {status}: {{"error": "no such model"}}$'):
+    with pytest.raises(NoAnswer, match=rf'status {status}: {{"error": "no such model"}}$') as error:
         client(server).complete(MESSAGES, SAMPLING, 0)
+    assert error.value.rejects_prompt == (status == 400)  # a wrong key or model concerns every prompt
     assert len(server.bodies) == 1
 
 
@@ -222,7 +224,7 @@ def test_half_a_surrogate_pair_comes_and_goes(serve):
     assert client(server).complete(asked, SAMPLING, 9).text == "x = '\ud83d'"
     assert server.bodies[0]["messages"] == asked
     failing = serve(lambda number, body: (400, {}, b'{"error": "no \\ud83d"}', 0))
-    with pytest.raises(EndpointError) as error:
+    with pytest.raises(NoAnswer) as error:
         client(failing).complete(asked, SAMPLING, 9)
     assert str(error.value) == f"{failing.url}: status 400: no \ud83d"
 
@@ -246,7 +248,7 @@ def test_a_key_that_the_server_echoes_is_hidden(serve, where):
     endpoint = client(server, key=KEY, tries=1, dialect="openai")
     try:
         said = endpoint.complete(MESSAGES, SAMPLING, 0).text
-    except EndpointError as error:
+    except NoAnswer as error:
         said = str(error)
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
     assert "SECRET" not in said and "sk-" not in said
@@ -263,24 +265,24 @@ def test_a_placeholder_for_a_key_leaves_answers_alone(serve):
 def test_the_login_of_a_url_is_sent_and_not_shown(serve):
     server = serve(lambda number, body: (401, {}, server.headers[-1]["Authorization"].encode(), 0))
     url = server.url.replace("http://", "http://me:pass@")
-    with pytest.raises(EndpointError) as error:
+    with pytest.raises(NoAnswer) as error:
         Endpoint(url, "big").complete(MESSAGES, SAMPLING, 0)
     assert server.headers[0]["Authorization"] == "Basic bWU6cGFzcw=="  # printf me:pass | base64
     assert str(error.value) == f"{server.url.replace('http://', 'http://***@')}: status 401: Basic ***"
 
 
 @pytest.mark.parametrize("key", ["sk-SE\rCRET", "sk SECRET", "sk-SECRETé", "sk-SECRET\x7f"])
-def test_a_key_that_no_header_holds_is_refused(serve, key):
-    with pytest.raises(ValueError, match="a key has no blanks, no control characters") as error:
-        Endpoint("http://localhost:9/v1", "big", key)
+def test_a_key_that_no_header_can_hold_is_rejected(monkeypatch, key):
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(InputError, match=r"^\$MY_KEY: a key has no blanks, no control characters") as error:
+        read_key("MY_KEY")
     assert "SECRET" not in str(error.value)
 
 
-def test_white_space_around_a_key_is_not_sent(serve):
-    server = serve(lambda number, body: ok(body))
-    client(server, key=" sk-SECRET\r\n").complete(MESSAGES, SAMPLING, 0)
-    client(server, key=" \n").complete(MESSAGES, SAMPLING, 0)
-    assert [headers.get("Authorization") for headers in server.headers] == ["Bearer sk-SECRET", None]
+@pytest.mark.parametrize(("value", "key"), [(" sk-SECRET\r\n", "sk-SECRET"), (" \n", None)])
+def test_white_space_around_a_key_is_removed(monkeypatch, value, key):
+    monkeypatch.setenv("MY_KEY", value)
+    assert read_key("MY_KEY") == key
 
 
 @pytest.mark.parametrize(
@@ -319,6 +321,6 @@ def test_after_an_error_nothing_more_is_begun(serve):
     server = serve(lambda number, body: (401, {}, b"", 0))
     endpoint = client(server)
     work = {seed: (lambda seed=seed: endpoint.complete(MESSAGES, SAMPLING, seed)) for seed in range(50)}
-    with pytest.raises(EndpointError, match="status 401"):
+    with pytest.raises(NoAnswer, match="status 401"):
         list(in_parallel(work, 2))
     assert len(server.bodies) < 10

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from common.completion import Completion, Sampling
-from common.endpoint import Endpoint, EndpointError
+from common.completion import Completion, NoAnswer, Sampling
+from common.endpoint import Endpoint
 from common.provenance import prompt_hash
 from curation.collecting.log import REFUSED, Log, Round, repeats
 from curation.collecting.proposals import (
@@ -34,7 +34,6 @@ from curation.collecting.questions import messages
 from curation.collecting.release_notes import Paragraph
 from curation.proof import ProofSettings
 
-PROMPT_REFUSED = {400, 413, 422}  # these, and a content filter, end one job; others (a wrong key) end the run
 Message = dict[str, str]
 Checked = tuple[CheckResult, dict[str, Any]]  # with more fields for the log
 Check = Callable[[str, str], Checked]  # of an answer and the name of its round
@@ -112,8 +111,8 @@ class Collector:
             done = self.server.complete(prompt, self.settings.sampling, seed)
             answer = done.text.encode("utf-8", "replace").decode()  # half of a surrogate pair cannot be hashed
             result, found = check(answer, name)
-        except EndpointError as error:
-            if error.status not in PROMPT_REFUSED and not error.is_filtered:
+        except NoAnswer as error:
+            if not error.rejects_prompt:
                 raise
             done, answer = Completion("", None, None, REFUSED), ""
             result = CheckResult(REFUSED, (f"the server refused the prompt: {error}",))
