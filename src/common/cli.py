@@ -1,8 +1,4 @@
-"""Command lines that fail early and in one line: the parts that every program shares.
-
-Abbreviated flags, unknown keys (with the nearest known one) and `--config=FILE` are handled here for programs that use
-argparse; src/trl_training/arguments.py does the same for trl's parser.
-"""
+"""Command lines that fail early and in one line: the parts that every program shares."""
 
 from __future__ import annotations
 
@@ -22,10 +18,8 @@ R = TypeVar("R")
 N = TypeVar("N", int, float)
 # Packages of optional layers -> the requirements file that installs them.
 LAYERS = {
-    **dict.fromkeys(
-        ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "matplotlib"), "requirements.txt"
-    ),
-    **dict.fromkeys(("Levenshtein", "yaml", "tqdm", "pydantic", "pyarrow", "gguf"), "requirements.txt"),
+    **dict.fromkeys(("torch", "transformers", "trl", "peft", "datasets", "accelerate"), "requirements.txt"),
+    **dict.fromkeys(("Levenshtein", "yaml", "tqdm", "pydantic", "pyarrow", "gguf", "matplotlib"), "requirements.txt"),
     **dict.fromkeys(("verl", "ray", "omegaconf", "hydra", "tensordict"), "requirements/dapo.txt"),
     **dict.fromkeys(("wandb", "trackio", "liger_kernel"), "requirements/extras.txt"),
     "vllm": "requirements/vllm.txt",
@@ -87,26 +81,19 @@ def program(*outside: type[Exception]) -> Callable[[Callable[..., R]], Callable[
     return decorate
 
 
-def require(package: str, file: str) -> None:
-    """Exit with one line that names the requirements file if a package of an optional layer is not installed."""
+def require(package: str) -> None:
+    """Exit with one line that names the requirements file if a package of LAYERS is not installed."""
     if find_spec(package) is None:
-        fail(f"{package} is not installed: pip install -r {file}")
+        fail(f"{package} is not installed: pip install -r {LAYERS[package]}")
 
 
 def split_config(argv: Sequence[str]) -> tuple[list[str], str | None]:
     """(the flags without --config, its file)."""
-    rest, config, words = [], None, list(argv)
-    while words:
-        word = words.pop(0)
-        if word == "--config":
-            if not words:
-                fail("--config needs a file")
-            config = words.pop(0)
-        elif word.startswith("--config="):
-            config = word.removeprefix("--config=")
-        else:
-            rest.append(word)
-    return rest, config
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = fail  # type: ignore[method-assign]
+    parser.add_argument("--config")
+    args, rest = parser.parse_known_args(argv)
+    return rest, args.config
 
 
 def read_yaml(path: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,9 +26,7 @@ from evaluation.samples import Identity, Sample
 from prompts import Message
 
 Flags = Mapping[str, Mapping[str, Any]]  # flag -> its keywords for argparse; none if sandbox.add_flags adds it
-SANDBOX: Flags = {f"--{limit.name.replace('_', '-')}": {} for limit in fields(sandbox.Limits)} | {
-    **{"--workers": {}, "--read-only": {}, "--unsafe": {}}
-}
+SANDBOX: Flags = {flag: {} for flag in ("--seconds", "--memory-gb", "--workers", "--read-only", "--unsafe")}
 
 
 class Problem(Protocol):

@@ -183,7 +183,7 @@ def model_of(args: argparse.Namespace) -> LocalModel:
     if args.backend == "endpoint":
         return model
     if args.backend == "vllm" and not args.check:
-        require("vllm", "requirements/vllm.txt")
+        require("vllm")
     adapter = find_adapter(args.adapter or args.model)
     if adapter is None:
         if args.adapter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,20 +18,8 @@ class Limits:
     processes: int = 64  # processes and threads at a time
     output_kb: int = 64  # KiB of stdout and stderr kept, from the end; dropping the rest is not a failure
 
-    def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if not value > 0:
-                raise ValueError(f"{name} is {value}: a limit must be above 0")
-
 
 DEFAULT = Limits()
-HELP = {
-    "seconds": "time limit of a program",
-    "memory_gb": "memory above the imported libraries, GiB",
-    "file_mb": "what a program may write, MiB",
-    "processes": "processes and threads at a time",
-    "output_kb": "output kept, KiB",
-}
 
 
 def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
@@ -46,22 +33,21 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 
 
 def add_flags(parser: argparse.ArgumentParser, seconds: str | None = None) -> None:
-    """The limits as flags, for every program that runs untrusted code; `settings` reads them.
+    """The flags of a program that runs untrusted code; `settings` reads them.
 
     `seconds` describes the default of --seconds if the program chooses it: the flag is then None unless given.
     """
-    group = parser.add_argument_group("sandbox")
-    for name, value in dataclasses.asdict(DEFAULT).items():
-        words = seconds if name == "seconds" else None
-        text = f"{HELP[name]} (default: {words or value})"
-        flag = "--" + name.replace("_", "-")
-        group.add_argument(flag, type=_positive(type(value)), default=None if words else value, help=text)
-    group.add_argument("--workers", type=_positive(int), help="sandboxes at a time (default: one per core)")
-    group.add_argument("--read-only", nargs="+", default=[], metavar="PATH", help="more paths that programs may read")
-    group.add_argument("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
+    add, number = parser.add_argument_group("sandbox").add_argument, _positive(float)
+    time = f"time limit of a program (default: {seconds or DEFAULT.seconds})"
+    memory = "memory above the imported libraries, GiB (default: %(default)s)"
+    add("--seconds", type=number, default=None if seconds else DEFAULT.seconds, help=time)
+    add("--memory-gb", type=number, default=DEFAULT.memory_gb, help=memory)
+    add("--workers", type=_positive(int), help="sandboxes at a time (default: one per core)")
+    add("--read-only", nargs="+", default=[], metavar="PATH", help="more paths that programs may read")
+    add("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """The keywords of `run_all` from the flags of `add_flags`."""
-    limits = Limits(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Limits)})
+    limits = Limits(args.seconds, args.memory_gb)
     return {"limits": limits, "workers": args.workers, "read_only": args.read_only, "unsafe": args.unsafe}

@@ -63,7 +63,7 @@ def require_layers(script: DataArguments, args: Any) -> None:
     """Exit if a package that the run needs is missing; a check only reports it."""
     if script.check is None:
         for package in optional_packages(args):
-            require(package, LAYERS[package])
+            require(package)
 
 
 def report_check(script: DataArguments, args: Any) -> None:
@@ -164,7 +164,7 @@ def parse(
     `derive` gets the parsed values and returns values that follow from them; it may raise ValueError. Exits with
     status 2 and one line on any error.
     """
-    require("trl", "requirements.txt")
+    require("trl")
     from trl import TrlParser
 
     class Parser(TrlParser):
