@@ -1,7 +1,7 @@
 """Run programs that a model wrote: fast, because each one forks from an interpreter that has imported the libraries,
 and isolated from the machine and from each other by bubblewrap.
 
-    from sandbox import Limits, run, run_all
+    from sandbox import Limits, run_all
     run_all(programs, preload=["numpy", "torch"], limits=Limits(seconds=10))    # verdicts, in their order
     PYTHONPATH=src python -m sandbox --preload numpy program.py                 # run one program
     PYTHONPATH=src python -m sandbox                                            # does the sandbox work on this machine?
@@ -35,7 +35,7 @@ delete what the user can, use the network, and stop the run. Only for disposable
 from sandbox.client import Sandbox, Verdict, last_line
 from sandbox.limits import DEFAULT, Limits, add_flags, settings
 from sandbox.mounts import InfrastructureError
-from sandbox.pool import check_ready, run, run_all
+from sandbox.pool import check_ready, run_all
 
 __all__ = [
     "DEFAULT",
@@ -46,7 +46,6 @@ __all__ = [
     "add_flags",
     "check_ready",
     "last_line",
-    "run",
     "run_all",
     "settings",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import os
@@ -13,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +110,7 @@ class _Server:
         self.scratch.cleanup()
 
 
+@dataclass
 class Sandbox:
     """One fork server, one program at a time, for use as a context manager in one thread (it ends with that thread).
 
@@ -120,23 +120,17 @@ class Sandbox:
     passes, one that fails, and one that reads, as the user that programs run as, everything it could import.
     """
 
-    def __init__(
-        self,
-        python: str | Path = sys.executable,
-        preload: Sequence[str] = (),
-        limits: Limits = DEFAULT,
-        read_only: Sequence[str | Path] = (),
-        unsafe: bool = False,
-        needs: Sequence[str] | None = (),
-    ) -> None:
-        self._python, self._unsafe = str(python), unsafe
-        self._needs = None if needs is None else list(needs)
-        self._settings = {"preload": list(preload), "limits": dataclasses.asdict(limits), "isolated": not unsafe}
-        self._patience = limits.seconds + GRACE_SECONDS
-        self._read_only = (*read_only, *SERVER)
+    python: str | Path = sys.executable
+    preload: Sequence[str] = ()
+    limits: Limits = DEFAULT
+    read_only: Sequence[str | Path] = ()
+    unsafe: bool = False
+    needs: Sequence[str] | None = ()
+
+    def __post_init__(self) -> None:
         self._lock, self._closed = threading.Lock(), False
         self._server: _Server | None = None
-        if unsafe:
+        if self.unsafe:
             _warn_unsafe()
 
     def __enter__(self) -> Sandbox:
@@ -174,21 +168,21 @@ class Sandbox:
 
     def _start(self) -> None:
         self._clean()
-        command, below_tmp = [mounts.interpreter(self._python)[0], "-s", str(SERVER[0])], []
-        if not self._unsafe:
-            shown = mounts.visible(self._python, self._read_only)
-            below_tmp = [path for path in shown if Path(path).is_relative_to("/tmp")]
-            command = mounts.command(self._python, self._read_only, options=mounts.SERVER) + command
+        python, read_only = str(self.python), (*self.read_only, *SERVER)
+        command, below_tmp = [mounts.interpreter(python)[0], "-s", str(SERVER[0])], []
+        if not self.unsafe:
+            below_tmp = [path for path in mounts.visible(python, read_only) if Path(path).is_relative_to("/tmp")]
+            command = mounts.command(python, read_only, mounts.SERVER) + command
         with self._lock:
             if self._closed:
                 raise InfrastructureError("the sandbox was closed")
             server = self._server = _Server(command)
-        settings = {**self._settings, "scratch": server.scratch.name, "below_tmp": below_tmp}
-        ready = server.exchange(settings, START_SECONDS)
+        settings = {"preload": list(self.preload), "limits": asdict(self.limits), "isolated": not self.unsafe}
+        ready = server.exchange({**settings, "scratch": server.scratch.name, "below_tmp": below_tmp}, START_SECONDS)
         if ready is None:
             raise InfrastructureError(f"the fork server did not start: {server.last_words()}")
         if ready["status"] != "ready":
-            raise InfrastructureError(f"{self._python}: {ready['detail']}")
+            raise InfrastructureError(f"{python}: {ready['detail']}")
         if ready["threads"] > 1:
             print(f"sandbox: preloading left {ready['threads']} threads; their forks may hang", file=sys.stderr)
         self._check(server)
@@ -200,15 +194,15 @@ class Sandbox:
             if verdict is None or verdict.status != status:
                 found = f"{verdict.status}: {verdict.detail}" if verdict else server.last_words()
                 raise InfrastructureError(f"control {program!r} should be {status!r}, was {found}")
-        if self._needs is None:
+        if self.needs is None:
             return
-        verdict = self._ask(server, f"{READABLE}\ncheck({self._needs!r})")
+        verdict = self._ask(server, f"{READABLE}\ncheck({list(self.needs)!r})")
         if verdict and verdict.status == "timeout":
-            raise InfrastructureError(f"{self._python}: importing {self._needs} took too long: raise --seconds")
+            raise InfrastructureError(f"{self.python}: importing {self.needs} took too long: raise --seconds")
         if verdict is None or not verdict.passed:
             found = last_line(verdict.detail) if verdict else server.last_words()
             hint = "; chmod -R a+rX on its folder makes it readable" if "PermissionError" in found else ""
-            raise InfrastructureError(f"programs cannot import what {self._python} has: {found}{hint}")
+            raise InfrastructureError(f"programs cannot import what {self.python} has: {found}{hint}")
 
     def _clean(self) -> None:
         if self._server:
@@ -217,7 +211,7 @@ class Sandbox:
 
     def _ask(self, server: _Server, program: str) -> Verdict | None:
         """The verdict; None if the server was lost."""
-        reply = server.exchange(program, self._patience)
+        reply = server.exchange(program, self.limits.seconds + GRACE_SECONDS)
         if reply is None:
             return None
         if reply["status"] == "infrastructure":

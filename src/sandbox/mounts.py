@@ -115,12 +115,10 @@ def visible(python: str, read_only: Sequence[str | Path] = ()) -> list[str]:
     return kept
 
 
-def command(
-    python: str, read_only: Sequence[str | Path] = (), writable: Sequence[str | Path] = (), options: Sequence[str] = ()
-) -> list[str]:
+def command(python: str, read_only: Sequence[str | Path] = (), options: Sequence[str] = ()) -> list[str]:
     """The bubblewrap command up to and including `--`: append the program and its arguments.
 
-    `read_only` and `writable` are paths to show at the same place inside; `options` are further bubblewrap options.
+    `read_only` are paths to show at the same place inside; `options` are further bubblewrap options.
     """
     bound = [part for path in FILES for part in ("--ro-bind-try", path, path)]
     for path in SYSTEM:
@@ -130,12 +128,10 @@ def command(
             bound += ["--ro-bind", path, path]
     size = ["--size", str(2**30), "--tmpfs"]
     bound += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", *size, "/dev/shm", *size, "/tmp"]
-    shown = [("--ro-bind", path) for path in visible(python, read_only)]
-    shown += [("--bind", os.path.abspath(path)) for path in writable]
-    for option, path in shown:
+    for path in visible(python, read_only):
         for above in list(Path(path).parents)[-2::-1]:  # else they get the caller's permissions, and /root has none
             bound += ["--perms", "0755", "--dir", str(above)] if str(above) != "/tmp" else []
-        bound += [option, path, path]
+        bound += ["--ro-bind", path, path]
     folder = os.path.dirname(interpreter(python)[0])
     variables = {**ENVIRONMENT, "PATH": f"{folder}:{ENVIRONMENT['PATH']}"}
     bound += [part for item in variables.items() for part in ("--setenv", *item)]

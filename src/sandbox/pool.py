@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import os
 import sys
 from collections.abc import Sequence
@@ -33,9 +32,7 @@ def run_all(
     from tqdm import tqdm
 
     verdicts: dict[int, Verdict] = {}
-    if workers is not None and workers < 1:
-        raise ValueError(f"{workers} workers")
-    waiting = collections.deque(range(len(programs)))
+    waiting = iter(range(len(programs)))  # shared by the threads
     workers = min(workers or len(os.sched_getaffinity(0)), len(programs))
     # Only one of them checks what programs can read and import: that takes as long as a program.
     boxes = [Sandbox(python, preload, limits, read_only, unsafe, None if i else needs) for i in range(workers)]
@@ -43,11 +40,7 @@ def run_all(
 
         def work(box: Sandbox) -> None:
             with box:
-                while True:
-                    try:
-                        index = waiting.popleft()
-                    except IndexError:
-                        return
+                for index in waiting:
                     verdicts[index] = box.run(programs[index])
                     bar.update()
 
@@ -57,19 +50,12 @@ def run_all(
                 for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                     future.result()
             finally:  # on an error or Ctrl-C the others stop at once
-                waiting.clear()
                 for box in boxes:
                     box.close()
     return [verdicts[index] for index in range(len(programs))]
 
 
-def run(program: str, **settings: Any) -> Verdict:
-    """The verdict on one program; takes the keywords of `run_all`. For many programs use that or a `Sandbox`: each
-    start costs the imports of `preload` and three controls."""
-    return run_all([program], **{"progress": False, **settings})[0]
-
-
 def check_ready(**settings: Any) -> None:
-    """Start a sandbox, run its controls and end it; raises InfrastructureError if that fails."""
+    """Start a sandbox, run its controls and end it."""
     with Sandbox(**settings):
         pass

@@ -4,6 +4,7 @@ A program may be another user than the one who installed the packages (root, wit
 which has imported the preloaded modules.
 """
 
+import contextlib
 import importlib
 import os
 import sys
@@ -11,23 +12,18 @@ import sys
 
 def read(path: str) -> None:
     """Fail if a folder or module file exists but cannot be read."""
-    try:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         if os.path.isdir(path):
             os.listdir(path)
         elif path.endswith((".py", ".so", ".pth")):
             open(path, "rb").close()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
 
 
 def check(needs: list) -> None:
     for folder in sys.path:
-        try:
-            entries = list(os.scandir(folder or "."))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        for entry in entries:
-            read(entry.path)
-            read(os.path.join(entry.path, "__init__.py"))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for entry in os.scandir(folder or "."):
+                read(entry.path)
+                read(os.path.join(entry.path, "__init__.py"))
     for name in needs:
         importlib.import_module(name)

@@ -52,13 +52,9 @@ def own_state() -> tuple:
 
 
 def end_all(program: int) -> int:
-    """Kill and reap every process of the program; the wait status of process `program`."""
-    if ISOLATED:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)
-    else:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(program, signal.SIGKILL)
+    """Kill and reap every process of the program (bare: its group first); the wait status of process `program`."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1 if ISOLATED else -program, signal.SIGKILL)
     status = 0
     while True:
         if not ISOLATED:  # processes that left the group became children of this one, the subreaper
