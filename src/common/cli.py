@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -14,7 +14,6 @@ from typing import Any, NoReturn, TypeVar
 from common.errors import ReCodeError
 from common.redaction import without_logins
 
-R = TypeVar("R")
 N = TypeVar("N", int, float)
 # Packages of optional layers -> the requirements file that installs them.
 LAYERS = {
@@ -50,35 +49,28 @@ def above_zero(kind: Callable[[str], N]) -> Callable[[str], N]:
     return number
 
 
-def program(*outside: type[Exception]) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Decorate a program's main: an error that is not a bug of this project ends in one line and exit status 2.
+@contextmanager
+def program(*outside: type[Exception]) -> Iterator[None]:
+    """Decorates a program's main: an error that is not a bug of this project ends in one line and exit status 2.
 
     These are a ReCodeError, a file that the operating system refuses to open, a package of an optional layer that is
     not installed, and `outside`: the errors of modules that import nothing from this project. Any other error keeps
     its traceback and exit status 1.
     """
     expected: tuple[type[Exception], ...] = (ReCodeError, *outside)
-
-    def decorate(main: Callable[..., R]) -> Callable[..., R]:
-        @functools.wraps(main)
-        def run(*args: Any, **kwargs: Any) -> R:
-            try:
-                return main(*args, **kwargs)
-            except expected as error:
-                fail(error)
-            except ModuleNotFoundError as error:
-                package = (error.name or "").partition(".")[0]
-                if package not in LAYERS:
-                    raise
-                fail(f"{package} is not installed: pip install -r {LAYERS[package]}")
-            except OSError as error:
-                if error.filename is None:
-                    raise
-                fail(f"{error.filename}: {error.strerror}")
-
-        return run
-
-    return decorate
+    try:
+        yield
+    except expected as error:
+        fail(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in LAYERS:
+            raise
+        fail(f"{package} is not installed: pip install -r {LAYERS[package]}")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}")
 
 
 def require(package: str) -> None:
