@@ -86,16 +86,11 @@ class _Answer(BaseModel):
 
 
 class NoAnswer(ReCodeError):
-    """A back end did not complete a prompt. `rejects_prompt`: it will not, though it may complete others."""
-
-    def __init__(self, message: str, *, rejects_prompt: bool = False) -> None:
-        super().__init__(message)
-        self.rejects_prompt = rejects_prompt
+    """A back end did not complete a prompt."""
 
 
-def finished(reason: object) -> str | None:
-    """stop or length; None for a finish reason that does not end a complete answer."""
-    return FINISHED.get(reason) if isinstance(reason, str) else None
+class PromptRejected(NoAnswer):
+    """It will not complete this prompt, though it may complete others."""
 
 
 def error_of(found: Any) -> Any:
@@ -115,10 +110,10 @@ def read_completion(found: object) -> Completion:
     except ValidationError:
         raise NoAnswer("not a chat completion") from None
     message, reason = answer.choices[0].message, answer.choices[0].finish_reason
-    recorded = finished(reason)
+    recorded = FINISHED.get(str(reason))
     if recorded is None or error_of(found):
         what = "no finish_reason" if reason is None else f"finish_reason {reason}"
-        raise NoAnswer(what, rejects_prompt=reason == FILTERED)
+        raise PromptRejected(what) if reason == FILTERED else NoAnswer(what)
     text, thoughts = message.content, message.reasoning_content or message.reasoning
     if thoughts:  # an answer that was cut in its thoughts has no text
         text = f"{thoughts}</think>{text}" if text else thoughts

@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from common.cli import above_zero
-from common.completion import Completion, NoAnswer, Sampling, error_of, read_completion
+from common.completion import Completion, NoAnswer, PromptRejected, Sampling, error_of, read_completion
 from common.errors import InputError
 from common.redaction import HIDDEN, hider, is_unmistakable, secrets_of, without_logins
 
@@ -152,10 +152,10 @@ class Endpoint:
                 time.sleep(grown if after is None else after)
         raise AssertionError("not reached")
 
-    def _failed(self, why: str, then: str = "", *, rejects_prompt: bool = False) -> NoAnswer:
+    def _failed(self, why: str, then: str = "", kind: type[NoAnswer] = NoAnswer) -> NoAnswer:
         """The error with the message of the server or httpx, redacted before it is cut: no part of a key may remain."""
         said = " ".join(self._hide(why).split())[:LONGEST]
-        return NoAnswer(f"{without_logins(self.url)}: {said}{then}", rejects_prompt=rejects_prompt)
+        return kind(f"{without_logins(self.url)}: {said}{then}")
 
     def _try(self, body: dict[str, Any]) -> Completion:
         import httpx
@@ -178,13 +178,13 @@ class Endpoint:
             after = answer.headers.get("retry-after", "")
             raise _Again(f"status {answer.status_code}{said}", min(float(after), 600.0) if after.isdecimal() else None)
         if answer.status_code != 200:
-            rejects = answer.status_code in PROMPT_REJECTED
-            raise self._failed(f"status {answer.status_code}{said}", rejects_prompt=rejects)
+            error_type = PromptRejected if answer.status_code in PROMPT_REJECTED else NoAnswer
+            raise self._failed(f"status {answer.status_code}{said}", kind=error_type)
         try:
             done = read_completion(found)
+        except PromptRejected as error:  # it would be filtered again
+            raise self._failed(f"{error}{said}", kind=PromptRejected) from None
         except NoAnswer as error:
-            if error.rejects_prompt:  # it would be filtered again
-                raise self._failed(f"{error}{said}", rejects_prompt=True) from None
             raise _Again(f"{error}{said}", None) from None
         text = self._hide_in_answer(done.text)
         return replace(done, text=text if self.dialect == "vllm" else re.sub(r"\A\s*<think>", "", text))

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common.completion import Completion, NoAnswer, Sampling, finished
+from common.completion import FINISHED, Completion, NoAnswer, Sampling
 from common.endpoint import Endpoint, in_parallel
 
 VLLM_CHUNK = 512  # requests between two writes to the samples file; ours
@@ -169,7 +169,7 @@ def _completed(chunk: Sequence[Request], outputs: Sequence[Any]) -> Drawn:
     drawn, dropped = [], []
     for request, output in zip(chunk, outputs, strict=True):
         [answer] = output.outputs
-        if reason := finished(answer.finish_reason):
+        if reason := FINISHED.get(str(answer.finish_reason)):
             tokens = len(output.prompt_token_ids), len(answer.token_ids)
             drawn.append((request, Completion(answer.text, *tokens, reason)))
         else:

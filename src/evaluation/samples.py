@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from common.completion import finished
+from common.completion import FINISHED
 from common.errors import InputError
 from common.files import read_jsonl, write_json, write_jsonl
 from evaluation.prompts import EVALPLUS_STOPS
@@ -155,7 +155,7 @@ def keep_whole(
     for row in rows:
         if row.prompt_sha256 != prompts.get(row.task_id):
             raise InputError(f"{path} holds a sample of another prompt for {row.task_id}: choose another --out")
-    there = {(row.task_id, row.sample_id) for row in rows if finished(row.finish_reason)}
+    there = {(row.task_id, row.sample_id) for row in rows if row.finish_reason in FINISHED}
     for batch in batches:
         if not there.issuperset(batch):
             there.difference_update(batch)
@@ -176,7 +176,7 @@ def read_samples(path: Path, task_ids: Sequence[str], *, is_subset: bool = False
     """
     wanted: dict[str, dict[int, Sample]] = {identity: {} for identity in task_ids}
     for line, row in enumerate(read_rows(path), start=1):
-        if not finished(row.finish_reason):
+        if row.finish_reason not in FINISHED:
             what = f"{row.finish_reason!r}: the server's failure, not an answer"
             raise InputError(f"{path}:{line}: finish_reason: {what}; run src/generate.py again to draw it")
         mine = wanted.get(row.task_id)

@@ -11,11 +11,6 @@ from sandbox import InfrastructureError, add_flags, run_all, settings
 from sandbox.client import CONTROLS
 
 
-def shown(text: str) -> str:
-    """Text of a program for a terminal, with control characters and lone surrogates escaped."""
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=sandbox.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("programs", nargs="*", type=Path, metavar="FILE", help="programs (default: only the controls)")
@@ -34,8 +29,8 @@ def main() -> int:
         return 0
     for path, verdict in zip(args.programs, verdicts, strict=True):
         print(f"{path}: {verdict.status} in {verdict.seconds:.2f} s")
-        for text in filter(None, (verdict.detail, verdict.output)):
-            print(shown(text.rstrip("\n")))
+        for text in filter(None, (verdict.detail, verdict.output)):  # shown without control characters and surrogates
+            print("".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text.rstrip("\n")))
     return int(not all(verdict.passed for verdict in verdicts))
 
 

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import Any
 
 from sandbox.client import Sandbox, Verdict
-from sandbox.limits import DEFAULT, Limits
 
 
 def run_all(
     programs: Sequence[str],
     *,
-    python: str | Path = sys.executable,
-    preload: Sequence[str] = (),
-    limits: Limits = DEFAULT,
-    read_only: Sequence[str | Path] = (),
-    unsafe: bool = False,
     needs: Sequence[str] = (),
     workers: int | None = None,
     progress: bool = True,
+    **settings: Any,
 ) -> list[Verdict]:
     """The verdicts on `programs`, in their order, from `workers` sandboxes at a time (default: one per usable core).
 
-    Each worker may take the preloaded baseline plus `limits.memory_gb`. The first InfrastructureError ends the run.
+    `settings` are those of a Sandbox. Each worker may take the preloaded baseline plus `limits.memory_gb`. The first
+    InfrastructureError ends the run.
     """
     from tqdm import tqdm
 
@@ -35,7 +29,7 @@ def run_all(
     waiting = iter(range(len(programs)))  # shared by the threads
     workers = min(workers or len(os.sched_getaffinity(0)), len(programs))
     # Only one of them checks what programs can read and import: that takes as long as a program.
-    boxes = [Sandbox(python, preload, limits, read_only, unsafe, None if i else needs) for i in range(workers)]
+    boxes = [Sandbox(**settings, needs=None if i else needs) for i in range(workers)]
     with tqdm(total=len(programs), desc="programs", disable=not progress) as bar:
 
         def work(box: Sandbox) -> None:

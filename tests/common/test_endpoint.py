@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from chat_server import Server, answer, ok
 
-from common.completion import NoAnswer, Sampling
+from common.completion import NoAnswer, PromptRejected, Sampling
 from common.endpoint import Endpoint, in_parallel, read_key, url_problem
 from common.errors import InputError
 
@@ -101,14 +101,14 @@ def test_it_gives_up_with_the_server_s_own_words(serve, case, message):
     with pytest.raises(NoAnswer) as error:
         client(server, tries=2).complete(MESSAGES, SAMPLING, 0)
     assert str(error.value) == f"{server.url}: {message}"
-    assert not error.value.rejects_prompt
+    assert type(error.value) is NoAnswer
 
 
 def test_a_content_filter_is_the_provider_s_decision_and_not_asked_again(serve):
     server = serve(lambda number, body: (200, {}, stopped(body, "content_filter", "half"), 0))
     with pytest.raises(NoAnswer, match="finish_reason content_filter: ") as error:
         client(server, tries=8).complete(MESSAGES, SAMPLING, 0)
-    assert error.value.rejects_prompt
+    assert type(error.value) is PromptRejected
     assert len(server.bodies) == 1
 
 
@@ -144,7 +144,7 @@ def test_a_refusal_is_not_repeated(serve, status):
     server = serve(lambda number, body: (status, {}, b'{"error": "no\n such model"}', 0))
     with pytest.raises(NoAnswer, match=rf'status {status}: {{"error": "no such model"}}$') as error:
         client(server).complete(MESSAGES, SAMPLING, 0)
-    assert error.value.rejects_prompt == (status == 400)  # a wrong key or model concerns every prompt
+    assert isinstance(error.value, PromptRejected) == (status == 400)  # a wrong key or model concerns every prompt
     assert len(server.bodies) == 1
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from common.completion import Completion, NoAnswer, Sampling
+from common.completion import Completion, PromptRejected, Sampling
 from common.endpoint import Endpoint
 from common.provenance import prompt_hash
 from curation.collecting.log import REFUSED, Log, Round, repeats
@@ -111,9 +111,7 @@ class Collector:
             done = self.server.complete(prompt, self.settings.sampling, seed)
             answer = done.text.encode("utf-8", "replace").decode()  # half of a surrogate pair cannot be hashed
             result, found = check(answer, name)
-        except NoAnswer as error:
-            if not error.rejects_prompt:
-                raise
+        except PromptRejected as error:
             done, answer = Completion("", None, None, REFUSED), ""
             result = CheckResult(REFUSED, (f"the server refused the prompt: {error}",))
         objections = list(result.objections)
