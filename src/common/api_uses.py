@@ -29,8 +29,7 @@ def modules(tree: ast.Module) -> set[str]:
 def uses(tree: ast.AST) -> Counter[tuple[Any, ...]]:
     """(path, positional arguments, keywords) of every call, (path,) of every import and attribute.
 
-    Paths start at an import (`numpy.linalg.norm`) or are `.name`; calls of bare names that are not imported are left
-    out.
+    Paths start at an import (`numpy.linalg.norm`) or are `.name`; calls of other bare names are left out.
     """
     names = imports(tree)
 

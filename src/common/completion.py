@@ -23,7 +23,6 @@ FINISHED = {
     "max_tokens": "length",
     "model_length": "length",  # Mistral: the model's context is full
 }
-FILTERED = "content_filter"  # the provider withheld or cut the answer
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. Tokens are None if the server does not count them; the finish reason is stop or length
-    (src/curation/collecting/conversation.py adds one for a prompt that a server refused)."""
+    """One answer. Tokens are None if the server does not count them; the finish reason is stop or length."""
 
     text: str
     prompt_tokens: int | None
@@ -113,7 +111,7 @@ def read_completion(found: object) -> Completion:
     recorded = FINISHED.get(str(reason))
     if recorded is None or error_of(found):
         what = "no finish_reason" if reason is None else f"finish_reason {reason}"
-        raise PromptRejected(what) if reason == FILTERED else NoAnswer(what)
+        raise PromptRejected(what) if reason == "content_filter" else NoAnswer(what)
     text, thoughts = message.content, message.reasoning_content or message.reasoning
     if thoughts:  # an answer that was cut in its thoughts has no text
         text = f"{thoughts}</think>{text}" if text else thoughts

@@ -8,9 +8,8 @@ URL, *** is printed and recorded instead.
 
 The prompt's last message is an open assistant turn, which servers handle differently, hence three dialects:
 
-    vllm          vLLM and SGLang. The server continues that turn (`continue_final_message`), so the completion starts
-                  inside <think> as in training. The server's sampling defaults (repetition penalty, top-k) are
-                  overridden.
+    vllm          vLLM and SGLang, which continue that turn, so that the completion starts inside <think> as in
+                  training. The server's sampling defaults (repetition penalty, top-k) are overridden.
     openai        Hosted models, which cannot continue a turn: it is left out, and a <think> that opens the answer is
                   removed, so that the rest reads the same.
     transformers  `transformers serve`: as openai, but it reads only the older max_tokens, and it samples only if the
@@ -45,7 +44,7 @@ Key = TypeVar("Key")
 
 
 def add_flags(parser: argparse.ArgumentParser, prefix: str = "") -> None:
-    """--url, --dialect, --key-variable, --request-seconds and --tries. `prefix` starts the help of each flag."""
+    """The flags that `connect` reads. `prefix` starts the help of each."""
     add = parser.add_argument
     add("--url", help=f"{prefix}the server's base address, as http://localhost:8000/v1")
     add("--dialect", choices=DIALECTS, default="vllm", help=f"{prefix}what kind of server it is (default: %(default)s)")
@@ -85,8 +84,7 @@ def connect(args: argparse.Namespace) -> Endpoint:
     """The client that the flags of `add_flags` and --model describe. Raises InputError if no request could succeed."""
     if problem := url_problem(args.url):
         raise InputError(f"--url {HIDDEN if '@' in args.url else re.split('[?#]', args.url)[0]}: {problem}")
-    key = read_key(args.key_variable)
-    return Endpoint(args.url, args.model, key, args.dialect, args.request_seconds, args.tries)
+    return Endpoint(args.url, args.model, read_key(args.key_variable), args.dialect, args.request_seconds, args.tries)
 
 
 class _Again(Exception):
@@ -109,8 +107,7 @@ class Endpoint:
         import httpx
 
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        limits = httpx.Limits(max_connections=None)
-        self._client = httpx.Client(timeout=self.seconds, headers=headers, limits=limits)
+        self._client = httpx.Client(timeout=self.seconds, headers=headers, limits=httpx.Limits(max_connections=None))
         secrets = secrets_of(self.key, self.url)
         self._hide, self._hide_in_answer = hider(secrets), hider(filter(is_unmistakable, secrets))
 

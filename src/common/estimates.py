@@ -15,10 +15,7 @@ def mean_and_error(values: Sequence[float]) -> dict[str, float]:
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """The probability that at least one of k samples is correct, given that c of n are.
-
-    Unbiased: 1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, eq. 1).
-    """
+    """Unbiased probability that at least one of k samples is correct if c of n are (arXiv 2107.03374, eq. 1)."""
     if not (1 <= k <= n and 0 <= c <= n):
         raise ValueError(f"pass@{k} of {n} samples with {c} correct is not defined")
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)

@@ -75,10 +75,7 @@ def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file, without a last line that a kill truncated, possibly inside a character.
-
-    Raises InputError, which names the file and the line, if any other line is not a JSON object.
-    """
+    """The rows of a JSONL file, without a last line that a kill truncated, possibly inside a character."""
     rows = []
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
@@ -98,8 +95,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a log that this program appends to; [] if there is no log yet.
 
-    A truncated last line is removed from the file, because the next row would be appended to it. Raises InputError as
-    `read_jsonl` does, and if the last line is not the beginning of a row: then the file is not a log.
+    A truncated last line is removed from the file, because the next row would be appended to it. Raises InputError if
+    that line is not the beginning of a row: then the file is not a log.
     """
     if not path.is_file():
         return []

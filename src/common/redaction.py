@@ -1,7 +1,6 @@
 """Keeps secrets out of what is printed and recorded: API keys, hub tokens, the user:password@ of a URL.
 
-A key comes from the environment, but servers and libraries repeat it in their messages; a URL with a login is part of
-the command line, which every run records.
+Servers and libraries repeat keys in their messages, and every run records its command line.
 """
 
 from __future__ import annotations
@@ -75,5 +74,5 @@ def is_unmistakable(secret: str) -> bool:
 def hider(secrets: Iterable[str]) -> Callable[[str], str]:
     """A function that replaces these secrets with ***; short ones (x, none) only as whole words."""
     patterns = [re.escape(text) if len(text) >= SHORT else rf"(?<!\w){re.escape(text)}(?!\w)" for text in secrets]
-    pattern = re.compile("|".join(patterns))
-    return (lambda text: pattern.sub(HIDDEN, text)) if patterns else (lambda text: text)
+    pattern = re.compile("|".join(patterns) or "(?!)")  # which matches nothing
+    return lambda text: pattern.sub(HIDDEN, text)

@@ -28,16 +28,14 @@ def missing() -> str | None:
 
 
 def hidden_segments() -> str | None:
-    """Why vLLM's sleep mode would free no memory, in one line; None if it would.
+    """Why vLLM's sleep mode would free no memory, in one line; None if it would free it.
 
-    vLLM 0.27.1 turns expandable segments off around its pool if PYTORCH_CUDA_ALLOC_CONF asks for them
+    vLLM 0.27.1 turns expandable segments off around its pool only if PYTORCH_CUDA_ALLOC_CONF asks for them
     (device_allocator/cumem.py). torch 2.13 reads PYTORCH_ALLOC_CONF too, if the other is not set.
     """
     name = "PYTORCH_ALLOC_CONF"
     value = os.environ.get(name, "")
     if "expandable_segments:True" not in value.replace(" ", "") or "PYTORCH_CUDA_ALLOC_CONF" in os.environ:
         return None
-    return (
-        f"{name}={value}: vLLM does not see it under this name, and its sleep mode would free no memory: unset it, or "
-        "set PYTORCH_CUDA_ALLOC_CONF instead"
-    )
+    problem = f"{name}={value}: vLLM does not see it under this name, and its sleep mode would free no memory"
+    return f"{problem}: unset it, or set PYTORCH_CUDA_ALLOC_CONF instead"

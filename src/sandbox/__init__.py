@@ -16,7 +16,7 @@ It protects against
 - leaving early: sys.exit, os._exit, a signal or exec does not pass; only a random token after the last line does;
 - unbounded memory, processes, threads, files and output (src/sandbox/limits.py);
 - reading, changing or deleting the caller's files: they are not visible (src/sandbox/mounts.py lists what is);
-- the network, and access to other processes, the caller or the fork server;
+- the network, GPUs, and access to other processes, the caller or the fork server;
 - state left for the next program: memory, /tmp, /dev/shm, System V segments, environment, processes.
 
 It does not protect against
@@ -26,7 +26,6 @@ It does not protect against
 - kernel bugs, side channels, a shared time budget (on a loaded machine slow programs time out);
 - memory outside of address spaces: memfd and System V segments, for root also file systems that a program mounts;
 - randomness: numpy's and torch's global random states are those of the fork server, so a program must seed them.
-No GPU is visible inside.
 
 With `unsafe=True` (--unsafe) there is no bubblewrap: limits, deadline and token still hold, but a program can read and
 delete what the user can, use the network, and stop the run. Only for disposable machines without user namespaces.

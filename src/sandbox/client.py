@@ -114,18 +114,16 @@ class _Server:
 class Sandbox:
     """One fork server, one program at a time, for use as a context manager in one thread (it ends with that thread).
 
-    `python`: the interpreter, possibly of another virtual environment (3.9 or newer). `preload`: modules imported
-    before forking. `read_only`: paths to show inside. `needs`: modules that programs must be able to import; None
-    skips that control. Raises InfrastructureError if the server does not start or a control goes wrong: a program that
-    passes, one that fails, and one that reads, as the user that programs run as, everything it could import.
+    Raises InfrastructureError if the server does not start or a control goes wrong: a program that passes, one that
+    fails, and one that reads, as the user that programs run as, everything it could import.
     """
 
-    python: str | Path = sys.executable
-    preload: Sequence[str] = ()
+    python: str | Path = sys.executable  # possibly of another virtual environment
+    preload: Sequence[str] = ()  # modules imported before forking
     limits: Limits = DEFAULT
-    read_only: Sequence[str | Path] = ()
-    unsafe: bool = False
-    needs: Sequence[str] | None = ()
+    read_only: Sequence[str | Path] = ()  # paths to show inside
+    unsafe: bool = False  # without bubblewrap
+    needs: Sequence[str] | None = ()  # modules that programs must be able to import; None skips that control
 
     def __post_init__(self) -> None:
         self._lock, self._closed = threading.Lock(), False
@@ -153,11 +151,8 @@ class Sandbox:
                 self._server.process.kill()
 
     def run(self, program: str) -> Verdict:
-        """The verdict on one program.
-
-        If the server is lost during a program, it is started again, controls included, and the program gets a second
-        chance, because the machine may have been at fault. A second loss counts as the program's failure.
-        """
+        """The verdict on one program. If the server is lost, it is started again, controls included, and the program
+        gets a second chance: the machine may have been at fault. A second loss counts as the program's failure."""
         start = time.monotonic()
         for _ in range(2):
             assert self._server, "the sandbox is not open"

@@ -1,12 +1,8 @@
 """The bubblewrap around untrusted code: which binary, and what of this machine the inside can see.
 
-Bound read-only: /usr and what belongs to it (/bin, /lib, …), a few files of /etc (linker, time zone, fonts), the
-interpreter's own folders, /sys/devices/system/cpu, and what the caller adds. Nothing else of the machine is visible:
-no /home, /root, /var, /mnt, no other part of /etc, no device but /dev/null and the like. /tmp and /dev/shm are empty
-and in memory. /proc is the sandbox's own; it is read-only, because bubblewrap leaves /proc/sys writable for root.
-
-There is no network. The process, IPC and host name namespaces and the environment are the sandbox's own; every process
-in it ends with the caller. Needs Linux 5.4 or newer.
+Bound read-only are SYSTEM, FILES, the interpreter's own folders and what the caller adds, nothing else. /tmp and
+/dev/shm are empty and in memory. /proc is read-only, because bubblewrap leaves /proc/sys writable for root. There is no
+network; every process inside ends with the caller. Needs Linux 5.4 or newer.
 
 An ordinary user needs the right to create a user namespace, in which no further ones can be created. Root gets none,
 because the kernel does not limit the number of processes of a user who is root outside: instead, programs run as a user
@@ -29,7 +25,6 @@ FILES = (
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime"),
     *("/etc/timezone", "/etc/mime.types", "/etc/fonts", "/sys/devices/system/cpu", "/nix/store"),
 )
-THREADS = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
@@ -40,7 +35,7 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",  # the order of sets is the same in every run
     "PYTHONDONTWRITEBYTECODE": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pandas imports pyarrow; a fork server has one thread
-    **{f"{name}_NUM_THREADS": "1" for name in THREADS},
+    **{f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")},
 }
 UMASK = 0o022  # with a caller's 027, a program of another user could not enter its own parent folders
 ROOT = os.geteuid() == 0
@@ -116,10 +111,7 @@ def visible(python: str, read_only: Sequence[str | Path] = ()) -> list[str]:
 
 
 def command(python: str, read_only: Sequence[str | Path] = (), options: Sequence[str] = ()) -> list[str]:
-    """The bubblewrap command up to and including `--`: append the program and its arguments.
-
-    `read_only` are paths to show at the same place inside; `options` are further bubblewrap options.
-    """
+    """The bubblewrap command up to and including `--`: append the program. `read_only`: paths to show inside."""
     bound = [part for path in FILES for part in ("--ro-bind-try", path, path)]
     for path in SYSTEM:
         if os.path.islink(path):

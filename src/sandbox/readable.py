@@ -1,8 +1,4 @@
-"""A control that runs as a program in the sandbox: can it read, and import, what its interpreter has?
-
-A program may be another user than the one who installed the packages (root, with umask 027), and than the fork server,
-which has imported the preloaded modules.
-"""
+"""A control that runs as a program in the sandbox: can its user read, and import, what its interpreter has?"""
 
 import contextlib
 import importlib
@@ -11,7 +7,6 @@ import sys
 
 
 def read(path: str) -> None:
-    """Fail if a folder or module file exists but cannot be read."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         if os.path.isdir(path):
             os.listdir(path)
