@@ -1,4 +1,4 @@
-"""A chat server on this machine that answers, or fails, as a test says."""
+"""A chat server on this machine that answers, or fails, as a test defines."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Server:
                     done = behave(number, body)
                     if isinstance(done, float):
                         time.sleep(done)
-                        return  # closes the connection without a word
+                        return  # closes the connection without an answer
                     status, headers, content, lacking = done
                     data = content if isinstance(content, bytes) else json.dumps(content).encode()
                     self.send_response(status)
@@ -62,7 +62,7 @@ class Server:
 
 
 def answer(body: dict[str, Any], text: str | None = None, **message: str) -> dict[str, Any]:
-    """A whole chat completion; the text tells which request it is for."""
+    """A whole chat completion; its text names the request."""
     content = f"{body['messages'][1]['content']} seed {body['seed']}" if text is None else text
     return {
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": content, **message}}],

@@ -194,7 +194,7 @@ def test_accelerate_configs_load(path):
 
 @pytest.mark.parametrize("parse", [grpo.parse_arguments, sft.parse_arguments], ids=["grpo", "sft"])
 def test_full_weights_without_float32_copies(capsys, monkeypatch, parse):
-    """At 5e-5 Adam moves a weight of 0.02 by 5e-5; bf16 has no number between 0.02 and 0.02 + 1.2e-4."""
+    """At 5e-5 Adam moves a weight of 0.02 by 5e-5; bf16 cannot represent a value between 0.02 and 0.02 + 1.2e-4."""
     flags = ["--model_name_or_path", "absent/model", "--data", "x", "--use_cpu", "true", "--use_peft", "false"]
     message = failure(capsys, *flags, "--dtype", "bfloat16", parse=parse)
     assert "use_peft false with dtype bfloat16: most updates would round to nothing. Add --dtype float32" in message
@@ -208,7 +208,7 @@ def test_full_weights_without_float32_copies(capsys, monkeypatch, parse):
 
 
 def test_merged_rollouts_need_whole_weights(capsys, monkeypatch):
-    """accelerate tells a process about FSDP by its environment alone; args.fsdp stays None."""
+    """accelerate announces FSDP to a process only in its environment; args.fsdp stays None."""
     flags = ["--config", QUICK]
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert "dora_generation merge needs whole weights" in failure(capsys, *flags)

@@ -127,7 +127,7 @@ def test_as_a_reward():
         reward_names("format,dm_star")  # rewards.py has only the paper's
 
 
-@pytest.mark.skipif(not PUBLISHED.is_file(), reason="RECODE_PUBLISHED names no folder with it")
+@pytest.mark.skipif(not PUBLISHED.is_file(), reason="RECODE_PUBLISHED is not set to the folder with it")
 def test_the_published_rows():
     """Two values hold for every row. The others are means over the 1,294 of these 1,600 rows that parse and differ:
     `pass` -1.49, the target and a print line 1.28."""

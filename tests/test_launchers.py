@@ -34,7 +34,7 @@ def dry_run(script: str, *flags: str, **environment: str) -> list[list[str]]:
 
 
 def launcher(script: str, *flags: str, **environment: str) -> subprocess.CompletedProcess:
-    """A launcher's dry run, without GPUs unless the environment says otherwise."""
+    """A launcher's dry run, without GPUs unless the environment sets them."""
     env = {**os.environ, "DRY_RUN": "1", "VIRTUAL_ENV": sys.prefix, "GPUS": "0", **environment}
     env["PATH"] = f"{environment.get('PATH', '')}:{Path(sys.executable).parent}:{os.environ['PATH']}".lstrip(":")
     command = ["bash", str(ROOT / "scripts" / script), *flags]
@@ -42,7 +42,7 @@ def launcher(script: str, *flags: str, **environment: str) -> subprocess.Complet
 
 
 def layers(done: subprocess.CompletedProcess) -> list[str]:
-    """The requirements files that a dry run says it needs."""
+    """The requirements files that a dry run prints."""
     return re.findall(r"== needs ([\w./-]+)", done.stdout)
 
 
@@ -309,7 +309,7 @@ def test_dapo_prepares_and_trains_with_the_same_configuration(name, gpus):
 
 @pytest.mark.parametrize(("gpus", "cpus", "needed"), [(1, 8, 6), (2, 8, 9), (8, 64, 27), (8, 8, 27)])
 def test_dapo_counts_the_cpus_of_the_node(gpus, cpus, needed, node):
-    """Ray gives each of verl's processes a CPU, and waits for ever for one that is not there."""
+    """Ray gives each of verl's processes a CPU, and waits endlessly for a missing one."""
     done = launcher("dapo.sh", **node(gpus, cpus=cpus))
     if cpus < needed:
         assert f"needs {needed} CPUs for {gpus} GPU(s), Ray sees {cpus}" in the_mistake(done)
@@ -324,7 +324,7 @@ def test_dapo_on_a_cpu_makes_the_warmed_model_first():
     assert names == ["fetch_smollm2.py", "sft.py", "merge_adapter.py", "data_process.py", "dapo.py"]
 
 
-def test_dapo_says_what_it_cannot_do(node):
+def test_dapo_reports_what_it_cannot_do(node):
     assert "no GPU found" in the_mistake(launcher("dapo.sh"))
     assert "--config-name needs a name" in the_mistake(launcher("dapo.sh", "--config-name"))
     assert "unknown argument --config" in the_mistake(launcher("dapo.sh", "--config", "x"))

@@ -32,7 +32,7 @@ RECORD = Record(
 )
 
 
-def test_the_migration_prompt_holds_what_the_paper_says():
+def test_the_migration_prompt_holds_what_the_paper_describes():
     system, user, prefill = migration_messages(RECORD)
     assert [m["role"] for m in (system, user, prefill)] == ["system", "user", "assistant"]
     assert "NumPy" in user["content"]

@@ -134,7 +134,7 @@ def test_each_check_names_file_line_and_field(tmp_path, change, field, check):
         {"update_info": "a whole emoji \U0001f600"},  # json.dumps writes it as a pair of surrogates
     ],
 )
-def test_what_is_no_error(tmp_path, change):
+def test_what_is_not_an_error(tmp_path, change):
     assert checks(write(tmp_path / "r.jsonl", {**GOOD, **change})) == []
 
 

@@ -180,7 +180,7 @@ def test_extract(completion, code):
     ("code", "expected"),
     [
         ("x = 1  # c", "x = 1"),
-        ("# don't\nx = 1\n# it's", "x = 1"),  # apostrophes in comments open no string
+        ("# don't\nx = 1\n# it's", "x = 1"),  # apostrophes in comments do not open a string
         ("x = '#'  # c", "x = '#'"),
         ("x = 'it\\'s # no'  # c", "x = 'it\\'s # no'"),
         ("x = 1   \n\n\ny = 2\n", "x = 1\ny = 2"),
@@ -305,7 +305,7 @@ def test_chat_lists():
     assert format_reward([chat]) == [1.0]
 
 
-def test_a_warning_is_no_syntax_error():
+def test_a_warning_is_not_a_syntax_error():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert score(answer(r"x = '\d'"), r"x = '\d'").em_star == 2.0

@@ -28,7 +28,7 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, 
 
 
 def matches(path: str, patterns: Collection[str]) -> bool:
-    """Whether a dotted path fits one of the patterns, in which * also stands for dots."""
+    """Whether a dotted path fits one of the patterns, in which * also matches dots."""
     return any(fnmatchcase(path, pattern) for pattern in patterns)
 
 

@@ -103,12 +103,12 @@ def test_a_program_that_continues_a_log_repairs_its_truncated_line(tmp_path):
     """Otherwise the next row would be appended to the truncated one, and both would be lost."""
     log = tmp_path / "log.jsonl"
     assert read_log(log) == []
-    for torn in ('{"id": "b", "ru', '{"id": "b"}'):  # the second: cut between the row and its newline
-        log.write_text('{"id": "a"}\n' + torn)
+    for cut in ('{"id": "b", "ru', '{"id": "b"}'):  # the second: cut between the row and its newline
+        log.write_text('{"id": "a"}\n' + cut)
         rows = read_log(log)
         append_jsonl(log, {"id": "c"})
         assert read_jsonl(log) == [*rows, {"id": "c"}]
-        assert [row["id"] for row in rows] == (["a"] if torn.endswith("ru") else ["a", "b"])
+        assert [row["id"] for row in rows] == (["a"] if cut.endswith("ru") else ["a", "b"])
     log.write_text('{"id"')
     assert (read_log(log), log.read_text()) == ([], "")
 
@@ -145,7 +145,7 @@ def test_a_file_that_is_not_a_log_is_not_repaired(tmp_path, content):
         (b'{"a": %s}\n{"b": 1}\n' % (b"[" * 100_000), r"log.jsonl:1: not JSON$"),
     ],
 )
-def test_what_is_no_log(tmp_path, content, said):
+def test_what_is_not_a_log(tmp_path, content, said):
     (tmp_path / "log.jsonl").write_bytes(content)
     with pytest.raises(InputError, match=said):
         read_log(tmp_path / "log.jsonl")
@@ -158,5 +158,5 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         part.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == '{"a": 1}\n'
-    write_jsonl(path, [])  # what an interruption left beside it is no hindrance
+    write_jsonl(path, [])  # the .part file of an interruption does not matter
     assert (path.read_text(), list(tmp_path.iterdir())) == ("", [path])

@@ -64,7 +64,7 @@ def test_a_failure_is_repeated(serve, failure):
     assert (done.finish_reason, len(server.bodies)) == ("stop", 3)
 
 
-def test_it_gives_up_and_says_why(serve):
+def test_it_gives_up_and_reports_why(serve):
     server = serve(lambda number, body: (500, {}, b"", 0))
     with pytest.raises(NoAnswer, match=r"/v1: status 500, 3 times$"):
         client(server, tries=3).complete(MESSAGES, SAMPLING, 0)

@@ -435,7 +435,7 @@ def killed(grpo: Path, data: Path) -> Path:
     started.kill()
     started.wait()
     assert (grpo / "curve" / "curve.json").is_file()  # step 0 is drawn
-    orphaned = call(grpo, data, check=False)  # src/generate.py goes on alone for now
+    orphaned = call(grpo, data, check=False)  # src/generate.py is still running alone
     assert (orphaned.returncode, orphaned.stderr.count("\n")) == (2, 1)
     assert "is still running there" in orphaned.stderr
     os.killpg(started.pid, signal.SIGKILL)

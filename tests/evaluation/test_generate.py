@@ -174,7 +174,7 @@ def test_an_adapter_by_itself_on_its_base_and_in_verl_s_folder(data, random_mode
         assert len(identity["adapter_sha256"]) == 64
     assert drawn[0] == drawn[1]
     assert drawn[0] != [row["completion"] for row in rows(tmp_path / "base.jsonl")]
-    # verl's merger writes the magnitudes but not use_dora: peft would drop them without a word.
+    # verl's merger writes the magnitudes but not use_dora: peft would silently drop them.
     config = tmp_path / "run" / "adapter_config.json"
     config.write_text(config.read_text().replace('"use_dora": true', '"use_dora": false'))
     assert "set use_dora to true" in failure("--model", tmp_path / "run", "--out", tmp_path / "x.jsonl", *hot)
@@ -394,7 +394,7 @@ def test_the_code_of_an_answer():
         ("\n\t# as before\n```\n", "evalplus"),
     ],
 )
-def test_no_statement_is_no_code(completion, prompt):
+def test_an_answer_without_a_statement_is_not_code(completion, prompt):
     """Python parses it, but nothing is answered."""
     assert code_of(completion, prompt) is None
 

@@ -116,7 +116,7 @@ def test_each_kind_of_leak_is_found(tmp_path, training, test, found):
 
 
 def test_a_record_about_the_function_of_a_problem_leaks(tmp_path):
-    """CodeUpdateArena's problem updates statistics.mean; a record that changes its calls and says so is about it."""
+    """CodeUpdateArena's problem updates statistics.mean; a record that changes its calls, as its note states, is about it."""
     arena = write_data(tmp_path / "arena.jsonl", [TRIM])
     record = {
         **ROW,
@@ -151,7 +151,7 @@ def test_files_that_cannot_be_read(tmp_path):
         assert (done.returncode, done.stderr) == (2, f"check_data: {evidence}:1: {said}\n")
 
 
-def test_nothing_of_the_held_out_split_stands_in_the_training_split():
+def test_the_held_out_split_does_not_leak_into_the_training_split():
     done = run_script("check_data.py", "leakage", DATA[0], "--test", DATA[1])
     assert "205 test items against 491 training records\n  update      0 test items" in done.stdout
     assert "  clone       0 above 0.9" in done.stdout
@@ -159,7 +159,7 @@ def test_nothing_of_the_held_out_split_stands_in_the_training_split():
 
 
 @pytest.mark.skipif(not ARENA, reason="RECODE_PUBLISHED has no arena-ungrouped.jsonl")
-def test_nothing_of_code_update_arena_stands_in_our_records():
+def test_code_update_arena_does_not_leak_into_our_records():
     done = run_script("check_data.py", "leakage", *DATA, "--test", ARENA)
     assert "387 test items against 696 training records\n  update      0 test items" in done.stdout
     assert done.stdout.count("0 with 70% of their 8-grams in training") == 2

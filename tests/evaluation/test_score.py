@@ -95,7 +95,7 @@ def test_rates_breakdowns_and_what_identifies_the_run(scored, data):
     assert (own_way["passed"], own_way["upassed"], own_way["without_update"]) == (True, False, "pass")
 
 
-def test_the_table_stands_beside_the_paper_s(scored):
+def test_the_table_is_next_to_the_paper_s(scored):
     table = (scored / "table.md").read_text()
     assert "| Pass@1 | 55.0 (" in table
     [row] = [line for line in table.splitlines() if line.startswith("| Pass@1 |")]
@@ -278,7 +278,7 @@ def test_comparing_two_runs(tmp_path):
         compare([before, tmp_path / "absent"])
 
 
-def test_comparing_says_what_speaks_against_it(tmp_path):
+def test_a_comparison_reports_what_speaks_against_it(tmp_path):
     before, after = result_of(tmp_path, "a", [2, 1, 4, 0, 0]), result_of(tmp_path, "b", [4, 1, 3, 0, 4])
     told = {"config": {"seconds": "30.0"}, "evalplus": {"min_time_limit": 1.0}, "references_that_fail": {}}
     for folder, new in (
@@ -321,7 +321,7 @@ def test_the_paper_s_numbers():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ARENA.is_file(), reason="CODE_UPDATE_ARENA names no folder with it")
+@pytest.mark.skipif(not ARENA.is_file(), reason="CODE_UPDATE_ARENA is not set to the folder with it")
 @pytest.mark.skipif(
     any(importlib.util.find_spec(name.partition(".")[0]) is None for name in LIBRARIES),
     reason="requirements/eval.txt is not installed",

@@ -125,7 +125,7 @@ PLAIN = {
         "exit",
     ),
     "exec": ("import os\nos.execv('/bin/true', ['true'])", "exit"),
-    "a fork goes on instead": ("import os\nif os.fork(): os._exit(0)", "exit"),
+    "a fork continues instead": ("import os\nif os.fork(): os._exit(0)", "exit"),
     "exit in a finally": ("import sys\ntry: assert False\nfinally: sys.exit(0)", "exit"),
     "signal to itself": ("import os\nos.kill(os.getpid(), 15)", "crash"),
     "a real-time signal": ("import os\nos.kill(os.getpid(), 40)", "crash"),
@@ -258,12 +258,12 @@ def test_a_program_that_takes_the_server_along_fails_and_the_next_one_does_not(b
     assert box.run("import numpy\nassert len(open(__file__).read()) > 0").passed
 
 
-def test_a_server_lost_twice_under_a_program_is_its_fail(box):
+def test_a_server_lost_twice_during_a_program_is_its_failure(box):
     def lose(first: int) -> None:
         os.kill(first, signal.SIGKILL)
         while box._server is None or box._server.process.pid == first:
             time.sleep(0.01)
-        time.sleep(1.5)  # the imports and the controls are done: the program is on again
+        time.sleep(1.5)  # the imports and the controls are done: the program runs again
         os.kill(box._server.process.pid, signal.SIGKILL)
 
     timer = threading.Timer(0.3, lose, [box._server.process.pid])
@@ -274,7 +274,7 @@ def test_a_server_lost_twice_under_a_program_is_its_fail(box):
     assert box.run("assert True").passed
 
 
-def test_a_server_lost_by_the_machine_is_no_fail(box):
+def test_a_server_lost_by_the_machine_is_not_a_failure(box):
     os.kill(box._server.process.pid, signal.SIGKILL)
     assert box.run("assert True").passed
     os.kill(box._server.process.pid, signal.SIGKILL)
@@ -282,7 +282,7 @@ def test_a_server_lost_by_the_machine_is_no_fail(box):
 
 
 def test_memory_is_the_sum_over_all_processes():
-    # Three children with 120 MiB each: 360 MiB, where 256 MiB are allowed.
+    # Three children with 120 MiB each: 360 MiB; 256 MiB are allowed.
     program = """
         import os, time
         for _ in range(3):
@@ -475,7 +475,7 @@ def children() -> set[str]:
     return set(path.read_text().split())
 
 
-def test_what_the_sandbox_cannot_do_is_no_fail(tmp_path):
+def test_what_the_sandbox_cannot_do_is_not_a_failure(tmp_path):
     before = children()
     with pytest.raises(InfrastructureError, match="not a working interpreter"):
         run("", python=tmp_path / "python")
@@ -518,7 +518,7 @@ def test_everything_ends_with_the_caller(tmp_path, number, name):
     assert gone(f"sleep {name}")
 
 
-def test_unsafe_says_so():
+def test_unsafe_prints_a_warning():
     done = subprocess.run([*COMMAND, "--unsafe"], capture_output=True, text=True, check=True, cwd=ROOT / "src")
     assert "NO SANDBOX (--unsafe)" in done.stderr
 
@@ -542,7 +542,7 @@ def test_command_line(tmp_path):
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1
 
 
-def test_where_user_namespaces_are_forbidden_it_says_so_in_one_line(tmp_path):
+def test_forbidden_user_namespaces_are_reported_in_one_line(tmp_path):
     """bubblewrap itself, started inside a sandbox that allows no further user namespaces."""
     outer = mounts.command(sys.executable, read_only=[ROOT / "src"])
     command = [*outer, *COMMAND]

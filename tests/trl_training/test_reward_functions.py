@@ -51,9 +51,9 @@ NUMBER = 3
 def folder(tmp_path, monkeypatch) -> Path:
     """A working directory with my_rewards.py, on the path as PYTHONPATH=. puts it there."""
     (tmp_path / "my_rewards.py").write_text(REWARDS)
-    (tmp_path / "torn.py").write_text("def mine(:\n")
+    (tmp_path / "broken.py").write_text("def mine(:\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("my_rewards", "torn"):
+    for name in ("my_rewards", "broken"):
         sys.modules.pop(name, None)
     return tmp_path
 
@@ -73,7 +73,7 @@ def test_names_and_dotted_paths_mix(folder):
         ),
         ("my_rewards.absent", "reward my_rewards.absent: absent does not exist in "),
         ("my_rewards.NUMBER", "reward my_rewards.NUMBER: NUMBER is not callable in "),
-        ("torn.mine", "reward torn.mine: SyntaxError: invalid syntax (torn.py, line 1)"),
+        ("broken.mine", "reward broken.mine: SyntaxError: invalid syntax (broken.py, line 1)"),
         ("em,my_rewards.em", "reward em,my_rewards.em: two functions are named em"),
         ("format,fromat", "unknown reward 'fromat': choose from format, em"),
         ("format,my_rewards.shorter,format", "rewards must be named once each"),

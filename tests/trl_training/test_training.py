@@ -259,7 +259,7 @@ def test_merged_folders_load_and_speak_like_base_plus_adapter(trained, warm_mode
     assert "exists already" in again.stderr
 
 
-def test_migrate_answers_with_a_diff_or_says_why_not(warm_model, tmp_path):
+def test_migrate_answers_with_a_diff_or_reports_why_not(warm_model, tmp_path):
     old = tmp_path / "old.py"
     old.write_text("import numpy as np\narea = np.trapz(area)\n")
     done = run_script(

@@ -166,7 +166,7 @@ def test_rewards_without_variance_end_in_one_line(random_model, overrides, tmp_p
     assert "4 groups had an equal score (their mean score -3.00)" in last
     assert [row["rewards"]["score"] for row in lines(run / "rollouts.jsonl")] == [
         -3.0
-    ] * 4 * 8  # what it tells one to read
+    ] * 4 * 8  # the message names this file
     # The same folder with another adapter: nothing of the first start is kept.
     adapter = json.loads((run / "adapter_init" / "adapter_config.json").read_text())
     assert (adapter["r"], adapter["use_dora"]) == (64, True)

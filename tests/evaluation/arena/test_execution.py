@@ -58,7 +58,7 @@ def test_every_answer_gets_its_outcome(tasks):
 
 
 def test_imports_run_once_and_before_the_patch():
-    """Run again after the patch, `old_mean = statistics.mean` would call itself for ever."""
+    """Run again after the patch, `old_mean = statistics.mean` would call itself endlessly."""
     task = variant(imports=TRIM["imports"] + "\nimport statistics as after")
     assert outcome(task, task.reference).passed
 
@@ -70,7 +70,7 @@ def test_the_generators_are_seeded_for_every_test():
     assert outcome(task, "import random\ndef panel(marks):\n    return random.random()").passed
 
 
-def test_a_sample_fails_by_one_test_and_says_which():
+def test_a_sample_fails_by_one_test_and_reports_which():
     task = variant(
         unit_tests="def test_a():\n    assert panel([]) == 1\n\ndef test_b():\n    assert panel([]) == 2, 'two'\n"
     )

@@ -21,7 +21,7 @@ from evaluation.arena.problems import (
 )
 
 ARENA = Path(os.environ.get("CODE_UPDATE_ARENA", "not set"))  # a folder with the two files of the published snapshot
-needs_arena = pytest.mark.skipif(not ARENA.is_dir(), reason="CODE_UPDATE_ARENA names no folder")
+needs_arena = pytest.mark.skipif(not ARENA.is_dir(), reason="CODE_UPDATE_ARENA is not set to a folder")
 
 
 HOLDS = "def test_ok():\n    assert 1\n\n"
@@ -122,7 +122,7 @@ def test_bad_rows_are_named(tmp_path, change, message):
     assert [task.id for task in load_tasks(path, skip_bad=True)] == [RENAME["prog_syn_id"]]
 
 
-def test_a_line_that_is_no_json_and_an_empty_file(tmp_path):
+def test_a_line_that_is_not_json_and_an_empty_file(tmp_path):
     (tmp_path / "bad.jsonl").write_text(json.dumps(TRIM) + "\n{\n")
     with pytest.raises(InputError, match=r"bad\.jsonl:2: "):
         load_tasks(tmp_path / "bad.jsonl")

@@ -252,7 +252,7 @@ def test_a_stop_string_ends_each_completion_of_a_batch(random_model):
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, flags, message):
-    nowhere = {"HUMANEVAL_OVERRIDE_PATH": "", "MBPP_OVERRIDE_PATH": ""}  # which stand in for --data
+    nowhere = {"HUMANEVAL_OVERRIDE_PATH": "", "MBPP_OVERRIDE_PATH": ""}  # used if --data is not given
     assert message in failure("generate.py", "--model", "m", "--out", tmp_path / "s.jsonl", *flags, env=nowhere)
 
 
@@ -420,7 +420,7 @@ def test_an_answer_to_evalplus_s_prompt_is_sanitised(boxed, data, tmp_path):
 
 @evalplus
 def test_an_answer_that_ends_evalplus_ends_the_run(boxed, data, tmp_path):
-    """No scores, and it is not a fail of anybody's: the run says that it has no results."""
+    """No scores, and no answer counts as failed: the run reports that it has no results."""
     kills = "import posix\ndef double(x):\n    posix.kill(-1, 9)"
     answers = {row["task_id"]: [kills if row["entry_point"] == "double" else "x = 1"] for row in PROBLEMS}
     samples = write_samples(tmp_path / "samples.jsonl", answers, data)

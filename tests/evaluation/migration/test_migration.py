@@ -167,7 +167,7 @@ def test_the_reference_scores_everything_and_the_copy_nothing(baselines):
             "import sys\nassert 'gizmo' not in sys.modules\nimport gizmo\nroom = gizmo.surface(2, 3)",
             "pass",
         ),
-        ("import gizmo, gizmo_old\nroom = gizmo.surface(2, 3)", "deprecated"),  # it warns where it is first imported
+        ("import gizmo, gizmo_old\nroom = gizmo.surface(2, 3)", "deprecated"),  # it warns at its first import
         ("import gizmo_old\nimport gizmo\nroom = gizmo.surface(2, 3)", "deprecated"),
     ],
 )
@@ -360,7 +360,7 @@ def quiet():
 ''', vars(library))
 """
 ENDINGS = {
-    # A library's own silence holds, and so does an answer's filter for what is no deprecation.
+    # A library's own silence holds, and so does an answer's filter for what is not a deprecation.
     f"{LIBRARY}library.quiet()": "pass",
     f"{LIBRARY}library.loud()": "deprecated",
     "import warnings\nwarnings.simplefilter('ignore')\nwarnings.warn('x', UserWarning)": "pass",
