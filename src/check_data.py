@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from common.cli import above_zero, fail, program
+from common.errors import ReCodeError
 from curation import check_proofs, check_published, check_rows
 from curation.proof import ProofSettings
 from evaluation import leakage
@@ -53,7 +54,6 @@ def add_proofs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("data", nargs="?", type=Path, default=DATA, help="folder or file of records (default: data/)")
     add("--record", help="prove one record and print the outcome of each run")
-    add("--library", help="only this library's records")
     add("--sample", type=above_zero(int), help="prove this many records, chosen by --seed")
     add("--environments", type=above_zero(int), help="with --sample: use at most N environments, preferring cheap ones")
     add("--seed", default="0", help="any text, such as a commit's hash (default: %(default)s)")
@@ -66,7 +66,6 @@ def add_published(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", metavar="FILE", help="rows: JSONL, JSON or hf://datasets/…")
     add("--out", type=Path, required=True, help="verdicts (JSONL)")
-    add("--library", dest="libraries", nargs="+", help="only these libraries' rows")
     add_execution(parser)
 
 
@@ -99,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = vars(parser.parse_args(argv))
     run = VERBS[flags.pop("verb")][1].run
     if "envs" in flags:
+        if sys.version_info[:2] != (3, 11):  # several pins, numpy==1.23.5 among them, have no wheels for a later Python
+            raise ReCodeError("needs Python 3.11, the version that the environments are pinned for")
         flags["settings"] = ProofSettings(*(flags.pop(name) for name in ("envs", "seconds", "jobs", "unsafe")))
     return run(**flags)
 

@@ -33,7 +33,7 @@ from pydantic import BaseModel
 from tqdm import tqdm
 
 from common.cli import printable
-from common.errors import InputError, ReCodeError
+from common.errors import InputError
 from common.files import append_jsonl, read_log, write_jsonl
 from common.rows import typed
 from curation.evidence import SPLITS, Evidence, Runs, read_evidence
@@ -133,8 +133,7 @@ def read_runs(log: Path | None, chosen: Pairs, locks: Locks) -> dict[str, Logged
     """The runs in the log that used the present check and environments, by record id."""
     facts = {record.id: facts_of(evidence, locks) for record, evidence in chosen}
     rows = [typed(LoggedRuns, row, f"{log}:{line}") for line, row in enumerate(read_log(log) if log else [], start=1)]
-    same = [row for row in rows if row.facts == facts.get(row.id)]
-    return {row.id: row for row in same if {*row.installed} == {*row.facts["environments"]}}
+    return {row.id: row for row in rows if row.facts == facts.get(row.id)}
 
 
 def prove_records(
@@ -167,7 +166,6 @@ def prove_records(
 def run(
     data: Path,
     record: str | None,
-    library: str | None,
     sample: int | None,
     environments: int | None,
     seed: str,
@@ -176,9 +174,7 @@ def run(
     settings: ProofSettings,
 ) -> int:
     """The exit status: 1 if a record is not proven."""
-    if sys.version_info[:2] != (3, 11):  # several pins, numpy==1.23.5 among them, have no wheels for a later Python
-        raise ReCodeError("needs Python 3.11, the version that data/evidence.jsonl pins for")
-    chosen = [p for p in load(data) if record in (None, p[0].id) and library in (None, p[0].dependency)]
+    chosen = [pair for pair in load(data) if record in (None, pair[0].id)]
     if sample is not None:
         chosen = draw(chosen, min(sample, len(chosen)), environments, seed)
     if not chosen:

@@ -8,16 +8,15 @@ update, otherwise to one that a hash of the update's name decides.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from common.errors import InputError
-from common.files import encoded, read_jsonl, replacing
+from common.files import append_jsonl, read_jsonl, read_log
 from common.rows import typed
 from curation.virtualenvs import Pins
 from records import Record, check_file
@@ -25,13 +24,7 @@ from records import Record, check_file
 SPLITS = ("train", "heldout")
 
 
-def not_blank(text: str) -> str:
-    if not text.strip():
-        raise ValueError("the value is empty")
-    return text
-
-
-NonEmpty = Annotated[str, AfterValidator(not_blank)]
+NonEmpty = Annotated[str, Field(min_length=1)]
 
 
 class Run(TypedDict):
@@ -65,7 +58,7 @@ class Evidence(BaseModel):
 
 
 def read_evidence(path: Path, *, missing_ok: bool = False) -> dict[str, Evidence]:
-    """The evidence by record id. Raises InputError that names file, line and field."""
+    """The evidence by record id."""
     found: dict[str, Evidence] = {}
     if missing_ok and not path.is_file():
         return found
@@ -95,39 +88,21 @@ def alike(update: str, evidence: Iterable[Evidence]) -> list[str]:
 
 
 def twin(folder: Path, record: Record) -> str | None:
-    """FILE:LINE of a record with the same snippets but another version (so another id), if the folder has one.
-
-    A set has each pair of snippets once (src/records.py reports the second as a duplicate). Raises InputError.
-    """
+    """FILE:LINE of a record with the same snippets but another version, so another id: a set has each pair once."""
     for split in SPLITS:
         path = folder / f"{split}.jsonl"
         if path.is_file():
-            checked = check_file(path)
-            for line, other in zip(checked.lines, checked.records, strict=True):
+            for _, line, other in check_file(path).kept:
                 same = (other.old_code, other.new_code) == (record.old_code, record.new_code)
                 if same and other.id != record.id:
                     return f"{path}:{line}"
     return None
 
 
-def with_line(path: Path, row: dict[str, Any]) -> bytes:
-    """The text of a JSONL file, and the row if the file does not have it. Raises InputError if it is not UTF-8."""
-    try:
-        text = path.read_text("utf-8") if path.is_file() else ""
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
-    lines = text.removesuffix("\n").split("\n") if text else []
-    line = json.dumps(row, ensure_ascii=False)
-    return encoded("".join(f"{one}\n" for one in (lines if line in lines else [*lines, line])))
-
-
 def add(folder: Path, record: Record, evidence: Evidence) -> None:
-    """Append a record and its evidence. Both files are written beside the old ones, then renamed, the record's first.
-
-    Adding the same record again completes an addition that was interrupted between the two renames.
-    """
+    """Append a record, then its evidence; adding the same record again completes an interrupted addition."""
     folder.mkdir(parents=True, exist_ok=True)
-    records, table = folder / f"{evidence.split}.jsonl", folder / "evidence.jsonl"
-    with replacing(table) as table_part, replacing(records) as records_part:
-        table_part.write_bytes(with_line(table, evidence.to_row()))
-        records_part.write_bytes(with_line(records, record.to_row()))
+    for name, row in ((evidence.split, record.to_row()), ("evidence", evidence.to_row())):
+        path = folder / f"{name}.jsonl"
+        if row not in read_log(path):  # which also repairs a last line without its end
+            append_jsonl(path, row)

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import quantiles
 
 import Levenshtein
 
@@ -90,6 +91,12 @@ def nearest(one: Text, others: Sequence[Text]) -> tuple[float, Text] | None:
         if edits <= room and 1 - edits / longer > best:
             best, found = 1 - edits / longer, other
     return (best, found) if found else None
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, 90th percentile and maximum."""
+    tenths = quantiles(values, n=10, method="inclusive") if len(values) > 1 else [*values] * 9
+    return f"median {tenths[4]:.2f}, 90th percentile {tenths[8]:.2f}, highest {max(values):.2f}"
 
 
 def grams(text: str) -> set[tuple[str, ...]]:

@@ -25,13 +25,12 @@ import ast
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import quantiles
 
 from common.api_uses import imports, uses
 from common.errors import InputError
 from common.rows import read_rows, resolve
 from curation.evidence import read_evidence
-from curation.similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest
+from curation.similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest, spread
 from evaluation.arena.problems import load_problems
 from records import check_file
 from rewards import syntax_tree
@@ -57,7 +56,7 @@ def read_records(source: str) -> list[Item]:
     checked = check_file(source)
     evidence = read_evidence(resolve(source).with_name("evidence.jsonl"), missing_ok=True)
     items = []
-    for record, line in zip(checked.records, checked.lines, strict=True):
+    for _, line, record in checked.kept:
         old, new = ast.parse(record.old_code), ast.parse(record.new_code)
         before, after = uses(old), uses(new)
         plain = f"{ast.unparse(old)}\n{ast.unparse(new)}"
@@ -113,12 +112,6 @@ def same_update(test: Item, training: Item) -> bool:
         return False
     methods = {f".{path.rpartition('.')[2]}" for path in test.changed if path.split(".")[-2][:1].isupper()}
     return bool(test.changed & training.changed or (test.packages & training.packages and methods & training.changed))
-
-
-def spread(values: list[float]) -> str:
-    """Median, 90th percentile and maximum."""
-    tenths = quantiles(values, n=10, method="inclusive") if len(values) > 1 else values * 9
-    return f"median {tenths[4]:.2f}, 90th percentile {tenths[8]:.2f}, highest {max(values):.2f}"
 
 
 def by_update(items: list[Item], training: list[Item]) -> Measured:
