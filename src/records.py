@@ -23,7 +23,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -220,40 +220,32 @@ def check_record(record: Record) -> Iterator[tuple[str, str, str]]:
         yield "new_code", "reference", f"the reference answer does not score the maximum: {why}"
 
 
-def without_errors(field: str, check: str) -> bool:
-    """Whether a finding leaves a row fit for training."""
-    return check not in ERRORS
+def check_rows(rows: list[tuple[int, object]], file: str, rejected: Collection[str] = frozenset(ERRORS)) -> Checked:
+    """Check every (line, row) of a file.
 
-
-def with_texts(field: str, check: str) -> bool:
-    """Whether a finding leaves a prompt and a target to train on; the description is in neither."""
-    return check not in UNREADABLE or field == "description"
-
-
-def check_rows(
-    rows: list[tuple[int, object]], file: str, accept: Callable[[str, str], bool] = without_errors
-) -> Checked:
-    """Check every (line, row) of a file. The records of rows whose findings are all accepted are kept, normalised."""
+    A row with the texts of a prompt and a target (the description is in neither) is kept, unless a check of `rejected`
+    found something in it.
+    """
     kept, problems = [], []
     seen: dict[tuple[str, str], tuple[int, int]] = {}
     for place, (line, row) in enumerate(rows, start=1):
         found = [("row", "json", str(row))] if isinstance(row, ValueError) else list(check_fields(row))
-        if isinstance(row, dict) and all(with_texts(field, check) for field, check, _ in found):
-            unread = {field for field, check, _ in found if check in UNREADABLE}  # at most the description
+        unread = {field for field, check, _ in found if check in UNREADABLE}
+        if isinstance(row, dict) and unread <= {"description"}:
             record = Record(**{field: "" if field in unread else row[field] for field in FIELDS}).normalised()
             found += [finding for finding in check_record(record) if finding[0] not in unread]
             first = (place, line) if unread else seen.setdefault((record.old_code, record.new_code), (place, line))
             if first[0] != place:
                 found.append(("row", "duplicate", f"repeats the old_code and new_code of line {first[1]}"))
-            if all(accept(field, check) for field, check, _ in found):
+            if not any(check in rejected for _, check, _ in found):
                 kept.append((place, line, record))
         problems += [Problem(file, line, place, *finding) for finding in found]
     return Checked(kept, problems, len(rows))
 
 
-def check_file(source: str | Path, accept: Callable[[str, str], bool] = without_errors) -> Checked:
-    """Read and check a file of records, as `check_rows`. Raises InputError if the file itself cannot be read."""
-    return check_rows(read_rows(resolve(source)), str(source), accept)
+def check_file(source: str | Path, rejected: Collection[str] = frozenset(ERRORS)) -> Checked:
+    """Read and check a file of records, as `check_rows`."""
+    return check_rows(read_rows(resolve(source)), str(source), rejected)
 
 
 def load_records(source: str | Path, bad_rows: str = "stop") -> list[Record]:
@@ -262,7 +254,7 @@ def load_records(source: str | Path, bad_rows: str = "stop") -> list[Record]:
     `bad_rows` is one of BAD_ROWS (see the module docstring). "stop" raises InputError listing every error, one a line;
     the others print the counts by check to stderr.
     """
-    checked = check_file(source, with_texts if bad_rows == "keep" else without_errors)
+    checked = check_file(source, () if bad_rows == "keep" else ERRORS)
     if checked.errors and bad_rows == "stop":
         raise InputError("\n".join(map(str, checked.errors)))
     if not checked.records:

@@ -89,21 +89,17 @@ def findings(source: str, checked: Checked) -> dict:
 
 def checks_by_library(source: str, checked: Checked) -> str:
     """Markdown: rows of each library by check; a row can fail several, and one without a library counts as `none`."""
-    rows = dict(enumerate((row for _, row in read_rows(resolve(source))), start=1))
-    names = {
-        place: printable(normalise_dependency(row["dependency"]))
-        if isinstance(row, dict) and isinstance(row.get("dependency"), str)
-        else "none"
-        for place, row in rows.items()
-    }
-    libraries = sorted(set(names.values()), key=str.lower)
+    stated = [row.get("dependency") if isinstance(row, dict) else None for _, row in read_rows(resolve(source))]
+    named = [printable(normalise_dependency(name)) if isinstance(name, str) else "none" for name in stated]
+    names = dict(enumerate(named, start=1))
+    libraries = sorted(set(named), key=str.lower)
     found = {(problem.row, problem.check) for problem in checked.problems}
 
     def line(title: str, places: set[int]) -> str:
         count = Counter(names[n] for n in places)
         return f"| {title} | {' | '.join(str(count[name]) for name in libraries)} | {len(places)} |"
 
-    out = [f"| check | {' | '.join(libraries)} | all |", "|---" * (len(libraries) + 2) + "|", line("rows", set(rows))]
+    out = [f"| check | {' | '.join(libraries)} | all |", "|---" * (len(libraries) + 2) + "|", line("rows", set(names))]
     for check in CHECKS:
         if places := {n for n, kind in found if kind == check}:
             out.append(line(f"{check}{' (warning)' if check in WARNINGS else ''}", places))
@@ -124,7 +120,7 @@ def show(source: str, checked: Checked, limit: int) -> None:
 def select(source: str, level: str, verdicts: Path | None) -> list[Record]:
     """The records of a file on one of LEVELS; the last two need `verdicts` on this file."""
     if level == "parses":
-        return check_file(source, lambda field, check: check not in {*UNREADABLE, "parse", "deep"}).records
+        return check_file(source, {*UNREADABLE, "parse", "deep"}).records
     checked = check_file(source)
     if level == "real-change":
         return checked.records
