@@ -1,8 +1,6 @@
 """evidence.jsonl: how each record of a folder was proven, and which update it is about.
 
-Records are added to a folder (train.jsonl, heldout.jsonl, evidence.jsonl) together with their evidence. All records of
-an update belong to one split, so that the held-out updates stay unseen: to the split that the folder already gives the
-update, otherwise to one that a hash of the update's name decides.
+All records of an update belong to one split (train.jsonl or heldout.jsonl), so that held-out updates stay unseen.
 """
 
 from __future__ import annotations
@@ -22,8 +20,6 @@ from curation.virtualenvs import Pins
 from records import Record, check_file
 
 SPLITS = ("train", "heldout")
-
-
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 
@@ -71,7 +67,7 @@ def read_evidence(path: Path, *, missing_ok: bool = False) -> dict[str, Evidence
 
 
 def split_of(update: str, evidence: Iterable[Evidence], share: float) -> str:
-    """The split of an update; a new one is held out with probability `share`, decided by its name."""
+    """The split that an update has in `evidence`; a new one is held out with probability `share`, by a hash."""
     for other in evidence:
         if other.update == update and other.split:
             return other.split
@@ -89,13 +85,11 @@ def alike(update: str, evidence: Iterable[Evidence]) -> list[str]:
 
 def twin(folder: Path, record: Record) -> str | None:
     """FILE:LINE of a record with the same snippets but another version, so another id: a set has each pair once."""
-    for split in SPLITS:
-        path = folder / f"{split}.jsonl"
-        if path.is_file():
-            for _, line, other in check_file(path).kept:
-                same = (other.old_code, other.new_code) == (record.old_code, record.new_code)
-                if same and other.id != record.id:
-                    return f"{path}:{line}"
+    snippets = (record.old_code, record.new_code)
+    for path in (folder / f"{split}.jsonl" for split in SPLITS):
+        for _, line, other in check_file(path).kept if path.is_file() else ():
+            if (other.old_code, other.new_code) == snippets and other.id != record.id:
+                return f"{path}:{line}"
     return None
 
 

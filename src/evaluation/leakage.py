@@ -132,12 +132,10 @@ def by_clone(items: list[Item], training: list[Item]) -> Measured:
     from tqdm import tqdm
 
     texts = [other.clone for other in training if other.clone]
-    leaks, values = [], []
-    for one in tqdm(items, desc="clones", leave=False):
-        value, other = (one.clone and nearest(one.clone, texts)) or (0.0, None)
-        values.append(value)
-        if other and value > CLONE:
-            leaks.append(f"clone: {one.where} and {other.file}:{other.line}")
+    bar = tqdm(items, desc="clones", leave=False)
+    found = [(one.where, nearest(one.clone, texts)) for one in bar if one.clone]
+    leaks = [f"clone: {where} and {near[1].file}:{near[1].line}" for where, near in found if near and near[0] > CLONE]
+    values = [near[0] if near else 0.0 for _, near in found]
     return f"clone       {len(leaks)} above {CLONE}; edit similarity {spread(values)}", leaks
 
 
