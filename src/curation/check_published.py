@@ -14,9 +14,8 @@ raises or emits one. Programs run in the sandbox (src/sandbox/), forked from an 
 environment's libraries: a warning at import is the library's own, not the row's (pandas 2.2.0 emits one). There is no
 network, so rows that download data fail.
 
-OUT has a header (sha256 of the file, environments, commit), then one line for each row: line, id, the environment's
-place in the list, whether its version is the stated one, and how each snippet ended. It quotes no text of the rows. An
-interrupted run resumes.
+OUT has a header (sha256 of the file, environments, commit), then a verdict for each row, which quotes none of its text.
+An interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 from tqdm import tqdm
@@ -127,16 +125,6 @@ def verdict_table(records: list[Record], verdicts: list[RowVerdict]) -> str:
     return "\n".join([*lines, "", "new code fails: " + ", ".join(f"{kind} {count}" for kind, count in why)])
 
 
-def start(part: Path, header: dict[str, Any]) -> set[int]:
-    """Begin the file of verdicts, or resume it: the lines of the rows that it has. Raises InputError."""
-    done = read_log(part)
-    if not done:
-        append_jsonl(part, header)
-    elif {**done[0], "commit": None} != {**header, "commit": None}:
-        raise InputError(f"{part}: made from another file or with other settings: remove it, or use another --out")
-    return {row["line"] for row in done[1:]}
-
-
 def chunks(jobs: Iterable[tuple[int, Record]]) -> list[tuple[int, list[Job]]]:
     """(environment, rows) in the order in which they run; rows without an environment are left out."""
     groups: dict[int, list[Job]] = {}
@@ -169,7 +157,12 @@ def run(file: str, out: Path, settings: ProofSettings) -> int:
         "seconds": settings.seconds,
         "commit": git_state()["commit"],
     }
-    finished = start(part, header)
+    done = read_log(part)
+    if not done:
+        append_jsonl(part, header)
+    elif {**done[0], "commit": None} != {**header, "commit": None}:
+        raise InputError(f"{part}: made from another file or with other settings: remove it, or use another --out")
+    finished = {row["line"] for row in done[1:]}
     left = chunks((line, record) for _, line, record in checked.kept if line not in finished)
     with tqdm(total=sum(len(jobs) for _, jobs in left), desc="rows") as bar:
         for place, jobs in left:
