@@ -89,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "envs" in flags:
         if sys.version_info[:2] != (3, 11):  # several pins, numpy==1.23.5 among them, have no wheels for a later Python
             raise ReCodeError("needs Python 3.11, the version that the environments are pinned for")
-        names = ("envs", "seconds", "unsafe", "jobs")
-        flags["settings"] = proof.ProofSettings(*(flags.pop(name) for name in names))
+        settings = {name: flags.pop(name) for name in ("envs", "seconds", "unsafe", "jobs")}
+        flags["settings"] = proof.ProofSettings(**settings)
     return run(**flags)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from typing_extensions import TypedDict
 
 from common.errors import InputError
@@ -20,7 +20,15 @@ from curation.virtualenvs import Pins
 from records import Record, check_file
 
 SPLITS = ("train", "heldout")
-NonEmpty = Annotated[str, Field(min_length=1)]
+
+
+def not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the value is empty")
+    return text
+
+
+NonEmpty = Annotated[str, AfterValidator(not_blank)]
 
 
 class Run(TypedDict):
@@ -56,9 +64,8 @@ class Evidence(BaseModel):
 def read_evidence(path: Path, *, missing_ok: bool = False) -> dict[str, Evidence]:
     """The evidence by record id."""
     found: dict[str, Evidence] = {}
-    if missing_ok and not path.is_file():
-        return found
-    for line, row in enumerate(read_jsonl(path), start=1):
+    rows = [] if missing_ok and not path.is_file() else read_jsonl(path)
+    for line, row in enumerate(rows, start=1):
         evidence = typed(Evidence, row, f"{path}:{line}")
         if evidence.id in found:
             raise InputError(f"{path}:{line}: id: an earlier line has evidence for {evidence.id}")

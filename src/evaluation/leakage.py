@@ -59,14 +59,13 @@ def read_records(source: str) -> list[Item]:
     for _, line, record in checked.kept:
         old, new = ast.parse(record.old_code), ast.parse(record.new_code)
         before, after = uses(old), uses(new)
-        plain = f"{ast.unparse(old)}\n{ast.unparse(new)}"
         items.append(
             Item(
                 where=f"{source}:{line}",
                 update=evidence[record.id].update if record.id in evidence else None,
                 changed=frozenset(use[0] for use in (before - after) + (after - before)),
                 packages=frozenset(name.partition(".")[0] for tree in (old, new) for name in imports(tree).values()),
-                code=plain,
+                code=f"{ast.unparse(old)}\n{ast.unparse(new)}",
                 prose=record.update_info,
                 clone=Text(source, line, f"{canonical(record.old_code)}\n{canonical(record.new_code)}"),
             )

@@ -69,11 +69,6 @@ def messages(name: str, values: Mapping[str, object]) -> list[Message]:
     return [{"role": role, "content": filled(text)} for role, text in read_prompt(name)]
 
 
-def derived_seed(seed: int, name: str) -> int:
-    """A seed of 31 bits for one round, the same in every run."""
-    return int(hashlib.sha256(f"{seed} {name}".encode()).hexdigest()[:8], 16) >> 1
-
-
 class Collector:
     """Asks, checks and logs. Call `collect` once for each paragraph, each in its own thread."""
 
@@ -112,7 +107,8 @@ class Collector:
 
     def ask(self, prompt: list[Message], name: str, check: Check) -> dict[str, Any]:
         """One answer and its check, for the log."""
-        seed = derived_seed(self.settings.seed, name)
+        # 31 bits, the same in every run
+        seed = int(hashlib.sha256(f"{self.settings.seed} {name}".encode()).hexdigest()[:8], 16) >> 1
         found: dict[str, Any] = {}
         try:
             done = self.server.complete(prompt, self.settings.sampling, seed)
