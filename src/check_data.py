@@ -12,7 +12,6 @@ proven, or leaks were found.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,8 +19,8 @@ from types import ModuleType
 from typing import Any
 
 from common.cli import above_zero, fail, program
-from curation import check_proofs, check_published, check_rows
-from curation.proof import ProofSettings
+from common.errors import ReCodeError
+from curation import check_proofs, check_published, check_rows, proof
 from evaluation import leakage
 from sandbox import InfrastructureError
 
@@ -40,34 +39,23 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=int, default=40, help="problems printed per file (default: %(default)s)")
 
 
-def add_execution(parser: argparse.ArgumentParser) -> None:
-    """The flags of the verbs that run programs: the fields of ProofSettings."""
-    add = parser.add_argument
-    add("--envs", type=Path, default=Path(".venvs"), help="folder of environments (default: %(default)s)")
-    add("--jobs", type=above_zero(int), default=os.cpu_count(), help="programs at a time (default: %(default)s)")
-    add("--seconds", type=above_zero(float), default=60, help="time limit of one run (default: %(default)s)")
-    add("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
-
-
 def add_proofs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("data", nargs="?", type=Path, default=DATA, help="folder or file of records (default: data/)")
     add("--record", help="prove one record and print the outcome of each run")
-    add("--library", help="only this library's records")
     add("--sample", type=above_zero(int), help="prove this many records, chosen by --seed")
     add("--environments", type=above_zero(int), help="with --sample: use at most N environments, preferring cheap ones")
     add("--seed", default="0", help="any text, such as a commit's hash (default: %(default)s)")
     add("--log", type=Path, help="append the outcomes to this file, record by record; the next run resumes from it")
     add("--write", action="store_true", help="store the outcomes, and what pip installed, beside the records")
-    add_execution(parser)
+    proof.add_flags(parser)
 
 
 def add_published(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", metavar="FILE", help="rows: JSONL, JSON or hf://datasets/…")
     add("--out", type=Path, required=True, help="verdicts (JSONL)")
-    add("--library", dest="libraries", nargs="+", help="only these libraries' rows")
-    add_execution(parser)
+    proof.add_flags(parser)
 
 
 def add_leakage(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = vars(parser.parse_args(argv))
     run = VERBS[flags.pop("verb")][1].run
     if "envs" in flags:
-        flags["settings"] = ProofSettings(*(flags.pop(name) for name in ("envs", "seconds", "jobs", "unsafe")))
+        if sys.version_info[:2] != (3, 11):  # several pins, numpy==1.23.5 among them, have no wheels for a later Python
+            raise ReCodeError("needs Python 3.11, the version that the environments are pinned for")
+        settings = {name: flags.pop(name) for name in ("envs", "seconds", "unsafe", "jobs")}
+        flags["settings"] = proof.ProofSettings(**settings)
     return run(**flags)
 
 

@@ -8,9 +8,8 @@
 1. The notes are split into paragraphs; those that look like an API change are kept (candidates.jsonl).
 2. The model states the update of each (the paper's first role): name, kind, update_info; or that there is none.
 3. It writes old code, new code, description and a check (the second role), --pairs times for each update.
-4. Each pair is validated, then proven by running it in the sandbox, as `check_data.py rows` and `check_data.py proofs`
-   do: old code on the old version, old code on the new version, new code on the new version, the check with each and on
-   its own.
+4. Each pair is validated as by `check_data.py rows`, then proven in the sandbox as by `check_data.py proofs`; its check
+   must also fail on an empty program.
 5. Pairs that fail are sent back to the model with the objections, in up to --rounds rounds. Pairs that a reviewer
    rejected in src/review.py are sent back with the reviewer's words when this command runs again.
 
@@ -26,27 +25,26 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from common import endpoint
 from common.cli import above_zero, fail, parse_flags, printable, program
+from common.completion import Sampling
 from common.errors import InputError, ReCodeError
 from common.files import write_json, write_jsonl
 from common.libraries import normalise_dependency
 from common.provenance import git_state
 from common.redaction import command_line, recorded, without_logins
-from curation.collecting.conversation import Collector, CollectSettings
+from curation import proof
+from curation.collecting.conversation import Collector, CollectSettings, prompts_sha256
 from curation.collecting.log import Log, rates, register_start
 from curation.collecting.proposals import Upgrade
-from curation.collecting.questions import fingerprint
 from curation.collecting.release_notes import Paragraph, sieve
-from curation.proof import ProofSettings
 from curation.virtualenvs import PIN, environment
 from sandbox import InfrastructureError, check_ready
 
-ROLES = ("update", "pair")
 RESUME = "run the same command again to resume"
 Candidates = list[tuple[Paragraph, str | None]]  # with the reason why a paragraph is left out
 
@@ -58,8 +56,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--old", nargs="+", metavar="PIN", help="exact pins of the old environment, the library first")
     add("--new", nargs="+", metavar="PIN", help="exact pins of the new environment, the library first")
     add("--out", type=Path, help="folder of this collection")
-    add("--library", help="the library's name in the records (default: from the first pin)")
-    add("--source", help="the title of the notes, for the evidence (default: LIBRARY VERSION release notes)")
     add("--address", default="", help="the web address of the notes, for the evidence")
     add("--dry-run", action="store_true", help="only split the notes and show what is kept; no model")
     add("--limit", type=count, help="only the first N paragraphs that are kept")
@@ -72,10 +68,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--max-new-tokens", type=count, default=2048, help="of an answer (default: %(default)s)")
     add("--seed", type=int, default=42, help="default: %(default)s")
     add("--concurrency", type=count, default=8, help="paragraphs at a time (default: %(default)s)")
-    add("--envs", type=Path, default=Path(".venvs"), help="folder of environments (default: %(default)s)")
-    add("--jobs", type=count, default=os.cpu_count(), help="pairs proven at a time (default: %(default)s)")
-    add("--seconds", type=above_zero(float), default=60, help="time limit of one run (default: %(default)s)")
-    add("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
+    proof.add_flags(parser)
     args = parse_flags(parser, argv)
     needed = ["notes"] if args.dry_run else ["notes", "old", "new", "out", "url", "model"]
     if lacks := [f"--{name}" for name in needed if not getattr(args, name)]:
@@ -102,12 +95,9 @@ def check_pins(old: list[str], new: list[str]) -> None:
 
 def read_notes(source: str) -> str:
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
+        return sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{source}: not UTF-8: {error.reason} at byte {error.start}") from None
-    if not text.strip():
-        raise InputError(f"{source}: the file is empty")
-    return text
 
 
 def show_candidates(found: Candidates, *, whole: bool) -> None:
@@ -125,12 +115,11 @@ def show_candidates(found: Candidates, *, whole: bool) -> None:
 
 def show_rates(found: dict[str, Any]) -> None:
     """The acceptance rates, and how often each objection was raised."""
-    titles = {"update": "updates stated", "pair": "pairs written"}
-    for role in ROLES:
+    for role, title in (("update", "updates stated"), ("pair", "pairs written")):
         one = found[role]
         share = f" ({one['accepted'] / one['jobs']:.0%})" if one["jobs"] else ""
         print(
-            f"{titles[role]}: {one['accepted']} of {one['jobs']} accepted{share}, {one['accepted_in_first_round']} in "
+            f"{title}: {one['accepted']} of {one['jobs']} accepted{share}, {one['accepted_in_first_round']} in "
             f"the first round; {one['no_update']} no update; {one['rejected']} rejected"
         )
         verdicts = ", ".join(f"{count} {name}" for name, count in one["answers_by_verdict"].items())
@@ -140,17 +129,16 @@ def show_rates(found: dict[str, Any]) -> None:
 
 
 def settings_of(args: argparse.Namespace) -> CollectSettings:
-    names = ("pairs", "rounds", "seed", "temperature", "top_p", "max_new_tokens", "concurrency", "jobs")
-    proof = ProofSettings(args.envs, args.seconds, unsafe=args.unsafe)
-    return CollectSettings(**{name: getattr(args, name) for name in names}, proof=proof)
+    sampling = Sampling(args.temperature, args.top_p, args.max_new_tokens)
+    how = proof.ProofSettings(args.envs, args.seconds, args.unsafe, args.jobs)
+    return CollectSettings(args.pairs, args.rounds, args.seed, sampling, args.concurrency, how)
 
 
 def upgrade_of(args: argparse.Namespace) -> Upgrade:
     name, _, version = args.new[0].partition("==")
-    library = normalise_dependency(args.library or name.partition("[")[0])
-    source = without_logins(args.source or f"{library} {version} release notes")
-    address = without_logins(args.address)  # both become part of published records
-    return Upgrade(library, tuple(args.old), tuple(args.new), source, address)
+    library = normalise_dependency(name.partition("[")[0])
+    address = without_logins(args.address)  # it becomes part of published records
+    return Upgrade(library, tuple(args.old), tuple(args.new), f"{library} {version} release notes", address)
 
 
 def open_log(args: argparse.Namespace, settings: CollectSettings, upgrade: Upgrade, text: str) -> Log:
@@ -160,7 +148,7 @@ def open_log(args: argparse.Namespace, settings: CollectSettings, upgrade: Upgra
         **{"library": upgrade.library, "old": args.old, "new": args.new},
         **{"source": upgrade.source, "address": upgrade.address},
         **{"model": args.model, "sampling": {**settings.sampling.recorded(), "seed": args.seed}},
-        "prompts_sha256": fingerprint(*ROLES, "repair"),
+        "prompts_sha256": prompts_sha256(),
     }
     flags = {key: str(value) for key, value in vars(args).items() if value is not None}
     start = {"command": command_line(["python", *sys.argv]), **git_state(), "config": recorded(flags)}
@@ -174,28 +162,23 @@ def collect_all(collector: Collector, kept: list[Paragraph]) -> None:
     """Collect from all paragraphs. After an error, pending answers are still logged."""
     from tqdm import tqdm
 
-    jobs = 1 + collector.settings.pairs  # of a paragraph
-    bar = tqdm(total=len(kept) * jobs, desc="updates and pairs", unit="job")
+    bar = tqdm(total=len(kept), desc="paragraphs")
 
     def work(paragraph: Paragraph) -> None:
         try:
-            bar.update(jobs - collector.collect(paragraph, bar.update))
+            collector.collect(paragraph)
         except BaseException:
-            collector.stop.set()  # here, before this thread takes the next paragraph
+            collector.stop.set()
             raise
         bar.set_postfix_str(f"{len(collector.log.accepted_pairs())} accepted", refresh=False)
+        bar.update()
 
     with bar, ThreadPoolExecutor(collector.settings.concurrency) as pool:
         try:
-            for future in as_completed([pool.submit(work, paragraph) for paragraph in kept]):
-                future.result()
-        except BaseException as error:
-            collector.stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(error, KeyboardInterrupt):
-                print(f"collect: interrupted; {RESUME}", file=sys.stderr)
-                os._exit(130)  # without waiting for pending answers: the log is complete after every line
-            raise
+            list(pool.map(work, kept))
+        except KeyboardInterrupt:
+            print(f"collect: interrupted; {RESUME}", file=sys.stderr)
+            os._exit(130)  # without waiting for pending answers: the log is complete after every line
 
 
 @program(InfrastructureError)

@@ -20,25 +20,20 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard
 
 from common.cli import printable
 from common.errors import InputError
-from common.files import write_jsonl
 from common.libraries import normalise_dependency, normalise_version
 from common.rows import read_rows, resolve
 from prompts import reference_completion
 from rewards import MATCH, score, syntax_tree
-
-FIELDS = ("dependency", "new_version", "description", "update_info", "old_code", "new_code")
 
 # Levels of a syntax tree. Python's parser accepts 1,000 and more; code that walks trees by recursion fails at 250
 # (ast.dump of elif branches, in Python 3.11), earlier if called from deep inside a trainer. Published rows have
@@ -70,7 +65,7 @@ WARNINGS = {
 UNREADABLE = {"json", "missing", "null", "type", "unicode", "blank"}  # errors that leave no text for a prompt
 RENAMED = {"drop_bad_rows": "bad_rows: stop, drop or keep"}  # key of an earlier version -> what it is now
 BAD_ROWS = ("stop", "drop", "keep")
-SURROGATE = re.compile(r"[\ud800-\udfff]")
+SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can escape one half of a pair, which UTF-8 cannot encode
 
 
 @dataclass(frozen=True)
@@ -90,9 +85,16 @@ class Record:
         text = "\0".join((self.dependency, self.new_version, self.old_code, self.new_code))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    def normalised(self) -> Record:
+        version = normalise_version(self.new_version)
+        return replace(self, dependency=normalise_dependency(self.dependency), new_version=version)
+
     def to_row(self) -> dict[str, str]:
         """The record in the published schema, where versions read `==2.2.0`."""
         return {**asdict(self), "new_version": f"=={self.new_version}"}
+
+
+FIELDS = tuple(field.name for field in fields(Record))
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Checked:
-    """The accepted records with their lines and row numbers, and everything that was found in the file."""
+    """The accepted records, and everything that was found in the file."""
 
-    records: list[Record]
-    lines: list[int]
-    places: list[int]
+    kept: list[tuple[int, int, Record]]  # row number, line, record
     problems: list[Problem]
     rows: int
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for _, _, record in self.kept]
 
     @property
     def errors(self) -> list[Problem]:
@@ -131,7 +135,7 @@ class Checked:
 
     def summary(self) -> str:
         """Rows by check, one line each; a row can fail several checks. Rows that were kept are counted separately."""
-        used, bad = set(self.places), {problem.row for problem in self.errors}
+        used, bad = {row for row, _, _ in self.kept}, {problem.row for problem in self.errors}
         kept = f", {len(bad & used)} of them kept" if bad & used else ""
         out = [f"{self.rows} rows, {self.rows - len(bad)} good, {len(bad)} with errors{kept}"]
         for check, meaning in (ERRORS | WARNINGS).items():
@@ -139,11 +143,6 @@ class Checked:
             levels = {"error": found - used, "kept": found & used} if check in ERRORS else {"warning": found}
             out += [f"  {level:<7} {check:<14} {len(n):>5} rows  {meaning}" for level, n in levels.items() if n]
         return "\n".join(out)
-
-
-def is_text(value: object) -> TypeGuard[str]:
-    """Whether a value is a string that can be written as UTF-8: JSON can escape one half of a surrogate pair."""
-    return isinstance(value, str) and not SURROGATE.search(value)
 
 
 def depth(tree: ast.AST) -> int:
@@ -221,53 +220,32 @@ def check_record(record: Record) -> Iterator[tuple[str, str, str]]:
         yield "new_code", "reference", f"the reference answer does not score the maximum: {why}"
 
 
-def without_errors(field: str, check: str) -> bool:
-    """Whether a finding leaves a row fit for training."""
-    return check not in ERRORS
+def check_rows(rows: list[tuple[int, object]], file: str, rejected: Collection[str] = frozenset(ERRORS)) -> Checked:
+    """Check every (line, row) of a file.
 
-
-def with_texts(field: str, check: str) -> bool:
-    """Whether a finding leaves a prompt and a target to train on; the description is in neither."""
-    return check not in UNREADABLE or field == "description"
-
-
-def read_record(row: Mapping[str, Any]) -> Record:
-    """The record of a row that has the texts of a prompt and a target, normalised."""
-    description = row.get("description")
-    return Record(
-        dependency=normalise_dependency(row["dependency"]),
-        new_version=normalise_version(row["new_version"]),
-        description=description if is_text(description) else "",
-        **{field: row[field] for field in ("update_info", "old_code", "new_code")},
-    )
-
-
-def check_rows(
-    rows: list[tuple[int, object]], file: str, accept: Callable[[str, str], bool] = without_errors
-) -> Checked:
-    """Check every (line, row) of a file. The records of rows whose findings are all accepted are kept, normalised."""
-    records, lines, places, problems = [], [], [], []
+    A row with the texts of a prompt and a target (the description is in neither) is kept, unless a check of `rejected`
+    found something in it.
+    """
+    kept, problems = [], []
     seen: dict[tuple[str, str], tuple[int, int]] = {}
     for place, (line, row) in enumerate(rows, start=1):
-        found = [("row", "json", str(row))] if isinstance(row, json.JSONDecodeError) else list(check_fields(row))
-        if isinstance(row, dict) and all(with_texts(field, check) for field, check, _ in found):
-            record = read_record(row)
-            unread = {field for field, check, _ in found if check in UNREADABLE}  # at most the description
+        found = [("row", "json", str(row))] if isinstance(row, ValueError) else list(check_fields(row))
+        unread = {field for field, check, _ in found if check in UNREADABLE}
+        if isinstance(row, dict) and unread <= {"description"}:
+            record = Record(**{field: "" if field in unread else row[field] for field in FIELDS}).normalised()
             found += [finding for finding in check_record(record) if finding[0] not in unread]
             first = (place, line) if unread else seen.setdefault((record.old_code, record.new_code), (place, line))
             if first[0] != place:
                 found.append(("row", "duplicate", f"repeats the old_code and new_code of line {first[1]}"))
-            if all(accept(field, check) for field, check, _ in found):
-                records.append(record)
-                lines.append(line)
-                places.append(place)
+            if not any(check in rejected for _, check, _ in found):
+                kept.append((place, line, record))
         problems += [Problem(file, line, place, *finding) for finding in found]
-    return Checked(records, lines, places, problems, len(rows))
+    return Checked(kept, problems, len(rows))
 
 
-def check_file(source: str | Path, accept: Callable[[str, str], bool] = without_errors) -> Checked:
-    """Read and check a file of records, as `check_rows`. Raises InputError if the file itself cannot be read."""
-    return check_rows(read_rows(resolve(source)), str(source), accept)
+def check_file(source: str | Path, rejected: Collection[str] = frozenset(ERRORS)) -> Checked:
+    """Read and check a file of records, as `check_rows`."""
+    return check_rows(read_rows(resolve(source)), str(source), rejected)
 
 
 def load_records(source: str | Path, bad_rows: str = "stop") -> list[Record]:
@@ -276,7 +254,7 @@ def load_records(source: str | Path, bad_rows: str = "stop") -> list[Record]:
     `bad_rows` is one of BAD_ROWS (see the module docstring). "stop" raises InputError listing every error, one a line;
     the others print the counts by check to stderr.
     """
-    checked = check_file(source, with_texts if bad_rows == "keep" else without_errors)
+    checked = check_file(source, () if bad_rows == "keep" else ERRORS)
     if checked.errors and bad_rows == "stop":
         raise InputError("\n".join(map(str, checked.errors)))
     if not checked.records:
@@ -286,8 +264,3 @@ def load_records(source: str | Path, bad_rows: str = "stop") -> list[Record]:
         used = f"{len(checked.records)} of {checked.rows} rows are used"
         print(printable(f"{source}: bad_rows: {bad_rows}: {used}\n{checked.summary()}"), file=sys.stderr)
     return checked.records
-
-
-def write_rows(records: list[Record], path: Path) -> None:
-    """Write records as JSONL in the published schema: to a temporary file, then renamed."""
-    write_jsonl(path, [record.to_row() for record in records])

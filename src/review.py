@@ -29,60 +29,41 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.cli import above_zero, fail, parse_flags, printable, program
+from common.cli import fail, parse_flags, printable, program
 from common.files import append_jsonl, encoded
+from curation import proof
+from curation.collecting import proposals
 from curation.collecting.log import Log
-from curation.collecting.proposals import (
-    ACCEPTED,
-    CODE,
-    KINDS,
-    PAIR_PARTS,
-    CheckResult,
-    as_row,
-    check_proposal,
-    from_row,
-    lacking,
-    part,
-)
+from curation.collecting.proposals import CheckResult
 from curation.evidence import Evidence, add, alike, read_evidence, split_of, twin
-from curation.proof import ProofSettings
 from prompts import fenced
-from records import Record
 from sandbox import InfrastructureError
 
 MENU = "[a]ccept  [e]dit  [r]eject  [s]kip  [q]uit > "
-EDITED = ("kind", "update_info", *PAIR_PARTS)
+EDITED = ("kind", "update_info", *proposals.PAIR_PARTS)
 COLOURS = {"+": "32", "-": "31", "@": "36", "#": "1"}
 
 
-def colourful() -> bool:
-    """Whether the output is a terminal with colours (NO_COLOR or TERM=dumb: not)."""
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-
-
 def paint(line: str, mark: str) -> str:
-    return f"\x1b[{COLOURS[mark]}m{line}\x1b[0m" if mark in COLOURS and colourful() else line
-
-
-def diff(record: Record) -> list[str]:
-    """A unified diff from old to new code, with all lines."""
-    old, new = record.old_code.splitlines(), record.new_code.splitlines()
-    return list(difflib.unified_diff(old, new, "old_code", "new_code", n=max(len(old), len(new)), lineterm=""))
+    """The line in the mark's colour, if the output is a terminal with colours (NO_COLOR or TERM=dumb: not)."""
+    has_colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    return f"\x1b[{COLOURS[mark]}m{line}\x1b[0m" if mark in COLOURS and has_colours else line
 
 
 def show(row: dict[str, Any], place: str, accepted: Sequence[Evidence], share: float) -> None:
-    """Print a proposal with everything that a reviewer needs."""
-    record, evidence = from_row(row)
+    """Print a proposal with everything that a reviewer needs, and the whole difference between old and new code."""
+    record, evidence = proposals.from_row(row)
     update = evidence.update
-    versions = f"{' '.join(evidence.old_env)} -> {' '.join(evidence.new_env)}"
     print(paint(f"\n# {place}  {row['proposal']}  {record.id}  {record.dependency} {record.new_version}", "#"))
     same = sum(other.update == update for other in accepted)
     print(f"update   {update} ({evidence.kind}), to {split_of(update, accepted, share)}; {same} records of it there")
     if others := alike(update, accepted):
         print(f"         maybe the same update: {', '.join(others)}")
-    print(f"runs on  {versions}\nsource   {' '.join((evidence.source, evidence.address)).strip()}")
+    print(f"runs on  {' '.join(evidence.old_env)} -> {' '.join(evidence.new_env)}")
+    print(f"source   {evidence.source} {evidence.address}".rstrip())
     print(printable(f"note     {record.update_info}\nsnippet  {record.description}\n"))
-    for line in diff(record):
+    old, new = record.old_code.splitlines(), record.new_code.splitlines()
+    for line in difflib.unified_diff(old, new, "old_code", "new_code", n=max(len(old), len(new)), lineterm=""):
         print(paint(printable(line), line[:1]))
     print(printable(f"\ncheck\n{evidence.check}\n"))
     for name, run in (evidence.seen or {}).items():
@@ -91,9 +72,9 @@ def show(row: dict[str, Any], place: str, accepted: Sequence[Evidence], share: f
 
 def as_text(row: dict[str, Any]) -> str:
     """A proposal for the editor, in the parts of a model's answer."""
-    record, evidence = from_row(row)
+    record, evidence = proposals.from_row(row)
     values = {**record.to_row(), "check": evidence.check or "", "kind": evidence.kind}
-    texts = {name: fenced(values[name]) if name in CODE else values[name] for name in EDITED}
+    texts = {name: fenced(values[name]) if name in proposals.CODE else values[name] for name in EDITED}
     return "\n".join(f"<{name}>\n{texts[name]}\n</{name}>" for name in EDITED) + "\n"
 
 
@@ -106,20 +87,20 @@ def open_editor(text: str) -> str:
         return path.read_text("utf-8")
 
 
-def check_edit(text: str, row: dict[str, Any], settings: ProofSettings) -> tuple[dict[str, Any], CheckResult]:
+def check_edit(text: str, row: dict[str, Any], settings: proof.ProofSettings) -> tuple[dict[str, Any], CheckResult]:
     """The edited proposal, validated and proven as in collect.py, and the result."""
-    if found := lacking(text, EDITED):
+    if found := proposals.lacking(text, EDITED):
         return row, CheckResult("format", tuple(found))
-    fields = {name: part(text, name) or "" for name in EDITED}
+    fields = {name: proposals.part(text, name) or "" for name in EDITED}
     kind, check = fields.pop("kind"), fields.pop("check")
-    if kind not in KINDS:
-        return row, CheckResult("validate", (f"<kind> is not one of {', '.join(KINDS)}: {kind[:80]}",))
-    record, evidence = from_row(row)
+    if kind not in proposals.KINDS:
+        return row, CheckResult("validate", (f"<kind> is not one of {', '.join(proposals.KINDS)}: {kind[:80]}",))
+    record, evidence = proposals.from_row(row)
     record = replace(record, **fields)
     evidence = evidence.model_copy(update={"id": record.id, "kind": kind, "check": check})
-    result, runs = check_proposal(record, evidence, row["name"], settings)
+    result, runs = proposals.check_proposal(record, evidence, row["name"], settings)
     proven = evidence.model_copy(update={"seen": runs})
-    return as_row(row["proposal"], row["name"], record, proven), result
+    return proposals.as_row(row["proposal"], row["name"], record, proven), result
 
 
 class Review:
@@ -128,7 +109,7 @@ class Review:
     Accepted records are added to the folder `data`; a share of new updates is held out.
     """
 
-    def __init__(self, run: Path, data: Path, heldout_share: float, settings: ProofSettings) -> None:
+    def __init__(self, run: Path, data: Path, heldout_share: float, settings: proof.ProofSettings) -> None:
         self.run, self.data, self.heldout_share, self.settings = run, data, heldout_share, settings
         self.counts = {"accepted": 0, "rejected": 0, "skipped": 0}
 
@@ -153,7 +134,7 @@ class Review:
     def accept(self, row: dict[str, Any], edited: bool) -> bool:
         """Add a proposal to the data folder; False if the folder already has it."""
         data, accepted = self.data, self.accepted()
-        record, evidence = from_row(row)
+        record, evidence = proposals.from_row(row)
         split = split_of(evidence.update, accepted.values(), self.heldout_share)
         evidence = evidence.model_copy(update={"split": split})
         if accepted.get(record.id, evidence) != evidence:
@@ -175,7 +156,7 @@ class Review:
             print(f"the editor failed: {error}")
             return draft, row, False
         edited, result = check_edit(draft, row, self.settings)
-        if result.stage == ACCEPTED:
+        if result.stage == proposals.ACCEPTED:
             return draft, edited, True
         print(f"the edit fails at {result.stage}; edit again, or decide on the proposal as shown:")
         for objection in result.objections:
@@ -216,9 +197,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add_flag("run", type=Path, metavar="RUN", help="the --out folder of src/collect.py")
     add_flag("--data", type=Path, required=True, help="folder for accepted records; created if missing")
     add_flag("--heldout-share", type=float, default=0.25, help="of new updates (default: %(default)s)")
-    add_flag("--envs", type=Path, default=Path(".venvs"), help="folder of environments (default: %(default)s)")
-    add_flag("--seconds", type=above_zero(float), default=60, help="time limit of one run (default: %(default)s)")
-    add_flag("--unsafe", action="store_true", help="no sandbox for edited records: they can read and delete your files")
+    proof.add_flags(parser)
     args = parse_flags(parser, argv)
     if not 0 <= args.heldout_share <= 1:
         fail(f"--heldout-share {args.heldout_share}: expected a number in [0, 1]")
@@ -230,7 +209,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 @program(InfrastructureError)
 def main() -> int:
     args = parse_arguments()
-    settings = ProofSettings(args.envs, args.seconds, unsafe=args.unsafe)
+    settings = proof.ProofSettings(args.envs, args.seconds, args.unsafe, args.jobs)
     review = Review(args.run, args.data, args.heldout_share, settings)
     review.accepted()  # a file that cannot be read ends the program before the first question
     rows = Log(args.run, writes="feedback.jsonl").to_review()

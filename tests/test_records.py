@@ -24,7 +24,7 @@ from common.errors import InputError
 from common.files import read_jsonl
 from common.libraries import normalise_dependency, normalise_version
 from common.provenance import sha256
-from records import FIELDS, Record, check_file, load_records, write_rows
+from records import FIELDS, Record, check_file, load_records
 
 PUBLISHED = published("recode-train-data.jsonl")
 GOOD = {
@@ -318,8 +318,7 @@ def test_ids_follow_the_code_and_rows_round_trip(tmp_path):
         write(tmp_path / "e.jsonl", {**GOOD, "description": "Other words.", "new_version": "2.0.0"})
     )
     assert record.id == edited.id
-    write_rows([record], tmp_path / "out.jsonl")
-    assert load_records(tmp_path / "out.jsonl") == [record]
+    assert load_records(write(tmp_path / "out.jsonl", record.to_row())) == [record]
 
 
 def check_rows(*args: object) -> subprocess.CompletedProcess[str]:

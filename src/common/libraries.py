@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import re
 
-# Spellings in the published rows, import names and package names -> the name that a library gives itself.
-LIBRARIES = {
-    "jax": "JAX",
-    "matplotlib": "Matplotlib",
-    "networkx": "NetworkX",
-    "numpy": "NumPy",
-    "pandas": "pandas",
-    "pillow": "Pillow",
-    "polars": "Polars",
-    "pydantic": "Pydantic",
-    "pytorch": "PyTorch",
-    "torch": "PyTorch",
-    "scikitlearn": "scikit-learn",
-    "sklearn": "scikit-learn",
-    "scipy": "SciPy",
-    "scrapy": "Scrapy",
-    "seaborn": "seaborn",
-    "sqlalchemy": "SQLAlchemy",
-}
+# The names that libraries give themselves, for the spellings in the published rows and the names of packages.
+LIBRARIES = (
+    "JAX Matplotlib NetworkX NumPy pandas Pillow Polars Pydantic PyTorch scikit-learn SciPy Scrapy seaborn SQLAlchemy"
+)
+IMPORTED_AS = {"sklearn": "scikit-learn", "torch": "PyTorch"}
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_.-]", "", name).lower()
+
+
+SPELLING = {_key(name): name for name in LIBRARIES.split()} | IMPORTED_AS
 
 
 def normalise_dependency(name: str) -> str:
-    """One spelling per library; a name that is not in LIBRARIES is only stripped."""
-    return LIBRARIES.get(re.sub(r"[\s_.-]", "", name).lower(), name.strip())
+    """One spelling per library; a name that is not in SPELLING is only stripped."""
+    return SPELLING.get(_key(name), name.strip())
 
 
 def normalise_version(version: str) -> str:

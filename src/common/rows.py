@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import whitespace
 from typing import Any, TypeVar
@@ -14,25 +14,20 @@ from pydantic import BaseModel, ValidationError
 from common.errors import InputError
 
 M = TypeVar("M", bound=BaseModel)
-HUB_PREFIX = "hf://datasets/"
+HUB = "hf://datasets/"
 
 
 class Row(dict):
     """A JSON object that remembers which of its keys were given more than once; the last value counts."""
 
-    repeated: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, pairs: list[tuple[str, Any]]) -> Row:
-        row = cls(pairs)
-        if len(row) < len(pairs):
-            counts = Counter(key for key, _ in pairs)
-            row.repeated = tuple(key for key, count in counts.items() if count > 1)
-        return row
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        keys = [key for key, _ in pairs]
+        self.repeated = [key for key in self if keys.count(key) > 1] if len(self) < len(keys) else []
 
 
 def read_rows(path: Path) -> list[tuple[int, object]]:
-    """(line number, row) of a JSONL file or of a JSON array; a line that is not JSON is given as its JSONDecodeError.
+    """(line number, row) of a JSONL file or of a JSON array; a line that cannot be read is given as its ValueError.
 
     Raises InputError for a file that is not UTF-8, for a truncated array, and for text after an array.
     """
@@ -46,22 +41,18 @@ def read_rows(path: Path) -> list[tuple[int, object]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                rows.append((number, json.loads(line, object_pairs_hook=Row.of)))
-            except json.JSONDecodeError as error:
-                rows.append((number, error))
-            except (ValueError, RecursionError) as error:  # a number of too many digits; nested too deeply
-                rows.append((number, json.JSONDecodeError(str(error), line, 0)))
+                rows.append((number, json.loads(line, object_pairs_hook=Row)))
+            except (ValueError, RecursionError) as error:  # also a number of too many digits; nested too deeply
+                rows.append((number, ValueError(error)))
     return rows
 
 
 def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
     """The elements of a JSON array, each with the line where it starts (json.loads would lose the lines)."""
-    decoder = json.JSONDecoder(object_pairs_hook=Row.of)
+    decoder = json.JSONDecoder(object_pairs_hook=Row)
 
     def skip(characters: str, at: int) -> int:
-        while at < len(text) and text[at] in characters:
-            at += 1
-        return at
+        return next((i for i in range(at, len(text)) if text[i] not in characters), len(text))
 
     def line(at: int) -> int:
         return text.count("\n", 0, at) + 1
@@ -70,8 +61,6 @@ def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
     while not text.startswith("]", at := skip(f"{whitespace},", at)):
         try:
             row, end = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}:{error.lineno}: row: {error.msg}") from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}:{line(at)}: row: {error}") from None
         yield line(at), row
@@ -94,7 +83,7 @@ def typed(model: type[M], row: object, where: str) -> M:
 
 def resolve(source: str | Path) -> Path:
     """A local path as it is; `hf://datasets/OWNER/NAME[@REVISION][/FILE]` downloaded through huggingface_hub."""
-    if not str(source).startswith(HUB_PREFIX):
+    if not str(source).startswith(HUB):
         path = Path(source)
         if not path.is_file():
             raise InputError(f"{path}: no such file")
@@ -102,20 +91,18 @@ def resolve(source: str | Path) -> Path:
     import httpx
     from huggingface_hub import HfApi, hf_hub_download
 
-    owner, _, rest = str(source).removeprefix(HUB_PREFIX).partition("/")
-    name, _, file = rest.partition("/")
-    name, _, revision = name.partition("@")
-    if not (owner and name):
-        raise InputError(f"{source}: expected {HUB_PREFIX}OWNER/NAME[@REVISION][/FILE]")
-    repository = f"{owner}/{name}"
+    found = re.fullmatch(rf"{HUB}([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.*))?", str(source))
+    if not found:
+        raise InputError(f"{source}: expected {HUB}OWNER/NAME[@REVISION][/FILE]")
+    repository, revision, file = found.groups()
     try:
         if not file:
-            files = HfApi().list_repo_files(repository, repo_type="dataset", revision=revision or None)
+            files = HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)
             data = [name for name in files if name.endswith((".jsonl", ".json"))]
             if len(data) != 1:
                 raise InputError(f"{source}: name one of its data files: {', '.join(data) or 'it has none'}")
-            file = data[0]
-        return Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision or None))
+            [file] = data
+        return Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision))
     except InputError:
         raise
     except (OSError, ValueError, httpx.HTTPError) as error:  # offline, not found, an invalid name, no connection

@@ -33,7 +33,7 @@ from pydantic import BaseModel
 from tqdm import tqdm
 
 from common.cli import printable
-from common.errors import InputError, ReCodeError
+from common.errors import InputError
 from common.files import append_jsonl, read_log, write_jsonl
 from common.rows import typed
 from curation.evidence import SPLITS, Evidence, Runs, read_evidence
@@ -54,18 +54,11 @@ class LoggedRuns(BaseModel):
 
 
 def load(data: Path) -> Pairs:
-    """Every record of a folder (train.jsonl, heldout.jsonl) or of one file, with its evidence.
-
-    Raises InputError if a record has no evidence; for a folder also if evidence has no record.
-    """
+    """Every record of a folder (train.jsonl, heldout.jsonl) or of one file, with its evidence."""
+    path = (data if data.is_dir() else data.parent) / "evidence.jsonl"
     files = [data / f"{split}.jsonl" for split in SPLITS] if data.is_dir() else [data]
-    path = files[0].with_name("evidence.jsonl")
-    records = {
-        record.id: (file.stem, record)
-        for file in files
-        if file.exists() or not data.is_dir()
-        for record in load_records(file)
-    }
+    present = [file for file in files if file.exists() or file == data]
+    records = {record.id: (file.stem, record) for file in present for record in load_records(file)}
     evidence = read_evidence(path)
     lost = records.keys() ^ evidence.keys() if data.is_dir() else records.keys() - evidence.keys()
     if lost:
@@ -77,7 +70,7 @@ def load(data: Path) -> Pairs:
 
 
 def draw(pairs: Pairs, size: int, environments: int | None, seed: str) -> Pairs:
-    """`size` records chosen by the text `seed`. Raises InputError if `environments` do not suffice for that many.
+    """`size` records chosen by the text `seed`.
 
     Pairs of environments are tried in a random order that favours few pins per record (quick to install, and many
     records each), and taken if they fit into `environments` in all. Every record can be drawn.
@@ -104,10 +97,7 @@ def environments_of(pairs: Pairs) -> list[Pins]:
 
 
 def store(folder: Path, seen: dict[str, Runs], locks: Locks) -> None:
-    """Store the runs in evidence.jsonl, and the contents of their environments in environments.jsonl.
-
-    The rows of other records and environments are not changed.
-    """
+    """Store these runs in evidence.jsonl, and the contents of their environments in environments.jsonl."""
     path = folder / "evidence.jsonl"
     rows = {i: evidence.to_row() for i, evidence in read_evidence(path).items()}
     write_jsonl(path, [{**row, "seen": seen[i]} if i in seen else row for i, row in rows.items()])
@@ -123,30 +113,21 @@ def summary(runs: Sequence[Runs]) -> str:
     return "\n".join(lines)
 
 
-def facts_of(evidence: Evidence, locks: Locks) -> dict[str, Any]:
-    """What the runs of a record depend on."""
-    places = [environment_name(pins, locks) for pins in (evidence.old_env, evidence.new_env)]
-    return {"environments": places, "check": evidence.check}
-
-
-def read_runs(log: Path | None, chosen: Pairs, locks: Locks) -> dict[str, LoggedRuns]:
-    """The runs in the log that used the present check and environments, by record id."""
-    facts = {record.id: facts_of(evidence, locks) for record, evidence in chosen}
-    rows = [typed(LoggedRuns, row, f"{log}:{line}") for line, row in enumerate(read_log(log) if log else [], start=1)]
-    same = [row for row in rows if row.facts == facts.get(row.id)]
-    return {row.id: row for row in same if {*row.installed} == {*row.facts["environments"]}}
-
-
 def prove_records(
     chosen: Pairs, settings: ProofSettings, locks: Locks, log: Path | None
 ) -> tuple[dict[str, Runs], dict[Pins, list[str]]]:
     """(the runs of every record by id, the contents of their environments by pins).
 
-    Runs are appended to `log`; those that it already has are not run again.
+    Runs are appended to `log`; those that it already has, of the same check and environments, are not run again.
     """
-    logged = read_runs(log, chosen, locks)
-    seen = {i: row.runs for i, row in logged.items()}
-    held = {name: pins for row in logged.values() for name, pins in row.installed.items()}
+    facts: dict[str, dict[str, Any]] = {}
+    for record, evidence in chosen:
+        places = [environment_name(pins, locks) for pins in (evidence.old_env, evidence.new_env)]
+        facts[record.id] = {"environments": places, "check": evidence.check}
+    rows = [typed(LoggedRuns, row, f"{log}:{line}") for line, row in enumerate(read_log(log) if log else [], start=1)]
+    logged = [row for row in rows if row.facts == facts.get(row.id)]
+    seen = {row.id: row.runs for row in logged}
+    held = {name: pins for row in logged for name, pins in row.installed.items()}
     left = [(record, evidence) for record, evidence in chosen if record.id not in seen]
     for pins in tqdm(environments_of(left), desc="environments"):  # one after the other: pip writes to a shared cache
         found = installed(environment(pins, settings.envs, locks))
@@ -156,9 +137,8 @@ def prove_records(
     for record, evidence, runs in tqdm(proven, desc="records", total=len(chosen), initial=len(seen)):
         seen[record.id] = runs
         if log:
-            facts = facts_of(evidence, locks)
-            both = {place: held[place] for place in facts["environments"]}
-            append_jsonl(log, {"id": record.id, "facts": facts, "installed": both, "runs": runs})
+            both = {place: held[place] for place in facts[record.id]["environments"]}
+            append_jsonl(log, {"id": record.id, "facts": facts[record.id], "installed": both, "runs": runs})
         for failure in failures(runs):
             tqdm.write(printable(f"{record.id} {evidence.update}: {failure}"), file=sys.stderr)
     return seen, {tuple(sorted(pins)): held[environment_name(pins, locks)] for pins in environments_of(chosen)}
@@ -167,7 +147,6 @@ def prove_records(
 def run(
     data: Path,
     record: str | None,
-    library: str | None,
     sample: int | None,
     environments: int | None,
     seed: str,
@@ -176,9 +155,7 @@ def run(
     settings: ProofSettings,
 ) -> int:
     """The exit status: 1 if a record is not proven."""
-    if sys.version_info[:2] != (3, 11):  # several pins, numpy==1.23.5 among them, have no wheels for a later Python
-        raise ReCodeError("needs Python 3.11, the version that data/evidence.jsonl pins for")
-    chosen = [p for p in load(data) if record in (None, p[0].id) and library in (None, p[0].dependency)]
+    chosen = [pair for pair in load(data) if record in (None, pair[0].id)]
     if sample is not None:
         chosen = draw(chosen, min(sample, len(chosen)), environments, seed)
     if not chosen:

@@ -14,29 +14,26 @@ raises or emits one. Programs run in the sandbox (src/sandbox/), forked from an 
 environment's libraries: a warning at import is the library's own, not the row's (pandas 2.2.0 emits one). There is no
 network, so rows that download data fail.
 
-OUT has a header (sha256 of the file, environments, commit), then one line for each row: line, id, the environment's
-place in the list, whether its version is the stated one, and how each snippet ended. It quotes no text of the rows. An
-interrupted run resumes.
+OUT has a header (sha256 of the file, environments, commit), then a verdict for each row, which quotes none of its text.
+An interrupted run resumes.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+from pydantic import BaseModel
 from tqdm import tqdm
 
-from common.errors import InputError, ReCodeError
-from common.files import append_jsonl, read_log
+from common.errors import InputError
+from common.files import append_jsonl, read_jsonl, read_log
 from common.libraries import normalise_dependency, release
 from common.provenance import git_state, sha256
-from common.rows import resolve
+from common.rows import resolve, typed
 from curation.evidence import Run
-from curation.levels import RowVerdict, read_verdicts
 from curation.proof import ProofSettings, execute_all
 from curation.virtualenvs import environment
 from records import Record, check_file
@@ -63,6 +60,33 @@ MODULES = {  # package -> the modules that the fork server imports
     "torch": ("torch",),
     "Scrapy": ("scrapy",),
 }
+
+
+class RowVerdict(BaseModel):
+    """How the snippets of a row ended: `ok`, `warning NAME`, `error NAME`, `limit`."""
+
+    line: int
+    id: str
+    environment: int  # its place in ENVIRONMENTS
+    exact: bool  # whether the environment has the version that the row names
+    new: str
+    old: str
+
+    @property
+    def level(self) -> str:
+        """`gold`, `runs`, or `real-change` if the new code does not run."""
+        if self.new.startswith(("error", "limit")):
+            return "real-change"
+        proven = self.old.startswith(("error", "warning"))  # reaching a limit proves nothing
+        return "gold" if self.new == "ok" and proven else "runs"
+
+
+def read_verdicts(path: Path, data_sha256: str) -> list[RowVerdict]:
+    """The verdicts on the rows of the data file with this hash."""
+    header, *rows = read_jsonl(path) or [{}]
+    if header.get("file_sha256") != data_sha256:
+        raise InputError(f"{path}:1: file_sha256: not verdicts on the data, whose sha256 is {data_sha256[:12]}…")
+    return [typed(RowVerdict, row, f"{path}:{line}") for line, row in enumerate(rows, start=2)]
 
 
 def choose(record: Record) -> tuple[int, bool] | None:
@@ -101,16 +125,6 @@ def verdict_table(records: list[Record], verdicts: list[RowVerdict]) -> str:
     return "\n".join([*lines, "", "new code fails: " + ", ".join(f"{kind} {count}" for kind, count in why)])
 
 
-def start(part: Path, header: dict[str, Any]) -> set[int]:
-    """Begin the file of verdicts, or resume it: the lines of the rows that it has. Raises InputError."""
-    done = read_log(part)
-    if not done:
-        append_jsonl(part, header)
-    elif {**done[0], "commit": None} != {**header, "commit": None}:
-        raise InputError(f"{part}: made from another file or with other settings: remove it, or use another --out")
-    return {row["line"] for row in done[1:]}
-
-
 def chunks(jobs: Iterable[tuple[int, Record]]) -> list[tuple[int, list[Job]]]:
     """(environment, rows) in the order in which they run; rows without an environment are left out."""
     groups: dict[int, list[Job]] = {}
@@ -131,29 +145,29 @@ def execute(place: int, jobs: list[Job], settings: ProofSettings) -> Iterator[Ro
         yield RowVerdict(line=line, id=record.id, environment=place, exact=exact, **ends)
 
 
-def run(file: str, out: Path, libraries: list[str] | None, settings: ProofSettings) -> int:
+def run(file: str, out: Path, settings: ProofSettings) -> int:
     """The exit status."""
-    if sys.version_info[:2] != (3, 11):
-        raise ReCodeError("needs Python 3.11, the version that its environments are chosen for")
     if out.is_dir():
         raise InputError(f"{out}: a folder, expected a file")
     checked = check_file(file)
-    pairs = zip(checked.lines, checked.records, strict=True)
-    rows = [(line, record) for line, record in pairs if not libraries or record.dependency in libraries]
     part = out.with_name(out.name + ".part")
     header = {
         "file_sha256": sha256(resolve(file)),
         "environments": list(ENVIRONMENTS),
-        "libraries": sorted(libraries) if libraries else None,
         "seconds": settings.seconds,
         "commit": git_state()["commit"],
     }
-    finished = start(part, header)
-    left = chunks((line, record) for line, record in rows if line not in finished)
+    done = read_log(part)
+    if not done:
+        append_jsonl(part, header)
+    elif {**done[0], "commit": None} != {**header, "commit": None}:
+        raise InputError(f"{part}: made from another file or with other settings: remove it, or use another --out")
+    finished = {row["line"] for row in done[1:]}
+    left = chunks((line, record) for _, line, record in checked.kept if line not in finished)
     with tqdm(total=sum(len(jobs) for _, jobs in left), desc="rows") as bar:
         for place, jobs in left:
             append_jsonl(part, *(verdict.model_dump() for verdict in execute(place, jobs, settings)))
             bar.update(len(jobs))
     part.replace(out)
-    print(f"{verdict_table([record for _, record in rows], read_verdicts(out))}\n\n{out}: verdicts")
+    print(f"{verdict_table(checked.records, read_verdicts(out, header['file_sha256']))}\n\n{out}: verdicts")
     return 0

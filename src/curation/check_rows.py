@@ -26,18 +26,26 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from statistics import quantiles
 
 from tqdm import tqdm
 
 from common.cli import printable
 from common.errors import InputError
+from common.files import write_jsonl
 from common.libraries import normalise_dependency
+from common.provenance import sha256
 from common.rows import read_rows, resolve
-from curation.levels import LEVELS, select
-from curation.similarity import CLONE, nearest, read_snippets
-from records import ERRORS, WARNINGS, Checked, check_file, write_rows
+from curation.check_published import read_verdicts
+from curation.similarity import CLONE, nearest, read_snippets, spread
+from records import ERRORS, UNREADABLE, WARNINGS, Checked, Record, check_file
 
+# Each level contains the ones after it. The training scripts accept the rows from `real-change` on.
+LEVELS = {
+    "parses": "all six fields are there and both snippets parse",
+    "real-change": "and the row has no error: something to migrate, a change, no duplicate",
+    "runs": "and its new code runs to its end (--verdicts)",
+    "gold": "and emits no deprecation warning, while the old code fails or warns (--verdicts)",
+}
 CHECKS = ERRORS | WARNINGS
 __doc__ = f"""{__doc__}
 levels of --clean:
@@ -58,11 +66,8 @@ def find_copies(files: list[str], against: list[str], limit: int) -> bool:
         if not values:
             print(f"{source}: nothing to compare")
             continue
-        tenths = quantiles(values, n=10) if len(values) > 1 else values * 9
-        print(
-            f"{source}: nearest similarity of {len(values)} rows among {len(others)}: median {tenths[4]:.2f}, "
-            f"90th percentile {tenths[8]:.2f}, highest {values[0]:.2f}; {sum(v > CLONE for v in values)} above {CLONE}"
-        )
+        above = f"{sum(value > CLONE for value in values)} above {CLONE}"
+        print(f"{source}: nearest similarity of {len(values)} rows among {len(others)}: {spread(values)}; {above}")
         for value, other, one in pairs[:limit]:
             if value > CLONE or one is pairs[0][2]:
                 print(f"  {value:.2f} {one.file}:{one.line} and {other.file}:{other.line}")
@@ -75,7 +80,7 @@ def findings(source: str, checked: Checked) -> dict:
     return {
         "file": source,
         "rows": checked.rows,
-        "good": len(checked.records),
+        "good": len(checked.kept),
         "by_check": dict(Counter(problem.check for problem in checked.problems)),
         "by_library": dict(Counter(record.dependency for record in checked.records).most_common()),
         "problems": [{**asdict(problem), "error": problem.is_error} for problem in checked.problems],
@@ -84,25 +89,21 @@ def findings(source: str, checked: Checked) -> dict:
 
 def checks_by_library(source: str, checked: Checked) -> str:
     """Markdown: rows of each library by check; a row can fail several, and one without a library counts as `none`."""
-    rows = dict(enumerate((row for _, row in read_rows(resolve(source))), start=1))
-    names = {
-        place: printable(normalise_dependency(row["dependency"]))
-        if isinstance(row, dict) and isinstance(row.get("dependency"), str)
-        else "none"
-        for place, row in rows.items()
-    }
-    libraries = sorted(set(names.values()), key=str.lower)
+    stated = [row.get("dependency") if isinstance(row, dict) else None for _, row in read_rows(resolve(source))]
+    named = [printable(normalise_dependency(name)) if isinstance(name, str) else "none" for name in stated]
+    names = dict(enumerate(named, start=1))
+    libraries = sorted(set(named), key=str.lower)
     found = {(problem.row, problem.check) for problem in checked.problems}
 
     def line(title: str, places: set[int]) -> str:
         count = Counter(names[n] for n in places)
         return f"| {title} | {' | '.join(str(count[name]) for name in libraries)} | {len(places)} |"
 
-    out = [f"| check | {' | '.join(libraries)} | all |", "|---" * (len(libraries) + 2) + "|", line("rows", set(rows))]
+    out = [f"| check | {' | '.join(libraries)} | all |", "|---" * (len(libraries) + 2) + "|", line("rows", set(names))]
     for check in CHECKS:
         if places := {n for n, kind in found if kind == check}:
             out.append(line(f"{check}{' (warning)' if check in WARNINGS else ''}", places))
-    return "\n".join([*out, line("good", set(checked.places))])
+    return "\n".join([*out, line("good", {row for row, _, _ in checked.kept})])
 
 
 def show(source: str, checked: Checked, limit: int) -> None:
@@ -114,6 +115,20 @@ def show(source: str, checked: Checked, limit: int) -> None:
     print(printable(f"{source}: {checked.summary()}"))
     libraries = Counter(record.dependency for record in checked.records).most_common()
     print(printable("good rows by library: " + ", ".join(f"{name} {count}" for name, count in libraries)))
+
+
+def select(source: str, level: str, verdicts: Path | None) -> list[Record]:
+    """The records of a file on one of LEVELS; the last two need `verdicts` on this file."""
+    if level == "parses":
+        return check_file(source, {*UNREADABLE, "parse", "deep"}).records
+    checked = check_file(source)
+    if level == "real-change":
+        return checked.records
+    if verdicts is None:
+        raise InputError(f"{source}: the level {level} needs --verdicts FILE, written by check_data.py published")
+    found = {verdict.line: verdict.level for verdict in read_verdicts(verdicts, sha256(resolve(source)))}
+    wanted = ("gold",) if level == "gold" else ("runs", "gold")
+    return [record for _, line, record in checked.kept if found.get(line) in wanted]
 
 
 def run(
@@ -141,7 +156,7 @@ def run(
                 print(checks_by_library(source, checked))
     if write_clean:
         good = [record for source in files for record in select(source, clean or "real-change", verdicts)]
-        write_rows(good, write_clean)
+        write_jsonl(write_clean, [record.to_row() for record in good])
         print(f"wrote {len(good)} rows to {write_clean}", file=sys.stderr)
     copies = find_copies(files, against, limit) if against else False
     return int(copies or any(checked.errors for checked in results.values()))

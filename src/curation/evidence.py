@@ -1,14 +1,11 @@
 """evidence.jsonl: how each record of a folder was proven, and which update it is about.
 
-Records are added to a folder (train.jsonl, heldout.jsonl, evidence.jsonl) together with their evidence. All records of
-an update belong to one split, so that the held-out updates stay unseen: to the split that the folder already gives the
-update, otherwise to one that a hash of the update's name decides.
+All records of an update belong to one split (train.jsonl or heldout.jsonl), so that held-out updates stay unseen.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from typing_extensions import TypedDict
 
 from common.errors import InputError
-from common.files import encoded, read_jsonl, replacing
+from common.files import append_jsonl, read_jsonl, read_log
 from common.rows import typed
 from curation.virtualenvs import Pins
 from records import Record, check_file
@@ -65,11 +62,10 @@ class Evidence(BaseModel):
 
 
 def read_evidence(path: Path, *, missing_ok: bool = False) -> dict[str, Evidence]:
-    """The evidence by record id. Raises InputError that names file, line and field."""
+    """The evidence by record id."""
     found: dict[str, Evidence] = {}
-    if missing_ok and not path.is_file():
-        return found
-    for line, row in enumerate(read_jsonl(path), start=1):
+    rows = [] if missing_ok and not path.is_file() else read_jsonl(path)
+    for line, row in enumerate(rows, start=1):
         evidence = typed(Evidence, row, f"{path}:{line}")
         if evidence.id in found:
             raise InputError(f"{path}:{line}: id: an earlier line has evidence for {evidence.id}")
@@ -78,7 +74,7 @@ def read_evidence(path: Path, *, missing_ok: bool = False) -> dict[str, Evidence
 
 
 def split_of(update: str, evidence: Iterable[Evidence], share: float) -> str:
-    """The split of an update; a new one is held out with probability `share`, decided by its name."""
+    """The split that an update has in `evidence`; a new one is held out with probability `share`, by a hash."""
     for other in evidence:
         if other.update == update and other.split:
             return other.split
@@ -95,39 +91,19 @@ def alike(update: str, evidence: Iterable[Evidence]) -> list[str]:
 
 
 def twin(folder: Path, record: Record) -> str | None:
-    """FILE:LINE of a record with the same snippets but another version (so another id), if the folder has one.
-
-    A set has each pair of snippets once (src/records.py reports the second as a duplicate). Raises InputError.
-    """
-    for split in SPLITS:
-        path = folder / f"{split}.jsonl"
-        if path.is_file():
-            checked = check_file(path)
-            for line, other in zip(checked.lines, checked.records, strict=True):
-                same = (other.old_code, other.new_code) == (record.old_code, record.new_code)
-                if same and other.id != record.id:
-                    return f"{path}:{line}"
+    """FILE:LINE of a record with the same snippets but another version, so another id: a set has each pair once."""
+    snippets = (record.old_code, record.new_code)
+    for path in (folder / f"{split}.jsonl" for split in SPLITS):
+        for _, line, other in check_file(path).kept if path.is_file() else ():
+            if (other.old_code, other.new_code) == snippets and other.id != record.id:
+                return f"{path}:{line}"
     return None
 
 
-def with_line(path: Path, row: dict[str, Any]) -> bytes:
-    """The text of a JSONL file, and the row if the file does not have it. Raises InputError if it is not UTF-8."""
-    try:
-        text = path.read_text("utf-8") if path.is_file() else ""
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
-    lines = text.removesuffix("\n").split("\n") if text else []
-    line = json.dumps(row, ensure_ascii=False)
-    return encoded("".join(f"{one}\n" for one in (lines if line in lines else [*lines, line])))
-
-
 def add(folder: Path, record: Record, evidence: Evidence) -> None:
-    """Append a record and its evidence. Both files are written beside the old ones, then renamed, the record's first.
-
-    Adding the same record again completes an addition that was interrupted between the two renames.
-    """
+    """Append a record, then its evidence; adding the same record again completes an interrupted addition."""
     folder.mkdir(parents=True, exist_ok=True)
-    records, table = folder / f"{evidence.split}.jsonl", folder / "evidence.jsonl"
-    with replacing(table) as table_part, replacing(records) as records_part:
-        table_part.write_bytes(with_line(table, evidence.to_row()))
-        records_part.write_bytes(with_line(records, record.to_row()))
+    for name, row in ((evidence.split, record.to_row()), ("evidence", evidence.to_row())):
+        path = folder / f"{name}.jsonl"
+        if row not in read_log(path):  # which also repairs a last line without its end
+            append_jsonl(path, row)

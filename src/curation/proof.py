@@ -1,38 +1,34 @@
-"""The proof of a record by execution: three runs in the sandbox, and what they must show.
+"""The proof of a record by execution: three runs in the sandbox, each the code, then the check of its evidence.
 
-Evidence names two environments (lists of exact pins) and a `check`: assertions appended to the code. The runs:
-
-    new_on_new   the new code, then the check, on the new environment    must be ok
-    old_on_new   the old code, then the check, on the new environment    must fail or warn, not hit a limit
-    old_on_old   the old code, then the check, on the old environment    must be ok, or warn
+    new_on_new   the new code on the new environment    must be ok
+    old_on_new   the old code on the new environment    must fail or warn, not hit a limit
+    old_on_old   the old code on the old environment    must be ok, or warn
 
 Outcomes: `ok`; `warning`, it completed but emitted a deprecation warning (DeprecationWarning,
 PendingDeprecationWarning, FutureWarning); `check`, the check failed; `limit`, it ran out of time, memory or
 processes, or crashed, which proves nothing about an API in any of the three; `error`, everything else: another
-exception, a syntax error, an early exit. Programs (src/curation/proof_program.py) run in the sandbox (src/sandbox/),
-forked from an interpreter that has imported only the standard library, so each sees the warnings emitted when the
-library is imported. Code cannot silence warnings: not by a filter, by catch_warnings, or by replacing a function of the
-module.
+exception, a syntax error, an early exit. Programs are forked from an interpreter that has imported only the standard
+library, so each sees the warnings emitted when the library is imported, and cannot silence them.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import sandbox
+from common.cli import above_zero
 from curation.evidence import Evidence, Run, Runs
-from curation.virtualenvs import Locks, Pins, environment
+from curation.virtualenvs import NO_LOCKS, Locks, Pins, environment
 from records import Record
 
 LIMITS = {"timeout", "memory", "processes", "crash"}  # of the sandbox's verdicts
-
-
 PROGRAM = Path(__file__).with_name("proof_program.py").read_text("utf-8")
 
 
@@ -42,8 +38,17 @@ class ProofSettings:
 
     envs: Path  # the folder of environments
     seconds: float = 60  # time limit of one run; the sandbox's defaults limit the rest
-    workers: int = 1  # programs at a time
     unsafe: bool = False  # without the sandbox
+    jobs: int = 1  # programs at a time
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of the programs that run proofs: the fields of ProofSettings."""
+    add = parser.add_argument
+    add("--envs", type=Path, default=Path(".venvs"), help="folder of environments (default: %(default)s)")
+    add("--seconds", type=above_zero(float), default=60, help="time limit of one run (default: %(default)s)")
+    add("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
+    add("--jobs", type=above_zero(int), default=os.cpu_count(), help="programs at a time (default: %(default)s)")
 
 
 def program(code: str, check: str | None) -> str:
@@ -66,23 +71,22 @@ def execute_all(
     python: Path, jobs: Sequence[tuple[str, str | None]], settings: ProofSettings, preload: Sequence[str] = ()
 ) -> list[Run]:
     """The outcomes of (code, check) pairs in one environment, each in a process of its own."""
-    options: dict[str, Any] = {
-        "limits": sandbox.Limits(seconds=settings.seconds),
-        "workers": settings.workers,
-        "progress": False,
-    }
-    programs = [program(*job) for job in jobs]
-    verdicts = sandbox.run_all(programs, python=python, preload=preload, unsafe=settings.unsafe, **options)
+    verdicts = sandbox.run_all(
+        [program(*job) for job in jobs],
+        python=python,
+        preload=preload,
+        limits=sandbox.Limits(seconds=settings.seconds),
+        unsafe=settings.unsafe,
+        workers=settings.jobs,
+        progress=False,
+    )
     return [outcome(verdict) for verdict in verdicts]
 
 
 def prove_all(
-    pairs: Iterable[tuple[Record, Evidence]], settings: ProofSettings, locks: Locks | None = None
+    pairs: Iterable[tuple[Record, Evidence]], settings: ProofSettings, locks: Locks = NO_LOCKS
 ) -> Iterator[tuple[Record, Evidence, Runs]]:
-    """(record, evidence, its runs) of every pair; pairs with the same two environments are run together.
-
-    Raises EnvironmentFailed, sandbox.InfrastructureError.
-    """
+    """(record, evidence, its runs) of every pair; pairs with the same two environments are run together."""
 
     def pins(pair: tuple[Record, Evidence]) -> tuple[Pins, Pins]:
         return pair[1].new_env, pair[1].old_env
@@ -98,17 +102,13 @@ def prove_all(
             yield record, evidence, found
 
 
-def prove(record: Record, evidence: Evidence, settings: ProofSettings) -> Runs:
-    """The three runs of one record by name. Raises as `prove_all`."""
-    [(_, _, runs)] = prove_all([(record, evidence)], settings)
-    return runs
-
-
 def failures(runs: Runs) -> list[str]:
     """What the three runs fail to prove; empty if the record is proven."""
-    stopped = {name: run["text"] for name, run in runs.items() if run["outcome"] == "limit"}
-    limits = [(name.replace("_on_", " code on the "), text) for name, text in stopped.items()]
-    found = [f"the {name} version hit a limit, which proves nothing: {text}" for name, text in limits]
+    found = [
+        f"the {name.replace('_on_', ' code on the ')} version hit a limit, which proves nothing: {run['text']}"
+        for name, run in runs.items()
+        if run["outcome"] == "limit"
+    ]
     if runs["new_on_new"]["outcome"] not in ("ok", "limit"):
         found.append(f"the new code is not clean on the new version: {runs['new_on_new']['text']}")
     if runs["old_on_new"]["outcome"] == "ok":

@@ -1,8 +1,7 @@
-"""How similar two pieces of code or text are: edit similarity of canonical code, and containment of token n-grams.
+"""How similar two pieces of code or text are.
 
-Edit similarity (1 - Levenshtein distance / length of the longer), computed without comments, layout and the code's own
-names, finds clones: code that differs only in variable names has similarity 1. Containment of 8-grams finds test items
-whose text appears in the training set, in whatever context.
+Edit similarity (1 - Levenshtein distance / length of the longer) of canonical code finds clones: code that differs only
+in layout and variable names has similarity 1. Containment of 8-grams finds text in whatever context.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import quantiles
 
 import Levenshtein
 
@@ -33,40 +33,33 @@ class Text:
     text: str
 
 
-class NumberNames(ast.NodeTransformer):
-    """Renames what the code binds itself (variables, parameters, functions, classes, errors) to v0, v1, …."""
-
-    def __init__(self, tree: ast.AST) -> None:
-        self.names: dict[str, str] = {}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                self.number(node.id)
-            elif isinstance(node, ast.arg):
-                self.number(node.arg)
-            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler)):
-                self.number(node.name or "")
-
-    def number(self, name: str) -> None:
-        self.names.setdefault(name, f"v{len(self.names)}")
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        for field in ("id", "arg", "name"):
-            name = getattr(node, field, None)
-            if isinstance(name, str) and name in self.names and not isinstance(node, (ast.alias, ast.keyword)):
-                setattr(node, field, self.names[name])
-        return super().generic_visit(node)
+def bound(tree: ast.AST) -> Iterator[str]:
+    """What code binds itself: variables, parameters, functions, classes, errors."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler)):
+            yield node.name or ""
 
 
 def canonical(code: str) -> str:
-    """The code without comments and layout, its own names numbered; code that does not parse: without white space."""
+    """The code without comments and layout, its own names as v0, v1, …; code that does not parse: no white space."""
     tree = syntax_tree(code)
-    return ast.unparse(NumberNames(tree).visit(tree)) if tree else "".join(code.split())
+    if tree is None:
+        return "".join(code.split())
+    numbers = {name: f"v{number}" for number, name in enumerate(dict.fromkeys(bound(tree)))}
+    for node in ast.walk(tree):
+        for field in ("id", "arg", "name"):
+            if getattr(node, field, None) in numbers and not isinstance(node, (ast.alias, ast.keyword)):
+                setattr(node, field, numbers[getattr(node, field)])
+    return ast.unparse(tree)
 
 
 def read_snippets(source: str) -> list[Text]:
     """Both snippets, canonical, of every row of a file that has them, even if the row has errors."""
-    path = resolve(source)
-    rows = [(line, row) for line, row in read_rows(path) if isinstance(row, dict)]
+    rows = [(line, row) for line, row in read_rows(resolve(source)) if isinstance(row, dict)]
     codes = [(line, row.get("old_code"), row.get("new_code")) for line, row in rows]
     return [
         Text(source, line, f"{canonical(old)}\n{canonical(new)}")
@@ -76,10 +69,7 @@ def read_snippets(source: str) -> list[Text]:
 
 
 def nearest(one: Text, others: Sequence[Text]) -> tuple[float, Text] | None:
-    """(highest edit similarity in (0, 1], the text that has it); None if no other text shares anything with it.
-
-    A text is not compared with itself.
-    """
+    """(highest edit similarity in (0, 1], the text that has it), itself left out; None if no text shares anything."""
     best, found = 0.0, None
     for other in others:
         if (one.file, one.line) == (other.file, other.line):
@@ -90,6 +80,12 @@ def nearest(one: Text, others: Sequence[Text]) -> tuple[float, Text] | None:
         if edits <= room and 1 - edits / longer > best:
             best, found = 1 - edits / longer, other
     return (best, found) if found else None
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, 90th percentile and maximum."""
+    tenths = quantiles(values, n=10, method="inclusive") if len(values) > 1 else [*values] * 9
+    return f"median {tenths[4]:.2f}, 90th percentile {tenths[8]:.2f}, highest {max(values):.2f}"
 
 
 def grams(text: str) -> set[tuple[str, ...]]:

@@ -5,8 +5,6 @@ each list of pins in environments.jsonl: everything that was installed when its 
 
     {"pins": ["pandas==2.0.0", …], "installed": ["numpy==1.26.4", "pandas==2.0.0", "six==1.17.0", …]}
 
-An environment with a lock and one without, or with another lock, are different environments in different folders.
-
 Environments are readable for every user, whatever the umask: in the sandbox, programs of root run as another user.
 """
 
@@ -14,14 +12,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import re
-import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator
@@ -34,10 +31,6 @@ PIN = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w,.-]+\])?==\d[\w.+!]*")
 LOCKS = "environments.jsonl"
 
 
-class EnvironmentFailed(ReCodeError):
-    """An environment could not be created; the message names its pins and the reason."""
-
-
 def exact_pins(value: object) -> object:
     """Accept only NAME==VERSION: what pip takes from its index and from nowhere else."""
     pins = value if isinstance(value, list | tuple) else ()
@@ -48,6 +41,7 @@ def exact_pins(value: object) -> object:
 
 Pins = Annotated[tuple[str, ...], BeforeValidator(exact_pins)]
 Locks = Mapping[Pins, Sequence[str]]  # sorted pins -> everything that the environment contains
+NO_LOCKS: Locks = MappingProxyType({})
 
 
 class Lock(BaseModel):
@@ -58,7 +52,7 @@ class Lock(BaseModel):
 
 
 def read_locks(folder: Path) -> dict[Pins, Pins]:
-    """The contents of a folder's environments.jsonl; {} if the file does not exist. Raises InputError."""
+    """The contents of a folder's environments.jsonl; {} if the file does not exist."""
     path = folder / LOCKS
     rows = read_jsonl(path) if path.is_file() else []
     locks = [typed(Lock, row, f"{path}:{line}") for line, row in enumerate(rows, start=1)]
@@ -71,9 +65,9 @@ def write_locks(folder: Path, locks: Locks) -> None:
     write_jsonl(folder / LOCKS, rows)
 
 
-def environment_name(pins: Sequence[str], locks: Locks | None = None) -> str:
+def environment_name(pins: Sequence[str], locks: Locks) -> str:
     """Twelve hex digits that identify the environment of these pins, with their lock if there is one."""
-    lock = (locks or {}).get(tuple(sorted(pins)))
+    lock = locks.get(tuple(sorted(pins)))
     text = "\n".join([*sorted(pins), *(["", *sorted(lock)] if lock else [])])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -83,42 +77,22 @@ def installed(python: Path) -> list[str]:
     return (python.parent.parent / "installed.txt").read_text("utf-8").split()
 
 
-def _read_installed(home: Path) -> list[str]:
-    """As `installed`, from the files of the packages: no program of the environment is run."""
-    [packages] = home.glob("lib/python*/site-packages")
-    found = {f"{one.name}=={one.version}" for one in metadata.distributions(path=[str(packages)])}
-    return sorted((pin for pin in found if not pin.startswith("pip==")), key=str.lower)
-
-
-def make_readable(home: Path) -> None:
-    """`chmod -R a+rX`, without following links."""
-    for folder, folders, files in os.walk(home):
-        for path in (folder, *(os.path.join(folder, name) for name in (*folders, *files))):
-            if not os.path.islink(path):
-                mode = os.stat(path).st_mode
-                wanted = mode | (0o555 if stat.S_ISDIR(mode) or mode & 0o111 else 0o444)
-                if wanted != mode:
-                    os.chmod(path, stat.S_IMODE(wanted))
-
-
 def _run(command: list[str], pins: Sequence[str]) -> None:
-    """Run a command. Raises EnvironmentFailed with the first error that it printed."""
+    """Run a command. Raises ReCodeError with the first error that it printed."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        reason = next(
-            (line for line in lines if line.startswith(("ERROR", "Error"))), lines[-1] if lines else "no output"
-        )
-        raise EnvironmentFailed(f"pip could not install {' '.join(pins)}: {reason}")
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no output"]
+        reason = next((line for line in lines if line.startswith(("ERROR", "Error"))), lines[-1])
+        raise ReCodeError(f"pip could not install {' '.join(pins)}: {reason}")
 
 
-def environment(pins: Sequence[str], root: Path, locks: Locks | None = None) -> Path:
+def environment(pins: Sequence[str], root: Path, locks: Locks = NO_LOCKS) -> Path:
     """The interpreter of a virtual environment with `pins`, and with their lock in `locks` if there is one.
 
-    Created on the first call, then reused; safe to call from several processes. Raises EnvironmentFailed.
+    Created on the first call, then reused; safe to call from several processes.
     """
-    lock = (locks or {}).get(tuple(sorted(pins)), ())
-    free = root.resolve() / environment_name(pins)
+    lock = locks.get(tuple(sorted(pins)), ())
+    free = root.resolve() / environment_name(pins, NO_LOCKS)
     if lock and (free / "installed.txt").exists() and sorted(installed(free / "bin" / "python")) == sorted(lock):
         return free / "bin" / "python"  # created without the lock, but with the same contents
     home = root.resolve() / environment_name(pins, locks)
@@ -136,6 +110,10 @@ def environment(pins: Sequence[str], root: Path, locks: Locks | None = None) -> 
             # venv installs the setuptools that comes with its Python
             given = [pin for pin in lock if pin.startswith("setuptools==")]
             _run([*pip, "--constraint", str(constraints), "--", *pins, *given], pins)
-            make_readable(home)
-            write_text(made, "\n".join(_read_installed(home)) + "\n")
+            _run(["chmod", "-R", "a+rX", str(home)], pins)
+            # Read from the files of the packages: no program of the environment runs outside the sandbox.
+            [packages] = home.glob("lib/python*/site-packages")
+            found = {f"{one.name}=={one.version}" for one in metadata.distributions(path=[str(packages)])}
+            listed = sorted((pin for pin in found if not pin.startswith("pip==")), key=str.lower)
+            write_text(made, "".join(f"{pin}\n" for pin in listed))
     return python

@@ -25,13 +25,12 @@ import ast
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import quantiles
 
 from common.api_uses import imports, uses
 from common.errors import InputError
 from common.rows import read_rows, resolve
 from curation.evidence import read_evidence
-from curation.similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest
+from curation.similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest, spread
 from evaluation.arena.problems import load_problems
 from records import check_file
 from rewards import syntax_tree
@@ -57,17 +56,16 @@ def read_records(source: str) -> list[Item]:
     checked = check_file(source)
     evidence = read_evidence(resolve(source).with_name("evidence.jsonl"), missing_ok=True)
     items = []
-    for record, line in zip(checked.records, checked.lines, strict=True):
+    for _, line, record in checked.kept:
         old, new = ast.parse(record.old_code), ast.parse(record.new_code)
         before, after = uses(old), uses(new)
-        plain = f"{ast.unparse(old)}\n{ast.unparse(new)}"
         items.append(
             Item(
                 where=f"{source}:{line}",
                 update=evidence[record.id].update if record.id in evidence else None,
                 changed=frozenset(use[0] for use in (before - after) + (after - before)),
                 packages=frozenset(name.partition(".")[0] for tree in (old, new) for name in imports(tree).values()),
-                code=plain,
+                code=f"{ast.unparse(old)}\n{ast.unparse(new)}",
                 prose=record.update_info,
                 clone=Text(source, line, f"{canonical(record.old_code)}\n{canonical(record.new_code)}"),
             )
@@ -115,12 +113,6 @@ def same_update(test: Item, training: Item) -> bool:
     return bool(test.changed & training.changed or (test.packages & training.packages and methods & training.changed))
 
 
-def spread(values: list[float]) -> str:
-    """Median, 90th percentile and maximum."""
-    tenths = quantiles(values, n=10, method="inclusive") if len(values) > 1 else values * 9
-    return f"median {tenths[4]:.2f}, 90th percentile {tenths[8]:.2f}, highest {max(values):.2f}"
-
-
 def by_update(items: list[Item], training: list[Item]) -> Measured:
     """Training records about the update of a test item; names whose uses both sides change."""
     about = [(one, [other for other in training if same_update(one, other)]) for one in items]
@@ -139,12 +131,10 @@ def by_clone(items: list[Item], training: list[Item]) -> Measured:
     from tqdm import tqdm
 
     texts = [other.clone for other in training if other.clone]
-    leaks, values = [], []
-    for one in tqdm(items, desc="clones", leave=False):
-        value, other = (one.clone and nearest(one.clone, texts)) or (0.0, None)
-        values.append(value)
-        if other and value > CLONE:
-            leaks.append(f"clone: {one.where} and {other.file}:{other.line}")
+    bar = tqdm(items, desc="clones", leave=False)
+    found = [(one.where, nearest(one.clone, texts)) for one in bar if one.clone]
+    leaks = [f"clone: {where} and {near[1].file}:{near[1].line}" for where, near in found if near and near[0] > CLONE]
+    values = [near[0] if near else 0.0 for _, near in found]
     return f"clone       {len(leaks)} above {CLONE}; edit similarity {spread(values)}", leaks
 
 

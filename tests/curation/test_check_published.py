@@ -11,8 +11,7 @@ from conftest import run_script
 
 from common.libraries import release
 from common.provenance import sha256
-from curation.check_published import ENVIRONMENTS, choose, ending, verdict_table
-from curation.levels import RowVerdict
+from curation.check_published import ENVIRONMENTS, RowVerdict, choose, ending, verdict_table
 from records import Record, load_records
 
 
@@ -110,13 +109,7 @@ def test_what_was_run_before_a_kill_is_not_run_again(tmp_path):
     file, out = tmp_path / "rows.jsonl", tmp_path / "v.jsonl"
     row = record("NumPy", "2.2.0", "import numpy as np\na = np.trapz([1, 2])", "import numpy as np\na = 1")
     file.write_text(json.dumps(row.to_row()) + "\n")
-    header = {
-        "file_sha256": sha256(file),
-        "environments": ENVIRONMENTS,
-        "libraries": None,
-        "seconds": 20,
-        "commit": "c",
-    }
+    header = {"file_sha256": sha256(file), "environments": ENVIRONMENTS, "seconds": 20, "commit": "c"}
     verdict = {"line": 1, "id": row.id, "environment": 4, "exact": True, "new": "ok", "old": "error AttributeError"}
     (tmp_path / "v.jsonl.part").write_text(json.dumps(header) + "\n" + json.dumps(verdict) + "\n")
     said = run_script(

@@ -11,8 +11,8 @@ from conftest import ROOT
 from pydantic import TypeAdapter, ValidationError
 from wheels import only, write_wheel
 
-from common.errors import InputError
-from curation.virtualenvs import EnvironmentFailed, Pins, environment, installed, read_locks, write_locks
+from common.errors import InputError, ReCodeError
+from curation.virtualenvs import Pins, environment, installed, read_locks, write_locks
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_an_environment_is_made_once(index, tmp_path, monkeypatch):
     assert environment(["quay==1.0"], tmp_path / "a") == first
     assert environment(["quay==1.0"], tmp_path / "b", locks) == locked
     (locked.parent.parent / "installed.txt").unlink()  # as after an interruption: created again, and pip fails
-    with pytest.raises(EnvironmentFailed):
+    with pytest.raises(ReCodeError, match="pip could not install"):
         environment(["quay==1.0"], tmp_path / "b", locks)
 
 
@@ -90,7 +90,7 @@ def test_what_pip_cannot_install_is_one_line(index, tmp_path):
         (["quay==3.0"], {}, "quay==3.0"),
         (["quay==1.0"], {("quay==1.0",): ["buoy==9.0", "quay==1.0"]}, "quay==1.0"),  # gone from the index
     ):
-        with pytest.raises(EnvironmentFailed) as error:
+        with pytest.raises(ReCodeError) as error:
             environment(pins, tmp_path / "envs", locks)
         assert str(error.value).startswith(f"pip could not install {said}: ERROR: ")
         assert "\n" not in str(error.value)

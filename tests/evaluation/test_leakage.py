@@ -16,7 +16,7 @@ from mini_arena import TRIM, write_data
 from published_data import published
 
 from common.api_uses import uses
-from curation.similarity import containment, grams
+from curation.similarity import containment, grams, spread
 
 ARENA = published("arena-ungrouped.jsonl")
 DATA = [ROOT / "data" / "train.jsonl", ROOT / "data" / "heldout.jsonl"]
@@ -68,6 +68,11 @@ def test_grams_and_their_containment_by_hand():
     assert (share, row) == (1.0, 1)
     # of y = f ( 1 ) + b . c the last two of three runs are in row 1
     assert containment([grams("y = f(1) + b.c"), grams("nothing of it")], training) == [(2 / 3, 1), (0.0, None)]
+
+
+def test_no_percentile_exceeds_the_maximum():
+    assert spread([0.1, 0.9]) == "median 0.50, 90th percentile 0.82, highest 0.90"
+    assert spread([0.3]) == "median 0.30, 90th percentile 0.30, highest 0.30"
 
 
 def test_uses_follow_imports():

@@ -2,38 +2,34 @@
 
 A question is sent with at most one earlier answer, the last one, and the objections to it: prompts do not grow with the
 number of rounds.
+
+The questions are in prompts/NAME.md beside this file: a comment that lists the placeholders, then the messages, each
+after a line `# system` or `# user`. Only those {placeholders} are filled; any other brace is text.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from common.completion import Completion, PromptRejected, Sampling
 from common.endpoint import Endpoint
 from common.provenance import prompt_hash
+from curation.collecting import proposals
 from curation.collecting.log import REFUSED, Log, Round, repeats
-from curation.collecting.proposals import (
-    ACCEPTED,
-    PAIR_PARTS,
-    CheckResult,
-    ProposedUpdate,
-    Upgrade,
-    as_row,
-    build,
-    check_proposal,
-    lacking,
-    read_update,
-)
-from curation.collecting.questions import messages
+from curation.collecting.proposals import CheckResult, ProposedUpdate, Upgrade
 from curation.collecting.release_notes import Paragraph
 from curation.proof import ProofSettings
 
+FOLDER = Path(__file__).with_name("prompts")
+ROLES = ("update", "pair")
 Message = dict[str, str]
 Checked = tuple[CheckResult, dict[str, Any]]  # with more fields for the log
 Check = Callable[[str, str], Checked]  # of an answer and the name of its round
@@ -46,21 +42,30 @@ class CollectSettings:
     pairs: int  # of snippets, for each update
     rounds: int  # answers to a question at most
     seed: int
-    temperature: float
-    top_p: float
-    max_new_tokens: int
+    sampling: Sampling
     concurrency: int  # paragraphs at a time
-    jobs: int  # pairs proven at a time
-    proof: ProofSettings
-
-    @property
-    def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.max_new_tokens)
+    proof: ProofSettings  # a pair's programs run one after the other, `jobs` pairs at a time
 
 
-def derived_seed(seed: int, name: str) -> int:
-    """A seed of 31 bits for one round, the same in every run."""
-    return int(hashlib.sha256(f"{seed} {name}".encode()).hexdigest()[:8], 16) >> 1
+def read_prompt(name: str) -> list[tuple[str, str]]:
+    """(role, text) of each message of a prompt file."""
+    text = (FOLDER / f"{name}.md").read_text("utf-8").partition("\n-->\n")[2]
+    pieces = re.split(r"^# (system|user)$", text, flags=re.MULTILINE)
+    return [(role, body.strip()) for role, body in zip(pieces[1::2], pieces[2::2], strict=True)]
+
+
+def prompts_sha256() -> str:
+    """Identifies the texts of all prompts."""
+    return hashlib.sha256(json.dumps([read_prompt(name) for name in (*ROLES, "repair")]).encode()).hexdigest()
+
+
+def messages(name: str, values: Mapping[str, object]) -> list[Message]:
+    """The chat messages of a prompt with its placeholders filled; braces inside the values are text."""
+
+    def filled(text: str) -> str:
+        return re.sub(r"\{(\w+)\}", lambda found: str(values[found[1]]), text)
+
+    return [{"role": role, "content": filled(text)} for role, text in read_prompt(name)]
 
 
 class Collector:
@@ -69,43 +74,40 @@ class Collector:
     def __init__(self, settings: CollectSettings, upgrade: Upgrade, log: Log, server: Endpoint) -> None:
         self.settings, self.upgrade, self.log, self.server = settings, upgrade, log, server
         self.stop = threading.Event()
-        self.proving = threading.Semaphore(settings.jobs)
+        self.proving = threading.Semaphore(settings.proof.jobs)
 
-    def collect(self, paragraph: Paragraph, ended: Callable[[int], object]) -> int:
-        """The update of a paragraph, then its pairs. Calls `ended` after each job; returns how many there were."""
+    def collect(self, paragraph: Paragraph) -> None:
+        """The update of a paragraph, then its pairs."""
         old, new = (f"{self.upgrade.library} {version}" for version in self.upgrade.versions)
         shared = {"library": self.upgrade.library, "old": old, "new": new, "paragraph": paragraph.text}
         question = messages("update", {**shared, "section": " > ".join(paragraph.section) or "(none)"})
         last = self.converse(paragraph.id, "update", question, partial(self.check_update, paragraph))
-        ended(1)
-        if last is None or last["verdict"] != ACCEPTED:
-            return 1
+        if last.get("verdict") != proposals.ACCEPTED:
+            return
         update, total = ProposedUpdate(**last["update"]), self.settings.pairs
         for number in range(1, total + 1):
             question = messages("pair", {**shared, **asdict(update), "number": number, "total": total})
             job = f"{paragraph.id}/{number}"
             self.converse(job, "pair", question, partial(self.check_pair, job, update))
-            ended(1)
-        return 1 + total
 
-    def converse(self, job: str, role: str, question: list[Message], check: Check) -> Round | None:
-        """Rounds of one job until it ends; its last round."""
+    def converse(self, job: str, role: str, question: list[Message], check: Check) -> Round:
+        """Rounds of one job until it ends; its last round, {} if there is none."""
         while not self.stop.is_set() and (step := self.log.next_step(job, self.settings.rounds)):
             cause, objections = step
             history = self.log.jobs.get(job, [])
             prompt = list(question)
-            if cause != "start":
+            if history:
                 prompt += [{"role": "assistant", "content": history[-1]["answer"]}]
                 prompt += messages("repair", {"objections": objections})
             name = f"{job}#{len(history) + 1}"
             row = {"round": name, "job": job, "role": role, "cause": cause}
             self.log.add({**row, **self.ask(prompt, name, check)})
-        rounds = self.log.jobs.get(job)
-        return rounds[-1] if rounds else None
+        return self.log.jobs.get(job, [{}])[-1]
 
     def ask(self, prompt: list[Message], name: str, check: Check) -> dict[str, Any]:
         """One answer and its check, for the log."""
-        seed = derived_seed(self.settings.seed, name)
+        # 31 bits, the same in every run
+        seed = int(hashlib.sha256(f"{self.settings.seed} {name}".encode()).hexdigest()[:8], 16) >> 1
         found: dict[str, Any] = {}
         try:
             done = self.server.complete(prompt, self.settings.sampling, seed)
@@ -116,7 +118,7 @@ class Collector:
             result = CheckResult(REFUSED, (f"the server refused the prompt: {error}",))
         objections = list(result.objections)
         if result.stage == "format" and done.finish_reason == "length":
-            objections.append(f"the answer was truncated at {self.settings.max_new_tokens} tokens")
+            objections.append(f"the answer was truncated at {self.settings.sampling.max_new_tokens} tokens")
         return {
             "prompt_sha256": prompt_hash(json.dumps(prompt, ensure_ascii=False)),
             "seed": seed,
@@ -130,18 +132,19 @@ class Collector:
         }
 
     def check_update(self, paragraph: Paragraph, answer: str, _: str) -> Checked:
-        update, result = read_update(answer, "\n".join((*paragraph.section, paragraph.text)))
+        update, result = proposals.read_update(answer, "\n".join((*paragraph.section, paragraph.text)))
         return result, {"update": asdict(update)} if update else {}
 
     def check_pair(self, job: str, update: ProposedUpdate, answer: str, name: str) -> Checked:
-        if found := lacking(answer, PAIR_PARTS):
+        if found := proposals.lacking(answer, proposals.PAIR_PARTS):
             return CheckResult("format", tuple(found)), {}
-        record, evidence = build(answer, update, self.upgrade)
+        record, evidence = proposals.build(answer, update, self.upgrade)
         if twin := self.log.twin(record.id, job):
             return CheckResult("validate", (repeats(twin),)), {}
         with self.proving:
-            result, runs = check_proposal(record, evidence, update.name, self.settings.proof)
-        if result.stage != ACCEPTED:
+            settings = replace(self.settings.proof, jobs=1)
+            result, runs = proposals.check_proposal(record, evidence, update.name, settings)
+        if result.stage != proposals.ACCEPTED:
             return result, {"seen": runs}
         proven = evidence.model_copy(update={"seen": runs})
-        return result, {"proposed": as_row(name, update.name, record, proven)}
+        return result, {"proposed": proposals.as_row(name, update.name, record, proven)}

@@ -11,19 +11,17 @@ A job is one request to the model: to state the update of a paragraph ("3f2a9c01
 
 from __future__ import annotations
 
-import json
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from common.errors import InputError
-from common.files import append_jsonl, read_jsonl, read_log, write_json
+from common.files import append_jsonl, read_json, read_jsonl, read_log, write_json
 from curation.collecting.proposals import ACCEPTED
 
 Round = dict[str, Any]
@@ -40,21 +38,13 @@ class RunFile(BaseModel):
 
 def register_start(folder: Path, identity: Mapping[str, Any], start: Mapping[str, Any]) -> None:
     """Add a start to run.json. Raises InputError if the folder belongs to a collection with another identity."""
-    path, starts = folder / "run.json", []
-    identity = json.loads(json.dumps(identity))
-    if path.is_file():
-        try:
-            earlier = RunFile.model_validate_json(path.read_bytes())
-        except ValidationError:
-            raise InputError(f"{path}: not a run.json of src/collect.py") from None
-        starts = earlier.starts
-        if other := [key for key in identity if earlier.identity.get(key) != identity[key]]:
-            raise InputError(f"{folder} is a collection with another {', '.join(other)}: choose another --out")
-    elif (folder / "rounds.jsonl").is_file():
-        raise InputError(f"{folder} has a rounds.jsonl but no run.json: choose another --out")
+    path = folder / "run.json"
+    run = read_json(path, RunFile) if path.is_file() else RunFile(identity=dict(identity), starts=[])
+    if other := [key for key in identity if run.identity.get(key) != identity[key]]:
+        raise InputError(f"{folder} is a collection with another {', '.join(other)}: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(path, {"identity": identity, "starts": [*starts, {"started": now, **start}]})
+    write_json(path, {"identity": identity, "starts": [*run.starts, {"started": now, **start}]})
 
 
 def repeats(twin: str) -> str:
@@ -62,32 +52,24 @@ def repeats(twin: str) -> str:
     return f"the same pair as {twin}: write another one"
 
 
-@dataclass
 class Log:
     """The rounds of a folder by job. Jobs run in threads; `add` is safe to call from any.
 
     `writes` is the file that this program appends to, and may repair: rounds.jsonl or feedback.jsonl.
     """
 
-    folder: Path
-    writes: str
-    jobs: dict[str, list[Round]] = field(default_factory=lambda: defaultdict(list))
-    decisions: dict[str, dict[str, Any]] = field(default_factory=dict)  # by proposal
-
-    def __post_init__(self) -> None:
+    def __init__(self, folder: Path, writes: str) -> None:
+        self.folder = folder
         self._lock = threading.RLock()  # `add` calls `twin`
-        for row in self._read("rounds.jsonl", "job"):
-            self.jobs[row["job"]].append(row)
-        self.decisions = {row["proposal"]: row for row in self._read("feedback.jsonl", "proposal")}
 
-    def _read(self, name: str, key: str) -> list[dict[str, Any]]:
-        """The rows of a file, [] if it does not exist; a truncated last line is removed only by the file's writer."""
-        path = self.folder / name
-        rows = read_log(path) if name == self.writes else read_jsonl(path) if path.is_file() else []
-        for line, row in enumerate(rows, start=1):
-            if key not in row:
-                raise InputError(f"{path}:{line}: {key}: the field is missing")
-        return rows
+        def rows(name: str) -> list[dict[str, Any]]:
+            path = folder / name
+            return read_log(path) if name == writes else read_jsonl(path) if path.is_file() else []
+
+        self.jobs: dict[str, list[Round]] = {}
+        for row in rows("rounds.jsonl"):
+            self.jobs.setdefault(row["job"], []).append(row)
+        self.decisions = {row["proposal"]: row for row in rows("feedback.jsonl")}
 
     def accepted_pairs(self) -> list[Round]:
         with self._lock:
@@ -95,22 +77,17 @@ class Log:
 
     def to_review(self) -> list[dict[str, Any]]:
         """The lines of proposed.jsonl that end their job and have no decision yet."""
-        with self._lock:
-            last = [rounds[-1] for rounds in self.jobs.values() if rounds and rounds[-1].get("proposed")]
+        last = [rounds[-1] for rounds in self.jobs.values() if rounds[-1].get("proposed")]
         return [row["proposed"] for row in last if row["round"] not in self.decisions]
 
     def add(self, row: Round) -> None:
-        """Log a round with its verdict. Halves of surrogate pairs, which UTF-8 cannot encode, become question marks.
-
-        A record that another job had accepted while this one was being proven is rejected here.
-        """
-        row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
+        """Log a round with its verdict. A record that another job had accepted in the meantime is rejected here."""
         with self._lock:
             if row.get("proposed") and (twin := self.twin(row["proposed"]["evidence"]["id"], row["job"])):
+                row = {**row, "verdict": "validate", "problems": [repeats(twin)]}
                 del row["proposed"]
-                row |= {"verdict": "validate", "problems": [repeats(twin)]}
             append_jsonl(self.folder / "rounds.jsonl", row)
-            self.jobs[row["job"]].append(row)
+            self.jobs.setdefault(row["job"], []).append(row)
             if row.get("proposed"):
                 append_jsonl(self.folder / "proposed.jsonl", row["proposed"])
 
@@ -125,15 +102,12 @@ class Log:
         The reasons: start; error, with the objections of the checks; review, with a reviewer's words, which reopen the
         job for another `rounds` rounds.
         """
-        history = self.jobs.get(job, [])  # no new key: other threads iterate
-        if not history:
+        if job not in self.jobs:
             return "start", ""
+        history = self.jobs[job]
         last = history[-1]
-        if last["verdict"] == REFUSED:
-            return None
-        if last["verdict"] in FINAL:
-            decision = self.decisions.get(last["round"], {})
-            words = decision.get("feedback", "").strip() if decision.get("decision") == "reject" else ""
+        if last["verdict"] in (*FINAL, REFUSED):
+            words = self.decisions.get(last["round"], {}).get("feedback", "").strip()
             return ("review", f"- A reviewer says: {words}") if words else None
         opened = max((at for at, row in enumerate(history) if row["cause"] != "error"), default=0)
         if len(history) - opened >= rounds:
@@ -145,7 +119,7 @@ def rates(log: Log) -> dict[str, Any]:
     """Acceptance rates: of jobs (in the first round, after repair, given up) and of answers (by verdict)."""
     out: dict[str, Any] = {}
     for role in ("update", "pair"):
-        jobs = [rounds for rounds in log.jobs.values() if rounds and rounds[0]["role"] == role]
+        jobs = [rounds for rounds in log.jobs.values() if rounds[0]["role"] == role]
         answers = [row for rounds in jobs for row in rounds]
         accepted = [rounds for rounds in jobs if rounds[-1]["verdict"] == ACCEPTED]
         heads = Counter(problem.partition(":")[0] for row in answers for problem in row["problems"])

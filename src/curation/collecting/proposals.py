@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.api_uses import imports
-from common.libraries import normalise_dependency
 from curation.evidence import Evidence, Runs
-from curation.proof import ProofSettings, execute_all, failures, prove
+from curation.proof import ProofSettings, execute_all, failures, prove_all
+from curation.similarity import bound
 from curation.virtualenvs import environment
 from records import Record, check_rows, does_nothing
 from rewards import dedent, last_python_fence, syntax_tree
@@ -41,7 +41,7 @@ VERSIONS = re.compile(
 class Upgrade:
     """What all proposals of a run have in common: the library, the environments before and after, the notes."""
 
-    library: str
+    library: str  # as records name it
     old_env: tuple[str, ...]
     new_env: tuple[str, ...]
     source: str
@@ -123,12 +123,6 @@ def read_update(answer: str, paragraph: str) -> tuple[ProposedUpdate | None, Che
     return ProposedUpdate(name, kind, update_info), CheckResult(ACCEPTED)
 
 
-def bound_names(tree: ast.Module) -> set[str]:
-    """The names that code defines: variables, functions, classes; not imports."""
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return names | {n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
-
-
 def check_objections(record: Record, check: str) -> Iterator[str]:
     """Objections to a check before anything is run."""
     tree = syntax_tree(check)
@@ -141,7 +135,7 @@ def check_objections(record: Record, check: str) -> Iterator[str]:
     read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     for field in ("old_code", "new_code"):
         code = syntax_tree(getattr(record, field))
-        if code is not None and not read & bound_names(code):
+        if code is not None and read.isdisjoint(bound(code)):
             yield f"<check> reads no variable that <{field}> sets"
     for field, text in (("old_code", record.old_code), ("new_code", record.new_code), ("check", check)):
         if reads_version(text):
@@ -197,7 +191,7 @@ def build(answer: str, update: ProposedUpdate, upgrade: Upgrade) -> tuple[Record
     fields = {name: part(answer, name) or "" for name in PAIR_PARTS}
     check = fields.pop("check")
     record = Record(
-        dependency=normalise_dependency(upgrade.library),
+        dependency=upgrade.library,
         new_version=upgrade.versions[1],
         update_info=part(answer, "update_info") or update.update_info,
         **fields,
@@ -219,18 +213,11 @@ def build(answer: str, update: ProposedUpdate, upgrade: Upgrade) -> tuple[Record
 def check_proposal(
     record: Record, evidence: Evidence, name: str, settings: ProofSettings
 ) -> tuple[CheckResult, Runs | None]:
-    """Validate a pair of snippets for the API `name`, then prove it: the result, and the runs if there were any.
-
-    Raises EnvironmentFailed and InfrastructureError, which are no fault of the pair.
-    """
+    """Validate a pair of snippets for the API `name`, then prove it: the result, and the runs if there were any."""
     check = evidence.check or ""
-    try:
-        found = [*record_objections(record, name), *check_objections(record, check)]
-    except RecursionError:  # code that parses may still be too deep to walk
-        found = ["the code is nested too deeply"]
-    if found:
+    if found := [*record_objections(record, name), *check_objections(record, check)]:
         return CheckResult("validate", tuple(found)), None
-    runs = prove(record, evidence, settings)
+    [(_, _, runs)] = prove_all([(record, evidence)], settings)
     found = failures(runs)
     [alone] = execute_all(environment(evidence.new_env, settings.envs), [("", check)], settings)
     if alone["outcome"] in ("ok", "warning"):
@@ -245,5 +232,4 @@ def as_row(key: str, name: str, record: Record, evidence: Evidence) -> dict[str,
 
 def from_row(row: dict[str, Any]) -> tuple[Record, Evidence]:
     """The record and the evidence of a line of proposed.jsonl."""
-    [record] = check_rows([(1, row["record"])], row["proposal"]).records
-    return record, Evidence.model_validate(row["evidence"])
+    return Record(**row["record"]).normalised(), Evidence.model_validate(row["evidence"])

@@ -2,8 +2,7 @@
 
 Headings and bullets split the text. A paragraph or bullet that ends in a colon introduces the bullets after it and is
 repeated in each of them; other nested bullets stay with their parent. Paragraphs under a heading that itself names an
-API are joined. `reason` then reports why a paragraph does not look like an API change, by its words alone: a coarse
-filter before the model reads the rest.
+API are joined. What does not look like an API change, by its words alone, is left out before a model reads the rest.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ class Paragraph:
     line: int
     section: tuple[str, ...]
     text: str
+    indent: int = -1  # of a bullet
 
     @property
     def id(self) -> str:
@@ -49,27 +49,20 @@ class Paragraph:
         return hashlib.sha256("\0".join((*self.section, self.text)).encode("utf-8", "replace")).hexdigest()[:8]
 
 
-@dataclass(frozen=True)
-class Block:
-    """A paragraph (indent -1) or a bullet, before leads and parents are joined to it."""
-
-    paragraph: Paragraph
-    indent: int
-
-
 class BlockReader:
     """Reads the lines of release notes; the state is the headings above and the block that is being read."""
 
     def __init__(self, text: str) -> None:
         self.lines = [line.expandtabs(4).rstrip() for line in text.splitlines()]
-        self.found: list[Block] = []
+        self.found: list[Paragraph] = []
         self.headings: list[tuple[int, str]] = []
         self.marks: list[str] = []  # underlines (and overlines) in order of appearance: their rank is the level
         self.start, self.indent = 0, -1
         self.held: list[str] = []
         self.blank, self.fenced, self.over = True, False, ""
 
-    def read(self) -> list[Block]:
+    def read(self) -> list[Paragraph]:
+        """The paragraphs and bullets, before leads and parents are joined to them."""
         at = 0
         while at < len(self.lines):
             at += self.read_line(at)
@@ -125,39 +118,35 @@ class BlockReader:
     def close(self) -> None:
         if self.held:
             section = tuple(title for _, title in self.headings)
-            self.found.append(Block(Paragraph(self.start + 1, section, "\n".join(self.held).strip()), self.indent))
+            self.found.append(Paragraph(self.start + 1, section, "\n".join(self.held).strip(), self.indent))
             self.held = []
 
 
-def separator(before: Block, block: Block) -> str | None:
+def separator(before: Paragraph, block: Paragraph) -> str | None:
     """What joins a block to the one before it if both are one candidate: a nested bullet, or text about one API."""
-    section = block.paragraph.section
     if 0 <= before.indent < block.indent:
         return "\n- "
-    return "\n\n" if before.indent < 0 and block.indent < 0 and section and NAME.search(section[-1]) else None
+    is_text = before.indent < 0 and block.indent < 0
+    return "\n\n" if is_text and block.section and NAME.search(block.section[-1]) else None
 
 
 def paragraphs(text: str) -> list[Paragraph]:
     """The candidates: leads repeated in their bullets, nested bullets with their parent, one API's text joined."""
-    found: list[Block] = []
-    leads: list[Block] = []  # the open ones, outermost first
+    found: list[Paragraph] = []
+    leads: list[Paragraph] = []  # the open ones, outermost first
     blocks = BlockReader(text).read()
-    for at, block in enumerate(blocks):
-        one, following = block.paragraph, blocks[at + 1] if at + 1 < len(blocks) else None
-        leads = [lead for lead in leads if lead.indent < block.indent and lead.paragraph.section == one.section]
-        is_followed = following and following.paragraph.section == one.section and following.indent > block.indent
-        if one.text.endswith(":") and is_followed:
+    for block, following in zip(blocks, [*blocks[1:], None], strict=False):
+        leads = [lead for lead in leads if lead.indent < block.indent and lead.section == block.section]
+        is_followed = following and following.section == block.section and following.indent > block.indent
+        since = leads[-1].line if leads else 0
+        before = found[-1] if found and found[-1].section == block.section else None
+        if block.text.endswith(":") and is_followed:
             leads.append(block)
-            continue
-        since = leads[-1].paragraph.line if leads else 0
-        before = found[-1] if found and found[-1].paragraph.section == one.section else None
-        if before and before.paragraph.line > since and (between := separator(before, block)):
-            joined = replace(before.paragraph, text=f"{before.paragraph.text}{between}{one.text}")
-            found[-1] = Block(joined, before.indent)
-            continue
-        whole = "\n".join((*(lead.paragraph.text for lead in leads), one.text))
-        found.append(Block(replace(one, text=whole), block.indent))
-    return [block.paragraph for block in found]
+        elif before and before.line > since and (between := separator(before, block)):
+            found[-1] = replace(before, text=f"{before.text}{between}{block.text}")
+        else:
+            found.append(replace(block, text="\n".join((*(lead.text for lead in leads), block.text))))
+    return found
 
 
 def reason(paragraph: Paragraph) -> str | None:
