@@ -1,4 +1,4 @@
-"""Results of the same problems side by side, with the paired difference of the last two."""
+"""Results of the same problems side by side, the last two paired; and the numbers of the paper beside ours."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 from common.errors import InputError
 from common.estimates import mean_and_error, mean_and_interval, pass_at_k
 from evaluation.results import Result, read_result
-from evaluation.tables import number, percent, table, title, with_error
+from evaluation.tables import number, paper_rows, percent, table, title, with_error
 
 DRAWN = ("prompt", "docs", "sampling", "backend", "dtype")  # what runs should share to be compared
 LIMITS = ("min_time_limit", "gt_time_limit_factor", "sample_seconds")  # evalplus's, in its part of the results
+BENCHMARKS = {"arena": "CodeUpdateArena", "multi": "multi-update (ours: other questions)", "humaneval+": "HumanEval+"}
 SHOWN = 30  # changed problems at each end of the list
 REWARDS = {"reward": "reward", "format_rate": "format rate", "es_star": "ES*", "em": "EM", "is_copy": "copies old"}
 
@@ -175,3 +176,16 @@ def compare_rewards(folders: Sequence[Path], results: Sequence[Result]) -> str:
             "reward = format (±1) + ES*.",
         ]
     )
+
+
+def paper_table(results: Sequence[Result]) -> str:
+    """Every number of the paper with ours: of the result that was scored with --label for this row."""
+    ours = {(result.label, result.benchmark): result.scores for result in results}
+    rows = []
+    for row in paper_rows():
+        for benchmark, metrics in row["results"].items():
+            found = ours.get((row["label"], benchmark), {})
+            for metric, theirs in metrics.items():
+                here = percent(found[metric]) if metric in found else "not run"
+                rows.append((row["model"], row["method"], BENCHMARKS[benchmark], title(metric), f"{theirs:.1f}", here))
+    return table(["model", "method", "benchmark", "metric", "paper", "here (95 % interval)"], rows)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import InputError
 from common.estimates import mean_and_interval, pass_at_k
 from common.run_logs import MEASURES, at_step, ema, series
-from evaluation.paper import paper_row
-from evaluation.tables import percent, table
+from evaluation.tables import paper_row, percent, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

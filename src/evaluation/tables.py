@@ -1,12 +1,16 @@
-"""Counts -> scores with their intervals, and numbers as Markdown: what the tables of all benchmarks share."""
+"""What the tables of all benchmarks share: scores with their intervals, numbers as Markdown, the paper's numbers."""
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from common.estimates import mean_and_interval, pass_at_k
 
+PAPER = Path(__file__).parents[2] / "results" / "paper.json"
 RATES = {
     "syntax": "code does not parse",
     "no_code": "no code",
@@ -97,3 +101,18 @@ def headline(result: Mapping[str, Any]) -> str:
         f"{result['problems']} problems x {result['samples_per_problem']} samples{''.join(', ' + p for p in parts)}"
         f"{', update withheld' if made.get('docs') is False else ''}. {sampling}"
     )
+
+
+@functools.cache
+def paper_rows() -> list[dict[str, Any]]:
+    """A row per model and method: label, model, method, results (benchmark -> metric -> percent)."""
+    return json.loads(PAPER.read_text("utf-8"))["rows"]
+
+
+def paper_row(label: str | None, benchmark: str) -> dict[str, float]:
+    """The paper's numbers for MODEL/METHOD on a benchmark, in percent; empty if it has none."""
+    return next((row["results"].get(benchmark, {}) for row in paper_rows() if row["label"] == label), {})
+
+
+def in_paper(number: float | None) -> str:
+    return "-" if number is None else f"{number:.1f}"

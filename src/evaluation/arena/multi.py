@@ -25,12 +25,12 @@ from typing import Any
 
 import sandbox
 from common.errors import InputError
-from common.files import write_json, write_jsonl
+from common.files import read_json, write_json, write_jsonl
 from common.provenance import describe, sha256
 from common.rows import read_rows, resolve
 from evaluation.arena.problems import ApiUpdate, Task, add_update, by_hash, join_tasks, load_problems
 from evaluation.arena.programs import called_functions, judge
-from evaluation.samples import FileFormat, read_json
+from evaluation.samples import FileFormat
 from rewards import parses
 
 ARENA = "hf://datasets/leo-liuzy/CodeUpdateArena@main"  # the published file (670 problems), not downloaded yet

@@ -10,8 +10,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from evaluation.arena.problems import Task
-from evaluation.paper import in_paper, paper_row
-from evaluation.tables import RATES, counted, headline, per_task, percent, rates, scores, table, title
+from evaluation.tables import (
+    RATES,
+    counted,
+    headline,
+    in_paper,
+    paper_row,
+    per_task,
+    percent,
+    rates,
+    scores,
+    table,
+    title,
+)
 
 
 def summarise(

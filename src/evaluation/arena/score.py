@@ -21,11 +21,12 @@ import sandbox
 from common.errors import InputError
 from common.files import read_jsonl, write_jsonl
 from common.provenance import sha256
+from common.rows import typed
 from evaluation.arena.problems import Task
 from evaluation.arena.programs import LIBRARIES, Outcome, broken_updates, calls, judge, preload
 from evaluation.arena.report import markdown, summarise
 from evaluation.results import Scored
-from evaluation.samples import FileFormat, Identity, Sample, checked
+from evaluation.samples import FileFormat, Identity, Sample
 from rewards import is_well_formed
 
 FLAGS: dict[str, dict[str, Any]] = {
@@ -62,7 +63,7 @@ def judging(args: argparse.Namespace) -> Judging:
 def read_errata(path: Path | None) -> dict[str, str]:
     """Task id -> why its reference solution cannot pass; empty without a file. Raises InputError."""
     lines = enumerate(read_jsonl(path), start=1) if path else ()
-    rows = [checked(Erratum, row, f"{path}:{line}") for line, row in lines]
+    rows = [typed(Erratum, row, f"{path}:{line}") for line, row in lines]
     return {row.task_id: row.reason for row in rows}
 
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.errors import InputError
-from evaluation.paper import in_paper, paper_row
 from evaluation.samples import Sample
-from evaluation.tables import headline, per_task, percent, scores, table, title
+from evaluation.tables import headline, in_paper, paper_row, per_task, percent, scores, table, title
 
 NAMES = {"humaneval+": ("HumanEval", "HumanEval+"), "mbpp+": ("MBPP", "MBPP+")}
 UNPASSABLE = ("HumanEval/32",)  # src/evaluation/humaneval/score.py gives the reason

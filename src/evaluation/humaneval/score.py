@@ -1,9 +1,8 @@
 """HumanEval+ and MBPP+: samples -> evalplus's verdicts, in the sandbox -> numbers, for src/score.py.
 
-The verdicts are evalplus's (its tests, oracles, limits); Pass@k is the unbiased estimate of src/common/estimates.py,
-because evalplus prints k = 1, 10, 100 only. "base" is HumanEval's own tests, "plus" those and evalplus's. An answer to
-evalplus's prompt is cut and sanitised as evalplus does; one to our prompt is judged as it is. The problem's text is put
-before neither: an answer brings its own imports.
+The verdicts are evalplus's (its tests, oracles, limits). "base" is HumanEval's own tests, "plus" those and evalplus's.
+An answer to evalplus's prompt is cut and sanitised as evalplus does; one to our prompt is judged as it is. The
+problem's text is put before neither: an answer brings its own imports.
 
 evalplus 0.3.1 fails every answer to HumanEval/32: its special case for find_zero continues with the next input without
 recording that this one passed (`continue` in evalplus/eval/__init__.py, unsafe_execute), so the count of passed inputs
@@ -23,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -32,11 +32,12 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
-from evaluation.humaneval.problems import FunctionTask, data_path, read_lines
+from common.rows import resolve
+from evaluation.humaneval.problems import FunctionTask, read_lines
 from evaluation.humaneval.report import markdown, summarise, verdict_rows
 from evaluation.results import Scored
 from evaluation.samples import Identity, Sample
-from sandbox import InfrastructureError, mounts
+from sandbox import InfrastructureError, last_line, mounts
 
 JUDGE = Path(__file__).with_name("judge.py")
 OWN_PYTHON = Path(__file__).parents[3] / ".venvs" / "evalplus" / "bin" / "python"
@@ -75,14 +76,10 @@ def judging(args: argparse.Namespace, data: Path) -> Judging:
     return Judging(args.benchmark, data, interpreter(args.python), args.unsafe, limits)
 
 
-def last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[-1]
-
-
 def find_data(args: argparse.Namespace) -> str:
     """The data file: named, or evalplus's own, downloaded if it is not in its cache. Raises InputError."""
-    if path := data_path(args.data, args.benchmark):
-        return str(path)
+    if named := args.data or os.environ.get(f"{args.benchmark.upper()}_OVERRIDE_PATH"):  # evalplus reads it, too
+        return named
     python, name = interpreter(args.python), EVALPLUS_NAMES[args.benchmark]
     check_installed(python)
     code = f"from evalplus.data import get_{name}, {args.benchmark} as m\nget_{name}()\nprint(m._ready_{name}_path())"
@@ -109,7 +106,7 @@ def check_installed(python: str) -> None:
 def check_flags(args: argparse.Namespace) -> str:
     """Check that evalplus, its data and the sandbox are here."""
     data = find_data(args)
-    check(judging(args, Path(data)))
+    check(judging(args, resolve(data)))
     return f"evalplus, its sandbox and {data} are here"
 
 
@@ -125,16 +122,15 @@ def check(how: Judging) -> None:
 
 def judge_command(how: Judging, folder: str) -> tuple[list[str], dict[str, Any]]:
     """(command line, keywords for subprocess.run) of judge.py, in the sandbox unless `unsafe`."""
-    executable = mounts.interpreter(how.python)[0]
+    judge = [mounts.interpreter(how.python)[0], "-s", str(JUDGE)]
     own: dict[str, Any] = {"env": mounts.ENVIRONMENT, "umask": mounts.UMASK, "cwd": folder}
     if how.unsafe:
-        command = [executable, "-s", str(JUDGE), "--bare", "--work", f"{folder}/work"]
-        return command, {**own, "env": {**mounts.ENVIRONMENT, "HOME": folder, "TMPDIR": folder}}
+        own["env"] = {**mounts.ENVIRONMENT, "HOME": folder, "TMPDIR": folder}
+        return [*judge, "--bare", "--work", f"{folder}/work"], own
     rights = ("SETUID", "SETGID") if mounts.ROOT else ()  # to become nobody with
     options = [part for right in rights for part in ("--cap-add", f"CAP_{right}")]
     options += ["--size", str(2**30), "--tmpfs", "/evalplus"]
-    command = [*mounts.command(how.python, [JUDGE], options=options), executable, "-s", str(JUDGE)]
-    return command, own
+    return [*mounts.command(how.python, [JUDGE], options=options), *judge], own
 
 
 def run_evalplus(job: dict[str, Any], how: Judging) -> dict[str, Any]:
@@ -163,10 +159,10 @@ def score(
     check(how)
     is_reference = made is not None and made.backend == "reference"
     wanted = {task.id for task in tasks}
-    lines = [line for line in read_lines(how.data) if json.loads(line)["task_id"] in wanted]
+    lines = [line.rstrip("\n") for line in read_lines(how.data) if json.loads(line)["task_id"] in wanted]
     job = {
         "dataset": how.dataset,
-        "data": "".join(line if line.endswith("\n") else f"{line}\n" for line in lines),
+        "data": "\n".join(lines) + "\n",
         "samples": [(row.task_id, row.code or "") for row in rows],
         "controls": [] if is_reference else [(task.id, task.reference) for task in tasks],
         "sanitize": made is not None and made.prompt == "evalplus",
