@@ -73,7 +73,7 @@ def arena_like(name: str, **more: Any) -> Benchmark:
     return Benchmark(
         name=name,
         load=lambda path, skip_bad: load_tasks(path, name, skip_bad=skip_bad),
-        scorer=lambda args, data: partial(arena.score, arena.judging(args)),
+        scorer=lambda args, data: partial(arena.score, **arena.judging(args)),
         score_flags={**arena.FLAGS, **SANDBOX},
         **more,
     )
@@ -101,7 +101,7 @@ MIGRATION = Benchmark(
     source=given_or("data/heldout.jsonl"),
     load=lambda path, skip_bad: load_migrations(path, skip_bad=skip_bad),
     scorer=lambda args, data: (
-        score_unexecuted if args.no_run else partial(migration.score, migration.judging(args, data))
+        score_unexecuted if args.no_run else partial(migration.score, **migration.judging(args, data))
     ),
     draw_flags={"--copy": {"action": "store_true", "help": "write the old code, unchanged, as samples; no model"}},
     score_flags={**migration.FLAGS, **SANDBOX},

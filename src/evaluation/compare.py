@@ -23,17 +23,13 @@ def compare(folders: Sequence[Path]) -> str:
     """The comparison of results by execution, or of results with rewards (--no-run). Raises InputError."""
     results = [read_result(folder) for folder in folders]
     first = results[0]
-    for folder, result in zip(folders, results, strict=True):
+    problems = [(r.benchmark, set(r.tasks), {entry.sha256 for entry in r.data.values()}) for r in results]
+    for folder, result, mine in zip(folders, results, problems, strict=True):
         if bool(result.rewards) != bool(first.rewards):
             raise InputError(f"{folders[0]} and {folder}: one was run, the other was scored with --no-run")
-        if key_of(result) != key_of(first):
+        if mine != problems[0]:
             raise InputError(f"{folders[0]} and {folder} are not of the same problems")
     return (compare_rewards if first.rewards else compare_scores)(folders, results)
-
-
-def key_of(result: Result) -> tuple[Any, ...]:
-    """What results must share to be of the same problems."""
-    return result.benchmark, set(result.tasks), {entry.sha256 for entry in result.data.values()}
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:
@@ -45,15 +41,11 @@ def distinct(values: Iterable[Any]) -> list[Any]:
     return found
 
 
-def limits(result: Result) -> dict[str, float | None]:
-    """The time limits that a run was judged with, in seconds or as a factor; None if it does not record them."""
-    seconds = result.config.get("seconds")
-    return {"seconds": None if seconds is None else float(seconds), **{key: result.evalplus.get(key) for key in LIMITS}}
-
-
 def warnings(folders: Sequence[Path], results: Sequence[Result]) -> list[str]:
     """What makes the results hard to compare, a line each."""
-    judged = {key: distinct(limits(result)[key] for result in results) for key in ("seconds", *LIMITS)}
+    limits: dict[str, Iterable[Any]] = {"seconds": (r.config.get("seconds") for r in results)}
+    limits |= {key: [result.evalplus.get(key) for result in results] for key in LIMITS}
+    judged = {key: distinct(values) for key, values in limits.items()}
     other = [f"{key} {' and '.join(map(str, values))}" for key, values in judged.items() if len(values) > 1]
     drawn = [key for key in DRAWN if len(distinct(result.samples.made.get(key) for result in results)) > 1]
     lines = []
@@ -65,10 +57,8 @@ def warnings(folders: Sequence[Path], results: Sequence[Result]) -> list[str]:
         lines.append(f"They were judged with different limits: {', '.join(other)}.")
     for folder, result in zip(folders, results, strict=True):
         if tasks := result.references_that_fail:
-            lines.append(
-                f"Do not trust the difference: {len(tasks)} reference solutions did not pass in {folder}: "
-                f"{', '.join(tasks)}."
-            )
+            what = f"{len(tasks)} reference solutions did not pass in {folder}: {', '.join(tasks)}"
+            lines.append(f"Do not trust the difference: {what}.")
     return lines
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import sandbox
 from adapters import find_adapter
 from common import endpoint
-from common.cli import fail, parse_flags, require
+from common.cli import above_zero, fail, parse_flags, require
 from common.completion import Sampling
 from common.errors import InputError
 from evaluation.backends import LocalModel
@@ -19,7 +19,6 @@ from evaluation.benchmarks import BENCHMARKS, Benchmark, Flags
 from evaluation.prompts import EVALPLUS_STOPS
 
 BACKENDS = ("transformers", "vllm", "endpoint")
-FROM_ONE = ("samples", "batch_size", "concurrency", "max_new_tokens", "tries", "limit", "max_target_tokens")
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ DRAW_FLAGS = {name: benchmark.draw_flags for name, benchmark in BENCHMARKS.items
 def make_parser(description: str | None) -> argparse.ArgumentParser:
     """All flags of src/generate.py but --help and --config."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
+    add, count = parser.add_argument, above_zero(int)
     add("--benchmark", choices=list(BENCHMARKS), default="arena", help="default: %(default)s")
     add("--data", help="JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]; default: the benchmark's")
     add("--out", type=Path, help="samples.jsonl to write")
@@ -88,19 +87,19 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     prompts = dict.fromkeys(prompt for benchmark in BENCHMARKS.values() for prompt in benchmark.prompts)
     add("--prompt", choices=list(prompts), default="zero-shot", help="the paper's form, or the benchmark's own")
     add("--no-docs", action="store_true", help="withhold the update: what is the text in the prompt worth?")
-    add("--limit", type=int, help="a fixed subset of this many problems (that of 100 is part of that of 200)")
-    add("--max-target-tokens", type=int, help="only problems with references up to this long; --limit takes them by id")
+    add("--limit", type=count, help="a fixed subset of this many problems (that of 100 is part of that of 200)")
+    add("--max-target-tokens", type=count, help="only references up to this long; --limit takes them by id")
     add("--skip-bad-tasks", action="store_true", help="leave out rows of the data that cannot be used")
-    add("--samples", type=int, default=10, help="samples per problem (default: %(default)s)")
+    add("--samples", type=count, default=10, help="samples per problem (default: %(default)s)")
     add("--temperature", type=float, default=0.8, help="0 is greedy (default: %(default)s)")
     add("--top-p", type=float, default=0.7, help="default: %(default)s")
-    add("--max-new-tokens", type=int, default=1024, help="default: %(default)s")
+    add("--max-new-tokens", type=count, default=1024, help="default: %(default)s")
     add("--seed", type=int, default=42, help="default: %(default)s")
     add("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
-    add("--batch-size", type=int, default=16, help="transformers: completions at once (default: %(default)s)")
+    add("--batch-size", type=count, default=16, help="transformers: completions at once (default: %(default)s)")
     add("--tensor-parallel-size", type=int, default=1, help="vllm: GPUs for one model")
     add("--gpu-memory-utilization", type=float, default=0.9, help="vllm: share of the GPU's memory")
-    add("--concurrency", type=int, default=32, help="endpoint: requests at a time (default: %(default)s)")
+    add("--concurrency", type=count, default=32, help="endpoint: requests at a time (default: %(default)s)")
     add("--check", action="store_true", help="check the flags, print the requirements files they need, and stop")
     endpoint.add_flags(parser, "endpoint: ")
     add_benchmark_flags(parser, DRAW_FLAGS)
@@ -114,19 +113,9 @@ def parse_arguments(
     """(the flags, what they ask for). Stops in one line if they do not fit together."""
     parser = make_parser(description)
     args = parse_flags(parser, argv)
-    if not args.out:
-        fail("--out is needed")
-    if args.out.suffix != ".jsonl":
+    if not args.out or args.out.suffix != ".jsonl":
         fail(f"--out {args.out}: expected a name that ends in .jsonl")
-    for dest in FROM_ONE:
-        if getattr(args, dest) is not None and getattr(args, dest) < 1:
-            fail(f"--{dest.replace('_', '-')} starts at 1")
     refuse_others(parser, args, args.benchmark, DRAW_FLAGS)
-    return args, drawing_of(args)
-
-
-def drawing_of(args: argparse.Namespace) -> Drawing:
-    """The flags as a Drawing. Stops in one line if they do not fit together."""
     benchmark = BENCHMARKS[args.benchmark]
     if args.no_docs and not benchmark.has_docs:
         fail(f"--no-docs: {benchmark.name} has no update to withhold")
@@ -139,7 +128,7 @@ def drawing_of(args: argparse.Namespace) -> Drawing:
     if args.max_target_tokens and backend not in ("transformers", "vllm"):
         fail("--max-target-tokens needs the tokenizer of a model that is loaded here")
     stop = EVALPLUS_STOPS if args.prompt == "evalplus" else ()
-    return Drawing(
+    return args, Drawing(
         benchmark=benchmark,
         out=args.out,
         backend=backend,

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import InputError
 from common.files import read_json, read_jsonl, write_json, write_jsonl
@@ -38,7 +38,7 @@ class Sample(FileFormat):
     prompt_sha256: str | None = None  # of the prompt's text (of the messages, for a chat server)
     prompt_tokens: int | None = None  # None if they are not known
     completion_tokens: int | None = None
-    finish_reason: Literal["stop", "length"]  # length: it was cut (src/common/completion.py)
+    finish_reason: str = Field(pattern="^(stop|length)$")  # length: it was cut (src/common/completion.py)
 
 
 class Identity(FileFormat):

@@ -245,7 +245,7 @@ def test_a_finish_reason_that_ends_no_answer_is_refused(data, tmp_path):
     out = tmp_path / "samples.jsonl"
     run_script("generate.py", "--data", data, "--reference", "--out", out)
     out.write_text(out.read_text().replace('"finish_reason": "stop"', '"finish_reason": "error"', 1))
-    with pytest.raises(InputError, match=r":1: finish_reason: input should be 'stop' or 'length'$"):
+    with pytest.raises(InputError, match=r":1: finish_reason: string should match pattern"):
         read_samples(out, [row["prog_syn_id"] for row in ROWS])
 
 
@@ -400,7 +400,7 @@ def test_no_statement_is_no_code(completion, prompt):
         (["--model", "x", "--questions", "3"], "--questions: not for arena"),
         (["--reference", "--copy"], "--copy: not for arena"),
         (["--reference", "--max-target-tokens", "60"], "needs the tokenizer of a model"),
-        (["--reference", "--limit", "0"], "--limit starts at 1"),
+        (["--reference", "--limit", "0"], "argument --limit: 0 is not above 0"),
         (["--model", "x", "--temperature", "0"], "--temperature 0 draws the same sample each time"),
         (["--model", "x", "--backend", "endpoint"], "needs --url"),
         (["--model", "x", "--adapter", "absent"], "--adapter absent: no adapter_config.json there"),

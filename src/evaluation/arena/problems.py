@@ -12,16 +12,17 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from common.errors import InputError
 from common.rows import read_rows
 from evaluation.prompts import UpdateNote, one_shot_messages, problem_messages
 from prompts import Message
 
+T = TypeVar("T")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)  # from ast.parse; the last two if nested too deeply
 
@@ -154,13 +155,18 @@ def _field(row: Mapping[str, Any], *names: str) -> str:
     raise ValueError(f"{' or '.join(names)}: missing, empty or not a text")
 
 
+def _parsed(name: str, parse: Callable[..., T], *texts: str) -> T:
+    """What `parse` makes of a field. Raises ValueError that names the field."""
+    try:
+        return parse(*texts)
+    except NOT_PYTHON as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def _imports(row: Mapping[str, Any], *names: str) -> str:
     """As `_field`, for code that must parse."""
     text = _field(row, *names)
-    try:
-        ast.parse(text)
-    except NOT_PYTHON as error:
-        raise ValueError(f"{' or '.join(names)}: {error}") from None
+    _parsed(" or ".join(names), ast.parse, text)
     return text
 
 
@@ -170,10 +176,7 @@ def parse_update(row: Mapping[str, Any]) -> ApiUpdate:
     if "." not in path:
         raise ValueError(f"function_path: {path!r} names no module")
     implementation = _field(row, "implementation")
-    try:
-        name = defined_function(implementation, path)
-    except NOT_PYTHON as error:
-        raise ValueError(f"implementation: {error}") from None
+    name = _parsed("implementation", defined_function, implementation, path)
     note = UpdateNote(path, _field(row, "description"), _field(row, "signature"), _field(row, "docstring"))
     kind = _field(row, "update_type")
     return ApiUpdate(_field(row, "update_id"), path, kind, name, _imports(row, "imports"), implementation, note)
@@ -181,11 +184,6 @@ def parse_update(row: Mapping[str, Any]) -> ApiUpdate:
 
 def parse_task(row: Mapping[str, Any], update: ApiUpdate) -> Task:
     """A CodeUpdateArena problem from its JSON object. Raises ValueError that names the field."""
-    source = _field(row, "unit_tests")
-    try:
-        tests = split_tests(source)
-    except NOT_PYTHON as error:
-        raise ValueError(f"unit_tests: {error}") from None
     return Task(
         id=_field(row, "prog_syn_id"),
         kind="arena",
@@ -194,7 +192,7 @@ def parse_task(row: Mapping[str, Any], update: ApiUpdate) -> Task:
         problem=_field(row, "problem"),
         signature=_field(row, "solution_signature"),
         imports=_imports(row, "prog_syn_imports", "imports"),  # if a row has both, the second is the update's
-        tests=tests,
+        tests=_parsed("unit_tests", split_tests, _field(row, "unit_tests")),
         reference=_field(row, "ref_solution"),
     )
 
@@ -202,14 +200,17 @@ def parse_task(row: Mapping[str, Any], update: ApiUpdate) -> Task:
 def join_tasks(identity: str, first: Task, second: Task) -> Task:
     """One question from two: both updates in the prompt, both functions requested, the tests of both."""
     parts = (first, second)
+
+    def numbered(field: str) -> str:
+        return "\n".join(f"({i}) {getattr(part, field).strip()}" for i, part in enumerate(parts, start=1))
+
     return Task(
         id=identity,
         kind="joint",
         updates=tuple(update for part in parts for update in part.updates),
-        scenario="\n".join(f"({i}) {part.scenario.strip()}" for i, part in enumerate(parts, start=1)),
-        problem="Write two functions, both in one code block.\n"
-        + "\n".join(f"({i}) {part.problem.strip()}" for i, part in enumerate(parts, start=1)),
-        signature="\n".join(f"({i}) {part.signature.strip()}" for i, part in enumerate(parts, start=1)),
+        scenario=numbered("scenario"),
+        problem=f"Write two functions, both in one code block.\n{numbered('problem')}",
+        signature=numbered("signature"),
         imports="\n".join(part.imports for part in parts),
         tests=tuple(
             UnitTest(f"{i}.{test.name}", test.source) for i, part in enumerate(parts, 1) for test in part.tests
@@ -221,15 +222,6 @@ def join_tasks(identity: str, first: Task, second: Task) -> Task:
 def add_update(identity: str, task: Task, update: ApiUpdate) -> Task:
     """A natural multi-update question: the same problem with a second update, in the prompt and in force."""
     return replace(task, id=identity, kind="natural", updates=(*task.updates, update))
-
-
-def _arena_rows(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The flat rows of a flat or a grouped row."""
-    if "prog_syn_examples" not in row:
-        yield row
-        return
-    for example in row["prog_syn_examples"]:
-        yield {**example, "update": row["update"]}
 
 
 def _multi_task(row: Mapping[str, Any]) -> Task:
@@ -254,7 +246,7 @@ def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = Fals
             if benchmark == "multi":
                 tasks = [(_multi_task(row), row)]
             else:
-                flat = [part if "update" in part else {**part, "update": part} for part in _arena_rows(row)]
+                flat = [{**part, "update": row.get("update", row)} for part in row.get("prog_syn_examples", [row])]
                 tasks = [(parse_task(part, parse_update(part["update"])), part) for part in flat]
         except (ValueError, TypeError, AttributeError) as error:
             problems.append(f"{path}:{line}: {error}")

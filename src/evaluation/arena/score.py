@@ -11,8 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,27 +43,17 @@ class Erratum(FileFormat):
     reason: str
 
 
-@dataclass(frozen=True)
-class Judging:
-    """How samples are judged. `options` go to sandbox.run_all."""
-
-    options: Mapping[str, Any]
-    errata: Path | None
-    write_errata: Path | None
-
-
-def judging(args: argparse.Namespace) -> Judging:
-    """What the flags ask for. Only CodeUpdateArena has known errata."""
+def judging(args: argparse.Namespace) -> dict[str, Any]:
+    """The keywords of `score` that the flags ask for. Only CodeUpdateArena has known errata."""
     default = ERRATA if args.benchmark == "arena" and ERRATA.is_file() else None
     options = {**sandbox.settings(args), "python": args.python or sys.executable}
-    return Judging(options, args.errata or default, args.write_errata)
+    return {"options": options, "errata_file": args.errata or default, "write_errata": args.write_errata}
 
 
-def read_errata(path: Path | None) -> dict[str, str]:
-    """Task id -> why its reference solution cannot pass; empty without a file. Raises InputError."""
-    lines = enumerate(read_jsonl(path), start=1) if path else ()
-    rows = [typed(Erratum, row, f"{path}:{line}") for line, row in lines]
-    return {row.task_id: row.reason for row in rows}
+def read_errata(path: Path | None) -> set[str]:
+    """The tasks whose reference solution cannot pass; none without a file. Raises InputError."""
+    rows = enumerate(read_jsonl(path), start=1) if path else ()
+    return {typed(Erratum, row, f"{path}:{line}").task_id for line, row in rows}
 
 
 def verdict_row(task: Task, row: Sample, patched: Outcome, plain: Outcome | None) -> dict[str, Any]:
@@ -110,7 +99,7 @@ def library_versions(python: str) -> dict[str, str | None]:
     return json.loads(done.stdout)
 
 
-def check_environment(tasks: Sequence[Task], known: Mapping[str, str], options: Mapping[str, Any]) -> None:
+def check_environment(tasks: Sequence[Task], known: Collection[str], options: Mapping[str, Any]) -> None:
     """Raise InputError if an update cannot even be put in force: every sample of its tasks would fail."""
     if options["python"] == sys.executable:
         lacking = [name for name in preload(tasks) if find_spec(name.partition(".")[0]) is None]
@@ -124,29 +113,32 @@ def check_environment(tasks: Sequence[Task], known: Mapping[str, str], options: 
         )
 
 
-def write_errata(path: Path, verdicts: list[dict[str, Any]]) -> None:
-    """The tasks whose reference does not pass, each with the reason as seen."""
-    lasts = [(row, (row["detail"].strip().splitlines() or [""])[-1]) for row in verdicts if not row["passed"]]
-    rows = [{"task_id": row["task_id"], "reason": f"{row['test']}: {row['status']}: {last}"} for row, last in lasts]
-    write_jsonl(path, rows)
-
-
 def score(
-    how: Judging, tasks: Sequence[Task], rows: Sequence[Sample], ks: Sequence[int], made: Identity | None
+    tasks: Sequence[Task],
+    rows: Sequence[Sample],
+    ks: Sequence[int],
+    made: Identity | None,
+    *,
+    options: Mapping[str, Any],
+    errata_file: Path | None,
+    write_errata: Path | None,
 ) -> Scored:
-    """Execute the samples and count."""
-    errata = read_errata(how.errata)
-    if how.write_errata and (made is None or made.backend != "reference"):
+    """Execute the samples and count. `options` go to sandbox.run_all."""
+    if write_errata and (made is None or made.backend != "reference"):
         raise InputError("--write-errata needs the samples of src/generate.py --reference")
-    check_environment(tasks, errata, how.options)
+    errata = read_errata(errata_file)
+    check_environment(tasks, errata, options)
     by_id = {task.id: task for task in tasks}
-    verdicts = execute(by_id, rows, how.options)
-    if how.write_errata:
-        write_errata(how.write_errata, verdicts)
-        print(f"wrote {how.write_errata}")
-    listed = {"sha256": sha256(how.errata), "tasks": sorted(errata.keys() & by_id.keys())} if how.errata else None
+    verdicts = execute(by_id, rows, options)
+    if write_errata:
+        failed = [row for row in verdicts if not row["passed"]]
+        reasons = [f"{row['test']}: {row['status']}: {sandbox.last_line(row['detail'])}" for row in failed]
+        found = [{"task_id": row["task_id"], "reason": reason} for row, reason in zip(failed, reasons, strict=True)]
+        write_jsonl(write_errata, found)
+        print(f"wrote {write_errata}")
+    listed = {"sha256": sha256(errata_file), "tasks": sorted(errata & by_id.keys())} if errata_file else None
     numbers = summarise(by_id, verdicts, ks, errata)
     if made and made.prompt == "one-shot":  # which asks for no think and answer parts
         numbers["rates"]["format"] = None
-    used = library_versions(how.options["python"])
+    used = library_versions(options["python"])
     return Scored(verdicts, {**numbers, "errata": listed, "executed_with": used}, markdown)

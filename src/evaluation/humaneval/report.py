@@ -8,11 +8,11 @@ from typing import Any
 
 from common.errors import InputError
 from evaluation.samples import Sample
-from evaluation.tables import headline, in_paper, paper_row, per_task, percent, scores, table, title
+from evaluation.tables import headline, in_paper, paper_row, per_task, percent, rates, scores, table, title
 
 NAMES = {"humaneval+": ("HumanEval", "HumanEval+"), "mbpp+": ("MBPP", "MBPP+")}
 UNPASSABLE = ("HumanEval/32",)  # src/evaluation/humaneval/score.py gives the reason
-BASE = "base_"  # passed is plus; base_passed is HumanEval's own tests alone
+WAYS = ("passed", "base_passed")  # the base and plus tests; HumanEval's own alone
 PASS = "pass"  # evalplus's word; the others are fail and timeout
 
 
@@ -26,47 +26,43 @@ def verdict_rows(
     Raises InputError if evalplus did not answer for everything.
     """
     counts = Counter(row.task_id for row in samples)
-    if {task: count + has_controls for task, count in counts.items()} != {
-        task: len(mine) for task, mine in found.items()
-    }:
+    if {task: len(mine) for task, mine in found.items()} != {task: n + has_controls for task, n in counts.items()}:
         raise InputError("evalplus did not judge every sample")
-    rest = {task: iter(mine) for task, mine in found.items()}
+    left = {task: iter(mine) for task, mine in found.items()}
     rows = []
     for row in samples:
-        seen = next(rest[row.task_id])
-        base, plus = seen["base_status"], seen["plus_status"]
+        statuses = statuses_of(next(left[row.task_id]))
         rows.append(
             {
                 "task_id": row.task_id,
                 "sample_id": row.sample_id,
-                "base_passed": base == PASS,
-                "passed": base == plus == PASS,  # evalplus's rule: plus counts both
-                "base": base,
-                "plus": plus,
+                "base_passed": statuses["base"] == PASS,
+                "passed": set(statuses.values()) == {PASS},  # evalplus's rule: plus counts both
+                **statuses,
                 "no_code": row.code is None,
                 "truncated": row.finish_reason == "length",
             }
         )
-    if has_controls:
-        controls = {task: next(mine) for task, mine in rest.items()}
-        statuses = {task: {"base": seen["base_status"], "plus": seen["plus_status"]} for task, seen in controls.items()}
-    else:
-        statuses = {row["task_id"]: {"base": row["base"], "plus": row["plus"]} for row in rows}
-    failing = {task: seen for task, seen in statuses.items() if set(seen.values()) != {PASS}}
-    return rows, {task: seen for task, seen in failing.items() if task not in UNPASSABLE}
+    references = {task: statuses_of(mine[-1]) for task, mine in found.items()}
+    failing = {task: statuses for task, statuses in references.items() if set(statuses.values()) != {PASS}}
+    return rows, {task: statuses for task, statuses in failing.items() if task not in UNPASSABLE}
+
+
+def statuses_of(judged: Mapping[str, Any]) -> dict[str, str]:
+    return {"base": judged["base_status"], "plus": judged["plus_status"]}
 
 
 def summarise(verdicts: Sequence[Mapping[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
     """Every number of one run: scores with and without the problem that no answer passes, rates, counts per task."""
-    counts = per_task(verdicts, BASE)
+    counts = per_task(verdicts, WAYS)
     passable = [count for task, count in counts.items() if task not in UNPASSABLE]
     return {
         "problems": len(counts),
         "samples_per_problem": len(verdicts) // len(counts),
-        "scores": scores(counts.values(), ks, BASE),
+        "scores": scores(counts.values(), ks, WAYS),
         "unpassable": sorted(counts.keys() & set(UNPASSABLE)),
-        "scores_without_unpassable": scores(passable, ks, BASE) if passable else {},
-        "rates": {name: sum(row[name] for row in verdicts) / len(verdicts) for name in ("no_code", "truncated")},
+        "scores_without_unpassable": scores(passable, ks, WAYS) if passable else {},
+        "rates": rates(verdicts, ["no_code", "truncated"]),
         "verdicts": {part: dict(Counter(row[part] for row in verdicts).most_common()) for part in ("base", "plus")},
         "tasks": counts,
     }

@@ -10,11 +10,24 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.estimates import mean_and_interval, pass_at_k
+from common.estimates import mean_and_interval
 from curation.evidence import Evidence
-from evaluation.tables import counted, headline, number, percent, rates, table, title
+from evaluation.tables import (
+    by_part,
+    counted,
+    headline,
+    number,
+    per_task,
+    percent,
+    rates,
+    scores,
+    table,
+    task_means,
+    title,
+)
 from records import Record
 
+WAYS = ("passed",)
 MEASURES = {
     "em": "exact match, %",
     "es": "edit similarity, 0 to 1",
@@ -24,22 +37,6 @@ MEASURES = {
 }
 
 
-def per_record(
-    records: Mapping[str, Record], evidence: Mapping[str, Evidence], verdicts: Sequence[Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Record id -> {"n", "passed", "update", "kind", "library", and the mean of each measure, None if undefined}."""
-    found = {}
-    for identity, record in records.items():
-        mine = [row for row in verdicts if row["task_id"] == identity]
-        row: dict[str, Any] = {"n": len(mine), "passed": sum(row["passed"] for row in mine)}
-        row |= {"update": evidence[identity].update, "kind": evidence[identity].kind, "library": record.dependency}
-        for name in MEASURES:
-            values = [float(verdict[name]) for verdict in mine if verdict[name] is not None]
-            row[name] = sum(values) / len(values) if values else None
-        found[identity] = row
-    return found
-
-
 def summarise(
     records: Mapping[str, Record],
     evidence: Mapping[str, Evidence],
@@ -47,38 +44,30 @@ def summarise(
     ks: Sequence[int],
 ) -> dict[str, Any]:
     """Every number of one run."""
-    tasks = per_record(records, evidence, verdicts)
-
-    def scores(part: Sequence[Mapping[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
-        updates = [task["update"] for task in part]
-        passed = {k: [pass_at_k(task["n"], task["passed"], k) for task in part] for k in ks}
-        return {f"pass@{k}": mean_and_interval(values, updates) for k, values in passed.items()}
-
-    def by(key: str) -> dict[str, Any]:
-        parts: dict[str, list] = {}
-        for task in sorted(tasks.values(), key=lambda task: task[key].lower()):
-            parts.setdefault(task[key], []).append(task)
-        return {
-            name: {"problems": len(part), "updates": len({task["update"] for task in part}), **scores(part, ks[:1])}
-            for name, part in parts.items()
-        }
-
+    counts, means = per_task(verdicts, WAYS), task_means(verdicts, MEASURES)
+    update_of = {identity: evidence[identity].update for identity in records}
+    parts = {
+        "kind": {identity: evidence[identity].kind for identity in records},
+        "library": {identity: record.dependency for identity, record in records.items()},
+    }
     measures: dict[str, Any] = {}
     for name in MEASURES:
-        part = [task for task in tasks.values() if task[name] is not None]
-        values, updates = [task[name] for task in part], [task["update"] for task in part]
-        measures[name] = {"problems": len(part), **mean_and_interval(values, updates)} if part else None
+        values = {i: means[i][name] for i in records if means[i][name] is not None}
+        updates = [update_of[i] for i in values]
+        measures[name] = {"problems": len(values), **mean_and_interval([*values.values()], updates)} if values else None
     return {
-        "problems": len(tasks),
-        "updates": len({task["update"] for task in tasks.values()}),
-        "samples_per_problem": len(verdicts) // len(tasks),
-        "scores": scores(list(tasks.values()), ks),
+        "problems": len(records),
+        "updates": len(set(update_of.values())),
+        "samples_per_problem": len(verdicts) // len(records),
+        "scores": scores([counts[i] for i in records], ks, WAYS, list(update_of.values())),
         "measures": measures,
-        "by_kind": by("kind"),
-        "by_library": by("library"),
+        **{f"by_{key}": by_part(part_of, counts, ks[:1], WAYS, update_of) for key, part_of in parts.items()},
         "rates": rates(verdicts, ["syntax", "no_code", "format", "truncated"]),
         "verdicts": dict(Counter(row["status"] for row in verdicts).most_common()),
-        "tasks": tasks,
+        "tasks": {
+            i: {**counts[i], "update": update_of[i], **{key: part_of[i] for key, part_of in parts.items()}, **means[i]}
+            for i in records
+        },
     }
 
 
@@ -88,18 +77,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     for name, words in MEASURES.items():
         if value := result["measures"][name]:
             rows.append((words, str(value["problems"]), percent(value) if words.endswith("%") else number(value)))
-    first = next(iter(result["scores"]))
-    groups = [
-        (name, str(group["updates"]), str(group["problems"]), percent(group[first]))
-        for part in ("by_kind", "by_library")
-        for name, group in result[part].items()
-        if len(result[part]) > 1
-    ]
-    blocks = [
-        headline(result),
-        table([f"mean over records, interval over {result['updates']} updates", "records", "here"], rows),
-        *counted(result),
-    ]
-    if groups:
-        blocks.append(table(["part", "updates", "records", f"{title(first)}, %"], groups))
+    header = [f"mean over records, interval over {result['updates']} updates", "records", "here"]
+    sizes = {"updates": "updates", "problems": "records"}
+    blocks = [headline(result), table(header, rows), *counted(result, ("by_kind", "by_library"), sizes)]
     return "\n\n".join(blocks)
