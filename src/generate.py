@@ -151,11 +151,7 @@ def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int
     """Append what a back end yields to the samples file, with a progress bar; then print what was drawn."""
     from tqdm import tqdm
 
-    started, rows = time.monotonic(), list[Sample]()
-
-    def tokens() -> int:
-        return sum(row.completion_tokens or 0 for row in rows)
-
+    started, tokens, rows = time.monotonic(), 0, list[Sample]()
     with tqdm(total=total, initial=done, desc="samples", unit="sample") as bar:
         for batch in drawn:
             new = [
@@ -173,11 +169,12 @@ def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int
             ]
             append_jsonl(drawing.out, *(row.model_dump() for row in new))
             rows += new
-            bar.set_postfix_str(f"{tokens() / (time.monotonic() - started):.0f} tokens/s", refresh=False)
+            tokens += sum(row.completion_tokens or 0 for row in new)
+            bar.set_postfix_str(f"{tokens / (time.monotonic() - started):.0f} tokens/s", refresh=False)
             bar.update(len(new))
     without = sum(row.code is None for row in rows) / len(rows)
     seconds = time.monotonic() - started
-    print(f"{len(rows)} samples, {tokens()} tokens in {seconds:.0f} s; {without:.0%} hold no code")
+    print(f"{len(rows)} samples, {tokens} tokens in {seconds:.0f} s; {without:.0%} hold no code")
     cut = sum(row.finish_reason == "length" for row in rows) / len(rows)
     if cut > 0.2:
         print(f"warning: {cut:.0%} of the completions are cut at --max-new-tokens {drawing.sampling.max_new_tokens}")

@@ -16,7 +16,7 @@ from common.errors import InputError
 from common.provenance import sha256
 from evaluation.arena.problems import load_tasks
 from evaluation.arena.programs import LIBRARIES, judge
-from evaluation.arena.report import markdown, summarise
+from evaluation.arena.score import markdown, summarise
 from evaluation.compare import compare, paper_table
 from evaluation.results import read_result
 from evaluation.tables import PAPER, paper_rows

@@ -29,7 +29,7 @@ from common.errors import InputError
 from common.files import read_json, write_json, write_jsonl
 from common.provenance import describe, sha256
 from common.rows import read_rows, resolve
-from evaluation.arena.problems import ApiUpdate, Task, add_update, by_hash, join_tasks, load_problems
+from evaluation.arena.problems import ApiUpdate, Task, add_update, by_hash, join_tasks, load_tasks
 from evaluation.arena.programs import called_functions, judge
 from evaluation.samples import FileFormat
 from rewards import parses
@@ -114,7 +114,7 @@ def is_kept(held: Mapping[str, bool], kind: str) -> bool:
 
 
 def joint_rows(
-    tasks: Sequence[Task], rows: Mapping[str, dict[str, Any]], count: int, options: Mapping[str, Any]
+    tasks: Sequence[Task], count: int, options: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
     """(rows of the first `count` questions that hold, a tally of what became of the pairs that were tried).
 
@@ -138,7 +138,7 @@ def joint_rows(
         for pair, result in zip(batch, held, strict=True):
             tally["tried"] += 1
             if is_kept(result, "joint"):
-                problems = [rows[task.id] for task in pair]
+                problems = [task.row for task in pair]
                 found.append({"multi_id": f"joint-{len(found)}", "kind": "joint", "problems": problems})
                 tally["kept"] += 1
             else:
@@ -147,19 +147,17 @@ def joint_rows(
     return found, tally
 
 
-def natural_rows(
-    tasks: Sequence[Task], rows: Mapping[str, dict[str, Any]], options: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
+def natural_rows(tasks: Sequence[Task], options: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
     """(rows of natural questions, a tally)."""
     pairs = natural_pairs(tasks)
     held = holds([add_update("question", *pair) for pair in pairs], options)
-    updates = {task.updates[0].id: rows[task.id]["update"] for task in tasks}
+    updates = {task.updates[0].id: task.row["update"] for task in tasks}
     kept = [(*pair, result) for pair, result in zip(pairs, held, strict=True) if is_kept(result, "natural")]
     found = [
         {
             "multi_id": f"natural-{i}",
             "kind": "natural",
-            "problems": [rows[task.id]],
+            "problems": [task.row],
             "second_update": updates[other.id],
         }
         for i, (task, other, _) in enumerate(kept)
@@ -197,12 +195,11 @@ def build(args: argparse.Namespace) -> str:
 def write_questions(out: Path, data: str, settings: Settings, options: Mapping[str, Any]) -> None:
     """Build the questions; `options` go to sandbox.run_all. Raises InputError if none holds."""
     path = resolve(data)
-    problems = load_problems(path, skip_bad=settings.skip_bad_tasks)
-    tasks, rows = [task for task, _ in problems], {task.id: row for task, row in problems}
+    tasks = load_tasks(path, skip_bad=settings.skip_bad_tasks)
     if settings.questions is None:
-        found, tally = natural_rows(tasks, rows, options)
+        found, tally = natural_rows(tasks, options)
     else:
-        found, tally = joint_rows(tasks, rows, settings.questions, options)
+        found, tally = joint_rows(tasks, settings.questions, options)
     if not found:
         raise InputError(f"{data}: no question of this kind holds")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -13,13 +13,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from common.errors import InputError
 from common.rows import read_rows
-from evaluation.prompts import UpdateNote, one_shot_messages, problem_messages
+from evaluation.prompts import one_shot_messages, problem_messages
 from prompts import Message
 
 T = TypeVar("T")
@@ -37,7 +37,9 @@ class ApiUpdate:
     name: str  # of the function after the update: the one that `implementation` defines
     imports: str  # they also save the old function: `old_sum = numpy.sum`
     implementation: str
-    note: UpdateNote
+    description: str
+    signature: str
+    docstring: str
 
     @property
     def package(self) -> str:
@@ -74,14 +76,14 @@ class Task:
     imports: str
     tests: tuple[UnitTest, ...]
     reference: str
+    row: Mapping[str, Any] = field(compare=False, repr=False)  # what it was read from
 
     def messages(self, prompt: str = "zero-shot", *, docs: bool = True) -> list[Message]:
         """The chat messages that ask for the solution; `docs=False` withholds the update."""
-        notes = [update.note for update in self.updates]
+        question = (self.updates, self.scenario, self.problem, self.signature)
         if prompt == "one-shot":
-            test = self.tests[0].source
-            return one_shot_messages(notes, self.scenario, self.problem, self.signature, test, docs=docs)
-        return problem_messages(notes, self.scenario, self.problem, self.signature, docs=docs)
+            return one_shot_messages(*question, self.tests[0].source, docs=docs)
+        return problem_messages(*question, docs=docs)
 
 
 def _outside_functions(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
@@ -177,9 +179,17 @@ def parse_update(row: Mapping[str, Any]) -> ApiUpdate:
         raise ValueError(f"function_path: {path!r} names no module")
     implementation = _field(row, "implementation")
     name = _parsed("implementation", defined_function, implementation, path)
-    note = UpdateNote(path, _field(row, "description"), _field(row, "signature"), _field(row, "docstring"))
-    kind = _field(row, "update_type")
-    return ApiUpdate(_field(row, "update_id"), path, kind, name, _imports(row, "imports"), implementation, note)
+    return ApiUpdate(
+        id=_field(row, "update_id"),
+        path=path,
+        type=_field(row, "update_type"),
+        name=name,
+        imports=_imports(row, "imports"),
+        implementation=implementation,
+        description=_field(row, "description"),
+        signature=_field(row, "signature"),
+        docstring=_field(row, "docstring"),
+    )
 
 
 def parse_task(row: Mapping[str, Any], update: ApiUpdate) -> Task:
@@ -194,6 +204,7 @@ def parse_task(row: Mapping[str, Any], update: ApiUpdate) -> Task:
         imports=_imports(row, "prog_syn_imports", "imports"),  # if a row has both, the second is the update's
         tests=_parsed("unit_tests", split_tests, _field(row, "unit_tests")),
         reference=_field(row, "ref_solution"),
+        row=row,
     )
 
 
@@ -216,6 +227,7 @@ def join_tasks(identity: str, first: Task, second: Task) -> Task:
             UnitTest(f"{i}.{test.name}", test.source) for i, part in enumerate(parts, 1) for test in part.tests
         ),
         reference="\n\n".join(part.reference for part in parts),
+        row={},
     )
 
 
@@ -231,43 +243,37 @@ def _multi_task(row: Mapping[str, Any]) -> Task:
     return add_update(row["multi_id"], parts[0], parse_update(row["second_update"]))
 
 
-def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[tuple[Task, dict[str, Any]]]:
-    """Every problem of the file with its row, in the file's order.
+def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task]:
+    """Every problem of the file, in the file's order.
 
     Raises InputError that names file, line and field of every row that cannot be used, and of duplicate ids;
     `skip_bad` leaves those rows out instead.
     """
-    found: dict[str, tuple[Task, dict[str, Any]]] = {}
+    found: dict[str, Task] = {}
     problems = []
     for line, row in read_rows(path):
         try:
             if not isinstance(row, dict):
                 raise ValueError("row: not a JSON object")
             if benchmark == "multi":
-                tasks = [(_multi_task(row), row)]
+                tasks = [_multi_task(row)]
             else:
                 flat = [{**part, "update": row.get("update", row)} for part in row.get("prog_syn_examples", [row])]
-                tasks = [(parse_task(part, parse_update(part["update"])), part) for part in flat]
+                tasks = [parse_task(part, parse_update(part["update"])) for part in flat]
         except (ValueError, TypeError, AttributeError) as error:
             problems.append(f"{path}:{line}: {error}")
             continue
         except KeyError as error:
             problems.append(f"{path}:{line}: {error.args[0]}: missing")
             continue
-        for task, part in tasks:
-            if task.id in found:
+        for task in tasks:
+            if found.setdefault(task.id, task) is not task:
                 problems.append(f"{path}:{line}: prog_syn_id: {task.id} is on an earlier line, too")
-            found.setdefault(task.id, (task, part))
     if problems and not skip_bad:
         raise InputError("\n".join(problems))
     if not found:
         raise InputError(f"{path}: contains no problem")
     return list(found.values())
-
-
-def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task]:
-    """Every problem of the file, in the file's order. Raises as `load_problems`."""
-    return [task for task, _ in load_problems(path, benchmark, skip_bad=skip_bad)]
 
 
 def by_hash(identity: str) -> str:

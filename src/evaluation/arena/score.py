@@ -2,7 +2,7 @@
 
 What is executed, and in which order: src/evaluation/arena/programs.py. UPass needs a second run of what passes, without
 the update. An errata file names tasks whose reference solution cannot pass, each with its reason; scores come with and
-without them.
+without them. Intervals are over problems; those of one update are alike, so they are somewhat narrow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,22 @@ from common.provenance import sha256
 from common.rows import typed
 from evaluation.arena.problems import Task
 from evaluation.arena.programs import LIBRARIES, Outcome, broken_updates, calls, judge, preload
-from evaluation.arena.report import markdown, summarise
 from evaluation.results import Scored
 from evaluation.samples import FileFormat, Identity, Sample
+from evaluation.tables import (
+    RATES,
+    by_part,
+    counted,
+    headline,
+    in_paper,
+    paper_row,
+    per_task,
+    percent,
+    rates,
+    scores,
+    table,
+    title,
+)
 from rewards import is_well_formed
 
 FLAGS: dict[str, dict[str, Any]] = {
@@ -33,6 +47,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--errata": {"type": Path, "help": "tasks to leave out of a second score (arena: data/arena_errata.jsonl)"},
     "--write-errata": {"type": Path, "metavar": "FILE", "help": "from reference samples: those that fail"},
 }
+WAYS = ("passed", "upassed")
 ERRATA = Path(__file__).parents[3] / "data" / "arena_errata.jsonl"
 
 
@@ -111,6 +126,44 @@ def check_environment(tasks: Sequence[Task], known: Collection[str], options: Ma
         raise InputError(
             f"the updates of {len(broken)} tasks cannot be put in force, first {task}: {seen.splitlines()[-1]}"
         )
+
+
+def summarise(
+    tasks: Mapping[str, Task], verdicts: Sequence[Mapping[str, Any]], ks: Sequence[int], errata: Collection[str]
+) -> dict[str, Any]:
+    """Every number of one run: scores with and without the errata, breakdowns, rates over samples, counts per task."""
+    counts = per_task(verdicts, WAYS)
+
+    def by(group: Callable[[Task], str]) -> dict[str, Any]:
+        return by_part({i: group(task) for i, task in tasks.items()}, counts, ks[:1], WAYS)
+
+    sound = [count for identity, count in counts.items() if identity not in errata]
+    return {
+        "problems": len(tasks),
+        "samples_per_problem": len(verdicts) // len(tasks),
+        "scores": scores(counts.values(), ks, WAYS),
+        "problems_without_errata": len(sound),
+        "scores_without_errata": scores(sound, ks, WAYS) if sound else {},
+        "by_package": by(lambda task: task.updates[0].package),
+        "by_update_type": by(lambda task: task.updates[0].type),
+        "by_kind": by(lambda task: task.kind),
+        "rates": rates(verdicts, RATES),
+        "verdicts": dict(Counter(row["status"] for row in verdicts).most_common()),
+        "tasks": counts,
+    }
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of one run; percentages, 95 % intervals in brackets."""
+    paper = paper_row(result["label"], result["benchmark"])
+    sound = result["scores_without_errata"]
+    rows = [
+        (title(name), percent(value), percent(sound[name]) if sound else "-", in_paper(paper.get(name)))
+        for name, value in result["scores"].items()
+    ]
+    header = ["metric", "all problems", f"without errata ({result['problems_without_errata']})", "paper"]
+    parts = ("by_package", "by_update_type", "by_kind")
+    return "\n\n".join([headline(result), table(header, rows), *counted(result, parts, {"problems": "problems"})])
 
 
 def score(

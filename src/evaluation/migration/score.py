@@ -7,6 +7,9 @@ assertions on the snippet's variables: an answer that renames them fails.
 
 Statuses: pass, deprecated (it ran and its check held, but it warned), check (the check failed), no code, syntax,
 error, assertion, exit, and the sandbox's limits (timeout, memory, processes, crash).
+
+Every mean is over records (the samples of one are averaged first), every interval a 95 % bootstrap over updates, since
+the records of one update are alike. A part that has a single update gets no interval.
 """
 
 from __future__ import annotations
@@ -14,26 +17,48 @@ from __future__ import annotations
 import argparse
 import ast
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import sandbox
 from common.api_uses import modules
+from common.estimates import mean_and_interval
 from curation import proof
 from curation.evidence import Evidence
 from curation.virtualenvs import Pins, environment, installed, read_locks
 from diff_match import diff_match
 from evaluation.migration.old_api import uses_old_api
 from evaluation.migration.problems import Migration, load_evidence
-from evaluation.migration.report import markdown, summarise
 from evaluation.results import Scored
 from evaluation.samples import Identity, Sample
+from evaluation.tables import (
+    by_part,
+    counted,
+    headline,
+    number,
+    per_task,
+    percent,
+    rates,
+    scores,
+    table,
+    task_means,
+    title,
+)
 from records import Record
 from rewards import clean, is_well_formed, parses, similarity
 
 SECONDS = 120.0  # a program: a reference takes 11 to 13 s on a busy machine, and once took more than 30
 NAMED = {"SystemExit": "exit", "AssertionError": "assertion", "MemoryError": "memory"}
+WAYS = ("passed",)
+MEASURES = {
+    "em": "exact match, %",
+    "es": "edit similarity, 0 to 1",
+    "dm_star": "DM* (ours), -2 to 2",
+    "is_copy": "returns the old code, %",
+    "old_api": "still uses the old API, %",
+}
 ENVS = Path(".venvs")  # where the proofs make them too
 FLAGS: dict[str, dict[str, Any]] = {
     "--evidence": {"type": Path, "help": "the records' proofs (default: evidence.jsonl beside the data)"},
@@ -115,6 +140,52 @@ def run_answers(
             found |= {job: status(verdict) for job, verdict in zip(jobs, verdicts, strict=True)}
             bar.update(len(jobs))
     return [found[sample] for sample in samples]
+
+
+def summarise(
+    records: Mapping[str, Record],
+    evidence: Mapping[str, Evidence],
+    verdicts: Sequence[Mapping[str, Any]],
+    ks: Sequence[int],
+) -> dict[str, Any]:
+    """Every number of one run."""
+    counts, means = per_task(verdicts, WAYS), task_means(verdicts, MEASURES)
+    update_of = {identity: evidence[identity].update for identity in records}
+    parts = {
+        "kind": {identity: evidence[identity].kind for identity in records},
+        "library": {identity: record.dependency for identity, record in records.items()},
+    }
+    measures: dict[str, Any] = {}
+    for name in MEASURES:
+        values = {i: means[i][name] for i in records if means[i][name] is not None}
+        updates = [update_of[i] for i in values]
+        measures[name] = {"problems": len(values), **mean_and_interval([*values.values()], updates)} if values else None
+    return {
+        "problems": len(records),
+        "updates": len(set(update_of.values())),
+        "samples_per_problem": len(verdicts) // len(records),
+        "scores": scores([counts[i] for i in records], ks, WAYS, list(update_of.values())),
+        "measures": measures,
+        **{f"by_{key}": by_part(part_of, counts, ks[:1], WAYS, update_of) for key, part_of in parts.items()},
+        "rates": rates(verdicts, ["syntax", "no_code", "format", "truncated"]),
+        "verdicts": dict(Counter(row["status"] for row in verdicts).most_common()),
+        "tasks": {
+            i: {**counts[i], "update": update_of[i], **{key: part_of[i] for key, part_of in parts.items()}, **means[i]}
+            for i in records
+        },
+    }
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of one run; 95 % intervals in brackets."""
+    rows = [(f"{title(name)}, %", str(result["problems"]), percent(value)) for name, value in result["scores"].items()]
+    for name, words in MEASURES.items():
+        if value := result["measures"][name]:
+            rows.append((words, str(value["problems"]), percent(value) if words.endswith("%") else number(value)))
+    header = [f"mean over records, interval over {result['updates']} updates", "records", "here"]
+    sizes = {"updates": "updates", "problems": "records"}
+    blocks = [headline(result), table(header, rows), *counted(result, ("by_kind", "by_library"), sizes)]
+    return "\n\n".join(blocks)
 
 
 def score(

@@ -19,7 +19,7 @@ from families import FAMILIES, make_tokenizer
 from common.errors import InputError
 from common.estimates import pass_at_k
 from evaluation.humaneval.problems import load_functions
-from evaluation.humaneval.report import verdict_rows
+from evaluation.humaneval.score import verdict_rows
 from evaluation.prompts import EVALPLUS_STOPS, evalplus_messages
 from evaluation.samples import Sample, code_of
 from prompts import render

@@ -20,8 +20,7 @@ from curation.virtualenvs import environment, read_locks
 from evaluation.compare import compare
 from evaluation.migration.old_api import names, removed_names, uses_old_api
 from evaluation.migration.problems import Migration
-from evaluation.migration.report import markdown
-from evaluation.migration.score import run_answers
+from evaluation.migration.score import markdown, run_answers
 
 
 @pytest.fixture(scope="module")
