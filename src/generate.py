@@ -28,7 +28,7 @@ from typing import Any
 import sandbox
 from common.cli import program
 from common.completion import Completion, NoAnswer
-from common.endpoint import connect
+from common.endpoint import Endpoint, connect
 from common.errors import InputError
 from common.files import append_jsonl
 from common.provenance import describe, prompt_hash, sha256
@@ -36,7 +36,7 @@ from common.rows import resolve
 from evaluation import backends
 from evaluation.arena.problems import fingerprint, subset
 from evaluation.benchmarks import Problem
-from evaluation.flags import Drawing, parse_arguments
+from evaluation.flags import LOCAL, Drawing, parse_arguments
 from evaluation.samples import Identity, Sample, code_of, keep_whole, write_note
 from prompts import load_tokenizer, open_chat_template, reference_completion, render
 
@@ -99,7 +99,7 @@ def identity_of(drawing: Drawing, data: str, path: Path, problems: Sequence[Prob
             **(weights_of(model) if drawing.backend != "endpoint" else {}),
             "dialect": drawing.dialect if drawing.backend == "endpoint" else None,
             "sampling": {**drawing.sampling.recorded(), "seed": drawing.seed},
-            "dtype": model.dtype if drawing.is_local else None,
+            "dtype": model.dtype if drawing.backend in LOCAL else None,
             "batch_size": drawing.batch_size if drawing.backend == "transformers" else None,
         }
     return Identity(
@@ -117,34 +117,35 @@ def identity_of(drawing: Drawing, data: str, path: Path, problems: Sequence[Prob
     )
 
 
-def without_model(
-    drawing: Drawing, problems: Sequence[Problem], requests: Sequence[backends.Request]
+def draw(
+    batches: Sequence[Sequence[backends.Request]],
+    problems: Sequence[Problem],
+    tokenizer: Any,
+    drawing: Drawing,
+    server: Endpoint | None,
 ) -> backends.Drawn:
-    """The code of each problem (its reference, or the old code) as if a model had written it."""
-    by_id = {problem.id: problem for problem in problems}
-    benchmark = drawing.benchmark
-    for request in requests:
-        problem = by_id[request.task_id]
-        code = benchmark.copy(problem) if drawing.backend == "copy" and benchmark.copy else problem.reference
-        yield [(request, Completion(reference_completion(code, *benchmark.thought), None, None, "stop"))]
-
-
-def local(
-    batches: Sequence[Sequence[backends.Request]], model: backends.LocalModel, tokenizer: Any, drawing: Drawing
-) -> backends.Drawn:
-    """Samples of a model that is loaded here."""
-    if drawing.backend == "vllm":
-        requests = [request for batch in batches for request in batch]
+    """What the back end yields; without a model the code of each problem, as if a model had written it."""
+    requests = [request for batch in batches for request in batch]
+    model, benchmark, how = drawing.model, drawing.benchmark, (drawing.sampling, drawing.seed)
+    if model is None:
+        by_id = {problem.id: problem for problem in problems}
+        for request in requests:
+            problem = by_id[request.task_id]
+            code = benchmark.copy(problem) if drawing.backend == "copy" and benchmark.copy else problem.reference
+            yield [(request, Completion(reference_completion(code, *benchmark.thought), None, None, "stop"))]
+    elif server:
+        yield from backends.with_endpoint(requests, server, *how, drawing.concurrency)
+    elif drawing.backend == "vllm":
         with backends.merged_folder(model, drawing.out.parent) as folder:
-            yield from backends.with_vllm(requests, tokenizer, folder, model, drawing.sampling, drawing.seed)
-        return
-    import torch
+            yield from backends.with_vllm(requests, tokenizer, folder, model, *how)
+    else:
+        import torch
 
-    from adapters import load_merged
+        from adapters import load_merged
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load_merged(model.name, model.adapter, dtype=model.dtype, revision=model.revision).to(device).eval()
-    yield from backends.with_transformers(batches, tokenizer, loaded, drawing.sampling, drawing.seed)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        loaded = load_merged(model.name, model.adapter, dtype=model.dtype, revision=model.revision).to(device).eval()
+        yield from backends.with_transformers(batches, tokenizer, loaded, *how)
 
 
 def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int) -> None:
@@ -189,20 +190,18 @@ def main() -> int:
     data = drawing.benchmark.source(args)
     path, model, out = resolve(data), drawing.model, drawing.out
     problems = drawing.benchmark.load(path, drawing.skip_bad_tasks)
-    tokenizer = (
-        load_tokenizer(model.name, revision=model.revision, padding_side="left") if model and drawing.is_local else None
-    )
+    tokenizer = None
+    if model and drawing.backend in LOCAL:
+        tokenizer = load_tokenizer(model.name, revision=model.revision, padding_side="left")
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     problems = choose(problems, drawing, tokenizer)
     prompts = render_all(problems, tokenizer, drawing)
     if model and tokenizer:
-        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         check_fit(prompts, tokenizer, model, drawing.sampling.max_new_tokens)
     requests = [replace(prompts[p.id], sample_id=sample) for sample in range(drawing.samples) for p in problems]
-    batches = (
-        backends.plan_batches(requests, drawing.batch_size)
-        if drawing.backend == "transformers"
-        else [[r] for r in requests]
-    )
+    batches = [[request] for request in requests]
+    if drawing.backend == "transformers":
+        batches = backends.plan_batches(requests, drawing.batch_size)
     identity = identity_of(drawing, data, path, problems)
     settings = {key: str(value) for key, value in vars(args).items() if value is not None}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -214,15 +213,9 @@ def main() -> int:
         print(f"{out}: all {len(requests)} samples are there")
         return 0
     print(f"first prompt:\n{left[0][0].prompt}\n", file=sys.stderr)
-    if model is None:
-        drawn = without_model(drawing, problems, [request for batch in left for request in batch])
-    elif drawing.backend == "endpoint":
-        asked = [request for batch in left for request in batch]
-        drawn = backends.with_endpoint(asked, connect(args), drawing.sampling, drawing.seed, drawing.concurrency)
-    else:
-        drawn = local(left, model, tokenizer, drawing)
+    server = connect(args) if drawing.backend == "endpoint" else None
     try:
-        write_samples(drawn, drawing, len(there), len(requests))
+        write_samples(draw(left, problems, tokenizer, drawing, server), drawing, len(there), len(requests))
     except NoAnswer as error:
         raise NoAnswer(f"{error}; the same command resumes from here") from None
     print(f"{out}\n{out.with_suffix('.json')}")

@@ -18,7 +18,8 @@ from evaluation.backends import LocalModel
 from evaluation.benchmarks import BENCHMARKS, Benchmark, Flags
 from evaluation.prompts import EVALPLUS_STOPS
 
-BACKENDS = ("transformers", "vllm", "endpoint")
+LOCAL = ("transformers", "vllm")  # the model is loaded here
+BACKENDS = (*LOCAL, "endpoint")
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,6 @@ class Drawing:
     batch_size: int
     concurrency: int
     dialect: str
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the model is loaded here."""
-        return self.backend in ("transformers", "vllm")
 
 
 def add_benchmark_flags(parser: argparse.ArgumentParser, flags: dict[str, Flags]) -> None:
@@ -125,7 +121,7 @@ def parse_arguments(
     is_asked = backend in BACKENDS
     if is_asked:
         check_asked(args, benchmark)
-    if args.max_target_tokens and backend not in ("transformers", "vllm"):
+    if args.max_target_tokens and backend not in LOCAL:
         fail("--max-target-tokens needs the tokenizer of a model that is loaded here")
     stop = EVALPLUS_STOPS if args.prompt == "evalplus" else ()
     return args, Drawing(

@@ -1,10 +1,6 @@
 """A folder of scores, as src/score.py writes it.
 
-    results.json     the numbers, beside the command, commit, versions and the identity of the samples
-    table.md         the same to read
-    verdicts.jsonl   one line a sample
-
-A folder belongs to one way of drawing samples: drawn further, they may be scored again into it; others may not.
+It belongs to one way of drawing samples: drawn further, they may be scored again into it; others may not.
 """
 
 from __future__ import annotations
