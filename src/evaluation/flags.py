@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import sandbox
-from adapters import find_adapter
+from adapters import AdapterConfig, find_adapter
 from common import endpoint
 from common.cli import above_zero, fail, parse_flags, require
 from common.completion import Sampling
 from common.errors import InputError
+from common.files import read_json
 from evaluation.backends import LocalModel
 from evaluation.benchmarks import BENCHMARKS, Benchmark, Flags
 from evaluation.prompts import EVALPLUS_STOPS
@@ -162,21 +162,14 @@ def check_asked(args: argparse.Namespace, benchmark: Benchmark) -> None:
 
 def model_of(args: argparse.Namespace) -> LocalModel:
     """The model with its adapter; the base of an adapter that is given as the model is read from it."""
-    model = LocalModel(
-        args.model, None, args.revision, args.dtype, args.tensor_parallel_size, args.gpu_memory_utilization
-    )
-    if args.backend == "endpoint":
-        return model
     if args.backend == "vllm" and not args.check:
         require("vllm", "requirements/vllm.txt")
-    adapter = find_adapter(args.adapter or args.model)
-    if adapter is None:
-        if args.adapter:
-            fail(f"--adapter {args.adapter}: no adapter_config.json there")
-        return model
-    if args.adapter:
-        return replace(model, adapter=str(adapter))
-    base = json.loads((adapter / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
-    if not base:
-        fail(f"{adapter} does not name its base model: --model BASE --adapter FOLDER")
-    return replace(model, name=base, adapter=str(adapter))
+    name, adapter = args.model, None if args.backend == "endpoint" else find_adapter(args.adapter or args.model)
+    if args.adapter and not adapter:
+        fail(f"--adapter {args.adapter}: no adapter_config.json there")
+    if adapter and not args.adapter:
+        name = read_json(adapter / "adapter_config.json", AdapterConfig).base_model_name_or_path
+        if not name:
+            fail(f"{adapter} does not name its base model: --model BASE --adapter FOLDER")
+    folder, gpus, share = str(adapter) if adapter else None, args.tensor_parallel_size, args.gpu_memory_utilization
+    return LocalModel(name, folder, args.revision, args.dtype, gpus, share)

@@ -23,7 +23,7 @@ from common.files import read_jsonl, write_jsonl
 from common.provenance import sha256
 from common.rows import typed
 from evaluation.arena.problems import Task
-from evaluation.arena.programs import LIBRARIES, Outcome, broken_updates, calls, judge, preload
+from evaluation.arena.programs import LIBRARIES, broken_updates, calls, judge, preload
 from evaluation.results import Scored
 from evaluation.samples import FileFormat, Identity, Sample
 from evaluation.tables import (
@@ -71,23 +71,6 @@ def read_errata(path: Path | None) -> set[str]:
     return {typed(Erratum, row, f"{path}:{line}").task_id for line, row in rows}
 
 
-def verdict_row(task: Task, row: Sample, patched: Outcome, plain: Outcome | None) -> dict[str, Any]:
-    """What is kept of one sample."""
-    return {
-        "task_id": task.id,
-        "sample_id": row.sample_id,
-        "passed": patched.passed,
-        "upassed": patched.passed and plain is not None and not plain.passed,
-        "status": patched.status,
-        "test": patched.test,
-        "detail": patched.detail,
-        "without_update": plain.status if plain else None,
-        "format": is_well_formed(row.completion),
-        "truncated": row.finish_reason == "length",
-        "calls_update": all(calls(row.code, update, task.imports) for update in task.updates),
-    }
-
-
 def execute(tasks: Mapping[str, Task], rows: Sequence[Sample], options: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The verdict rows of the samples: with the update, then, of those that pass, without."""
     pairs = [(tasks[row.task_id], row.code) for row in rows]
@@ -95,11 +78,26 @@ def execute(tasks: Mapping[str, Task], rows: Sequence[Sample], options: Mapping[
     patched = judge(pairs, **options)
     passing = [pair for pair, outcome in zip(pairs, patched, strict=True) if outcome.passed]
     print(f"{len(passing)} passed; these without the update", file=sys.stderr)
-    plain = iter(judge(passing, in_force=(), **options))
-    return [
-        verdict_row(task, row, outcome, next(plain) if outcome.passed else None)
-        for (task, _), row, outcome in zip(pairs, rows, patched, strict=True)
-    ]
+    judged_again = iter(judge(passing, in_force=(), **options))
+    verdicts = []
+    for (task, code), row, outcome in zip(pairs, rows, patched, strict=True):
+        plain = next(judged_again) if outcome.passed else None
+        verdicts.append(
+            {
+                "task_id": task.id,
+                "sample_id": row.sample_id,
+                "passed": outcome.passed,
+                "upassed": plain is not None and not plain.passed,
+                "status": outcome.status,
+                "test": outcome.test,
+                "detail": outcome.detail,
+                "without_update": plain and plain.status,
+                "format": is_well_formed(row.completion),
+                "truncated": row.finish_reason == "length",
+                "calls_update": all(calls(code, update, task.imports) for update in task.updates),
+            }
+        )
+    return verdicts
 
 
 def library_versions(python: str) -> dict[str, str | None]:
