@@ -72,7 +72,7 @@ def choose_ks(text: str | None, n: int, samples: Path) -> list[int]:
     """The k of --k, ascending; by default 1, and 5 if there are as many samples a problem. Raises InputError."""
     if text is None:
         return [k for k in (1, 5) if k <= n]
-    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+    if not re.fullmatch(r" *[1-9]\d* *(, *[1-9]\d* *)*", text):
         raise InputError(f"--k {text}: expected numbers from 1, such as 1,5")
     ks = sorted(set(map(int, text.split(","))))
     if ks[-1] > n:

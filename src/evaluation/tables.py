@@ -6,7 +6,6 @@ import functools
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from common.estimates import mean_and_interval, pass_at_k
@@ -39,7 +38,10 @@ def task_means(verdicts: Sequence[Mapping[str, Any]], names: Iterable[str]) -> d
         mine = found.setdefault(row["task_id"], {name: [] for name in names})
         for name, values in mine.items():
             values += [] if row[name] is None else [float(row[name])]
-    return {i: {name: fmean(values) if values else None for name, values in mine.items()} for i, mine in found.items()}
+    return {
+        identity: {name: sum(values) / len(values) if values else None for name, values in mine.items()}
+        for identity, mine in found.items()
+    }
 
 
 def scores(
