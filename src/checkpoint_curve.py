@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from common.checkpoints import Checkpoint, base_of, find_checkpoints, run_start
-from common.cli import fail, parse_flags, program
+from common.cli import above_zero, fail, parse_flags, program
 from common.errors import InputError, ReCodeError
 from common.files import read_jsonl, replacing, write_json, write_text
 from common.provenance import sha256
@@ -252,7 +252,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
     add("--run", type=Path, required=True, help="the training run's folder: checkpoints, metrics.jsonl, run.json")
     add("--out", type=Path, help="folder to write (default: curve/ in the run's folder)")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--every", type=int, metavar="N", help="step 0, the steps that N divides, and the last")
+    which.add_argument("--every", type=above_zero(int), metavar="N", help="step 0, the multiples of N, and the last")
     which.add_argument("--steps", metavar="0,100,200", help="only these steps; 0 is the base model")
     which.add_argument("--plot-only", action="store_true", help="draw what has been scored; evaluate nothing")
     add("--ema", type=float, default=0.9, help="weight of the moving average (default: %(default)s, the paper's)")
@@ -264,8 +264,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
     flags = [word for word in rest if word != "--"]
     if not 0 <= args.ema < 1:
         fail(f"--ema {args.ema}: must be in [0, 1)")
-    if args.every is not None and args.every < 1:
-        fail(f"--every {args.every}: must be at least 1")
     if args.plot_only and flags:
         fail(f"--plot-only evaluates nothing: leave out {flags[0]}")
     return args, flags

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from typing import Any
 import sandbox
 from common.cli import program
 from common.completion import Completion, NoAnswer
-from common.endpoint import connect
+from common.endpoint import Endpoint, connect
 from common.errors import InputError
 from common.files import append_jsonl
 from common.provenance import describe, prompt_hash, sha256
@@ -36,9 +36,9 @@ from common.rows import resolve
 from evaluation import backends
 from evaluation.arena.problems import fingerprint, subset
 from evaluation.benchmarks import Problem
-from evaluation.flags import Drawing, parse_arguments
+from evaluation.flags import LOCAL, Drawing, parse_arguments
 from evaluation.samples import Identity, Sample, code_of, keep_whole, write_note
-from prompts import open_chat_template, reference_completion, render
+from prompts import load_tokenizer, open_chat_template, reference_completion, render
 
 
 def weights_of(model: backends.LocalModel) -> dict[str, Any]:
@@ -51,16 +51,6 @@ def weights_of(model: backends.LocalModel) -> dict[str, Any]:
 
     commit = AutoConfig.from_pretrained(model.name, revision=model.revision)._commit_hash
     return {"adapter_sha256": adapter, "model_commit": commit}
-
-
-def load_tokenizer(model: backends.LocalModel) -> tuple[Any, int | None]:
-    """(tokenizer, the model's context length if its configuration has it)."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model.name, revision=model.revision, padding_side="left")
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    config = AutoConfig.from_pretrained(model.name, revision=model.revision)
-    return tokenizer, getattr(config, "max_position_embeddings", None)
 
 
 def choose(problems: Sequence[Problem], drawing: Drawing, tokenizer: Any) -> Sequence[Problem]:
@@ -88,11 +78,14 @@ def render_all(problems: Sequence[Problem], tokenizer: Any, drawing: Drawing) ->
     return found
 
 
-def check_fit(prompts: dict[str, backends.Request], tokenizer: Any, new_tokens: int, context: int | None) -> None:
-    """Raise InputError if prompts and completions exceed the model's context."""
+def check_fit(prompts: dict[str, backends.Request], tokenizer: Any, model: backends.LocalModel, new: int) -> None:
+    """Raise InputError if prompts and `new` tokens exceed the model's context, as far as its configuration has it."""
+    from transformers import AutoConfig
+
+    context = getattr(AutoConfig.from_pretrained(model.name, revision=model.revision), "max_position_embeddings", None)
     sizes = [len(tokenizer(request.prompt)["input_ids"]) for request in prompts.values()] if context else []
-    if over := [size for size in sizes if size + new_tokens > (context or 0)]:
-        raise InputError(f"{len(over)} prompts (up to {max(over)} tokens) and {new_tokens} new ones exceed {context}")
+    if over := [size for size in sizes if size + new > (context or 0)]:
+        raise InputError(f"{len(over)} prompts (up to {max(over)} tokens) and {new} new ones exceed {context}")
 
 
 def identity_of(drawing: Drawing, data: str, path: Path, problems: Sequence[Problem]) -> Identity:
@@ -106,7 +99,7 @@ def identity_of(drawing: Drawing, data: str, path: Path, problems: Sequence[Prob
             **(weights_of(model) if drawing.backend != "endpoint" else {}),
             "dialect": drawing.dialect if drawing.backend == "endpoint" else None,
             "sampling": {**drawing.sampling.recorded(), "seed": drawing.seed},
-            "dtype": model.dtype if drawing.is_local else None,
+            "dtype": model.dtype if drawing.backend in LOCAL else None,
             "batch_size": drawing.batch_size if drawing.backend == "transformers" else None,
         }
     return Identity(
@@ -124,44 +117,45 @@ def identity_of(drawing: Drawing, data: str, path: Path, problems: Sequence[Prob
     )
 
 
-def without_model(
-    drawing: Drawing, problems: Sequence[Problem], requests: Sequence[backends.Request]
+def draw(
+    batches: Sequence[Sequence[backends.Request]],
+    problems: Sequence[Problem],
+    tokenizer: Any,
+    drawing: Drawing,
+    server: Endpoint | None,
 ) -> backends.Drawn:
-    """The code of each problem (its reference, or the old code) as if a model had written it."""
-    by_id = {problem.id: problem for problem in problems}
-    benchmark = drawing.benchmark
-    for request in requests:
-        problem = by_id[request.task_id]
-        code = benchmark.copy(problem) if drawing.backend == "copy" and benchmark.copy else problem.reference
-        yield [(request, Completion(reference_completion(code, *benchmark.thought), None, None, "stop"))]
-
-
-def local(
-    batches: Sequence[Sequence[backends.Request]], model: backends.LocalModel, tokenizer: Any, drawing: Drawing
-) -> backends.Drawn:
-    """Samples of a model that is loaded here."""
-    if drawing.backend == "vllm":
-        requests = [request for batch in batches for request in batch]
+    """What the back end yields; without a model the code of each problem, as if a model had written it."""
+    requests = [request for batch in batches for request in batch]
+    model, benchmark, how = drawing.model, drawing.benchmark, (drawing.sampling, drawing.seed)
+    if model is None:
+        by_id = {problem.id: problem for problem in problems}
+        for request in requests:
+            problem = by_id[request.task_id]
+            code = benchmark.copy(problem) if drawing.backend == "copy" and benchmark.copy else problem.reference
+            yield [(request, Completion(reference_completion(code, *benchmark.thought), None, None, "stop"))]
+    elif server:
+        yield from backends.with_endpoint(requests, server, *how, drawing.concurrency)
+    elif drawing.backend == "vllm":
         with backends.merged_folder(model, drawing.out.parent) as folder:
-            yield from backends.with_vllm(requests, tokenizer, folder, model, drawing.sampling, drawing.seed)
-        return
-    import torch
+            yield from backends.with_vllm(requests, tokenizer, folder, model, *how)
+    else:
+        import torch
 
-    from adapters import load_merged
+        from adapters import load_merged
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load_merged(model.name, model.adapter, dtype=model.dtype, revision=model.revision).to(device).eval()
-    yield from backends.with_transformers(batches, tokenizer, loaded, drawing.sampling, drawing.seed)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        loaded = load_merged(model.name, model.adapter, dtype=model.dtype, revision=model.revision).to(device).eval()
+        yield from backends.with_transformers(batches, tokenizer, loaded, *how)
 
 
-def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int) -> Iterator[Sample]:
-    """Append what a back end yields to the samples file, with a progress bar; yields the samples."""
+def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int) -> None:
+    """Append what a back end yields to the samples file, with a progress bar; then print what was drawn."""
     from tqdm import tqdm
 
-    started, tokens = time.monotonic(), 0
+    started, tokens, rows = time.monotonic(), 0, list[Sample]()
     with tqdm(total=total, initial=done, desc="samples", unit="sample") as bar:
         for batch in drawn:
-            rows = [
+            new = [
                 Sample(
                     task_id=request.task_id,
                     sample_id=request.sample_id,
@@ -174,21 +168,17 @@ def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int
                 )
                 for request, completion in batch
             ]
-            append_jsonl(drawing.out, *(row.model_dump() for row in rows))
-            tokens += sum(row.completion_tokens or 0 for row in rows)
+            append_jsonl(drawing.out, *(row.model_dump() for row in new))
+            rows += new
+            tokens += sum(row.completion_tokens or 0 for row in new)
             bar.set_postfix_str(f"{tokens / (time.monotonic() - started):.0f} tokens/s", refresh=False)
-            bar.update(len(rows))
-            yield from rows
-
-
-def report(rows: Sequence[Sample], seconds: float, new_tokens: int) -> None:
-    """Print what was drawn, with a warning if many completions were cut."""
-    cut = sum(row.finish_reason == "length" for row in rows) / len(rows)
+            bar.update(len(new))
     without = sum(row.code is None for row in rows) / len(rows)
-    tokens = sum(row.completion_tokens or 0 for row in rows)
+    seconds = time.monotonic() - started
     print(f"{len(rows)} samples, {tokens} tokens in {seconds:.0f} s; {without:.0%} hold no code")
+    cut = sum(row.finish_reason == "length" for row in rows) / len(rows)
     if cut > 0.2:
-        print(f"warning: {cut:.0%} of the completions are cut at --max-new-tokens {new_tokens}")
+        print(f"warning: {cut:.0%} of the completions are cut at --max-new-tokens {drawing.sampling.max_new_tokens}")
 
 
 @program(sandbox.InfrastructureError)
@@ -200,16 +190,18 @@ def main() -> int:
     data = drawing.benchmark.source(args)
     path, model, out = resolve(data), drawing.model, drawing.out
     problems = drawing.benchmark.load(path, drawing.skip_bad_tasks)
-    tokenizer, context = load_tokenizer(model) if model and drawing.is_local else (None, None)
+    tokenizer = None
+    if model and drawing.backend in LOCAL:
+        tokenizer = load_tokenizer(model.name, revision=model.revision, padding_side="left")
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     problems = choose(problems, drawing, tokenizer)
     prompts = render_all(problems, tokenizer, drawing)
-    check_fit(prompts, tokenizer, drawing.sampling.max_new_tokens, context)
+    if model and tokenizer:
+        check_fit(prompts, tokenizer, model, drawing.sampling.max_new_tokens)
     requests = [replace(prompts[p.id], sample_id=sample) for sample in range(drawing.samples) for p in problems]
-    batches = (
-        backends.plan_batches(requests, drawing.batch_size)
-        if drawing.backend == "transformers"
-        else [[r] for r in requests]
-    )
+    batches = [[request] for request in requests]
+    if drawing.backend == "transformers":
+        batches = backends.plan_batches(requests, drawing.batch_size)
     identity = identity_of(drawing, data, path, problems)
     settings = {key: str(value) for key, value in vars(args).items() if value is not None}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -221,19 +213,11 @@ def main() -> int:
         print(f"{out}: all {len(requests)} samples are there")
         return 0
     print(f"first prompt:\n{left[0][0].prompt}\n", file=sys.stderr)
-    if model is None:
-        drawn = without_model(drawing, problems, [request for batch in left for request in batch])
-    elif drawing.backend == "endpoint":
-        asked = [request for batch in left for request in batch]
-        drawn = backends.with_endpoint(asked, connect(args), drawing.sampling, drawing.seed, drawing.concurrency)
-    else:
-        drawn = local(left, model, tokenizer, drawing)
-    started = time.time()
+    server = connect(args) if drawing.backend == "endpoint" else None
     try:
-        rows = list(write_samples(drawn, drawing, len(there), len(requests)))
+        write_samples(draw(left, problems, tokenizer, drawing, server), drawing, len(there), len(requests))
     except NoAnswer as error:
         raise NoAnswer(f"{error}; the same command resumes from here") from None
-    report(rows, time.time() - started, drawing.sampling.max_new_tokens)
     print(f"{out}\n{out.with_suffix('.json')}")
     return 0
 

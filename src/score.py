@@ -23,8 +23,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import sandbox
@@ -34,12 +33,12 @@ from common.files import write_text
 from common.provenance import describe, sha256
 from common.rows import resolve
 from evaluation.arena.problems import subset
-from evaluation.benchmarks import BENCHMARKS, Benchmark, Problem, Scorer
-from evaluation.compare import compare
+from evaluation.benchmarks import BENCHMARKS, Problem
+from evaluation.compare import compare, paper_table
 from evaluation.flags import add_benchmark_flags, refuse_others
-from evaluation.paper import check_label, paper_table
-from evaluation.results import check_owner, fit_ks, parse_ks, read_result, write_results
+from evaluation.results import check_owner, choose_ks, read_result, write_results
 from evaluation.samples import Note, read_note, read_samples
+from evaluation.tables import paper_rows
 from sandbox import InfrastructureError
 
 SCORE_FLAGS = {name: benchmark.score_flags for name, benchmark in BENCHMARKS.items()}
@@ -54,7 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, help="folder for results.json, table.md and verdicts.jsonl; --compare, --paper: a file")
     add("--k", help="Pass@k for these k, as 1,5 (default: 1, and 5 if there are 5 samples)")
     add("--limit", type=int, help="score the fixed subset of this size; default: the samples'")
-    add("--label", help="the row of results/paper.json to compare with, as MODEL/METHOD")
+    labels = [row["label"] for row in paper_rows()]
+    add("--label", choices=labels, metavar="MODEL/METHOD", help="the row of results/paper.json to compare with")
     add("--compare", nargs="+", type=Path, metavar="DIR", help="two or more folders that hold results.json")
     add("--paper", nargs="*", type=Path, metavar="DIR", help="the paper's numbers beside these results with a --label")
     add_benchmark_flags(parser, SCORE_FLAGS)
@@ -62,33 +62,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """The samples to score, and where the scores go."""
-
-    samples: Path
-    note: Note | None
-    benchmark: Benchmark
-    data: str  # as named
-    path: Path  # of the data
-    out: Path
-    ks: list[int]  # as asked for
-    label: str | None
-    limit: int | None
-
-
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The flags; benchmark and data are those of the samples' note if they are not given."""
+def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, Note | None]:
+    """(the flags, the samples' note, which names benchmark and data if the flags do not)."""
     parser = make_parser()
     args = parse_flags(parser, argv)
     if args.compare or args.paper is not None:
         if args.compare and len(args.compare) < 2:
             fail("--compare needs two results or more")
-        return args
+        return args, None
     if not (args.check or (args.samples and args.out)):
         fail("--samples and --out are needed (or --compare A B)")
-    parse_ks(args.k)
-    check_label(args.label)
     note = read_note(args.samples) if args.samples else None
     if args.samples and not (note or (args.benchmark and args.data)):
         fail(f"{args.samples.with_suffix('.json')}: not there, so --benchmark and --data are needed")
@@ -96,9 +79,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if name not in BENCHMARKS:
         fail(f"benchmark {name}: expected one of {', '.join(BENCHMARKS)}")
     refuse_others(parser, args, name, SCORE_FLAGS)
-    data = args.data or (note.identity.data if note else None)
-    seconds = BENCHMARKS[name].seconds if args.seconds is None else args.seconds
-    return argparse.Namespace(**{**vars(args), "benchmark": name, "data": data, "seconds": seconds})
+    args.benchmark, args.data = name, args.data or (note.identity.data if note else None)
+    args.seconds = BENCHMARKS[name].seconds if args.seconds is None else args.seconds
+    return args, note
 
 
 def chosen(problems: Sequence[Problem], note: Note | None, limit: int | None) -> Sequence[Problem]:
@@ -109,31 +92,10 @@ def chosen(problems: Sequence[Problem], note: Note | None, limit: int | None) ->
     return subset(problems, note.identity.limit if limit is None and note else limit)
 
 
-def score(how: Scoring, scorer: Scorer, settings: Mapping[str, str]) -> None:
-    """Judge the samples, write the results, print the table. `settings`: the flags, to be recorded."""
-    started = time.time()
-    made = how.note.identity if how.note else None
-    if made and (made.benchmark, made.data_sha256) != (how.benchmark.name, sha256(how.path)):
-        raise InputError(f"{how.samples} was made for {made.benchmark} and other data than {how.data}")
-    problems = chosen(how.benchmark.load(how.path, made is not None and made.skip_bad_tasks), how.note, how.limit)
-    rows = read_samples(how.samples, [problem.id for problem in problems], is_subset=how.limit is not None)
-    ks = fit_ks(how.ks, len(rows) // len(problems), how.samples)
-    check_owner(how.out, how.samples, made)
-    scored = scorer(problems, rows, ks, made)
-    result = {
-        "benchmark": how.benchmark.reported_as or how.benchmark.name,
-        "label": how.label,
-        **scored.numbers,
-        "samples": {"sha256": sha256(how.samples), "made": made.model_dump() if made else {}},
-        "wall_seconds": round(time.time() - started, 1),
-        **describe(settings, {how.data: how.path, **scored.files}, None),
-    }
-    write_results(how.out, result, scored.verdicts, scored.markdown)
-
-
 @program(InfrastructureError)
 def main() -> int:
-    args = parse_arguments()
+    started = time.time()
+    args, note = parse_arguments()
     if args.compare or args.paper is not None:
         text = compare(args.compare) if args.compare else paper_table([read_result(path) for path in args.paper])
         print(printable(text))
@@ -141,17 +103,31 @@ def main() -> int:
             write_text(args.out, text + "\n")
             print(f"\n{args.out}")
         return 0
-    benchmark = BENCHMARKS[args.benchmark]
+    benchmark, made = BENCHMARKS[args.benchmark], note.identity if note else None
     try:
         if args.check and benchmark.check:
             print(benchmark.check(args))
             return 0
-        path, note, ks = resolve(args.data), read_note(args.samples), parse_ks(args.k)
-        how = Scoring(args.samples, note, benchmark, args.data, path, args.out, ks, args.label, args.limit)
-        settings = {key: str(value) for key, value in vars(args).items() if value is not None}
-        score(how, benchmark.scorer(args, path), settings)
+        path = resolve(args.data)
+        if made and (made.benchmark, made.data_sha256) != (benchmark.name, sha256(path)):
+            raise InputError(f"{args.samples} was made for {made.benchmark} and other data than {args.data}")
+        problems = chosen(benchmark.load(path, made is not None and made.skip_bad_tasks), note, args.limit)
+        rows = read_samples(args.samples, [problem.id for problem in problems], is_subset=args.limit is not None)
+        ks = choose_ks(args.k, len(rows) // len(problems), args.samples)
+        check_owner(args.out, args.samples, made)
+        scored = benchmark.scorer(args, path)(problems, rows, ks, made)
     except InfrastructureError as error:
         fail(f"the sandbox, not the samples: {error}")
+    settings = {key: str(value) for key, value in vars(args).items() if value is not None}
+    result = {
+        "benchmark": benchmark.reported_as or benchmark.name,
+        "label": args.label,
+        **scored.numbers,
+        "samples": {"sha256": sha256(args.samples), "made": made.model_dump() if made else {}},
+        "wall_seconds": round(time.time() - started, 1),
+        **describe(settings, {args.data: path, **scored.files}, None),
+    }
+    write_results(args.out, result, scored.verdicts, scored.markdown)
     return 0
 
 

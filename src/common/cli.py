@@ -46,6 +46,7 @@ def above_zero(kind: Callable[[str], N]) -> Callable[[str], N]:
             raise argparse.ArgumentTypeError(f"{text} is not above 0")
         return value
 
+    number.__name__ = kind.__name__  # in argparse's message for what is no number
     return number
 
 

@@ -62,16 +62,11 @@ class Benchmark:
     reported_as: str = ""  # its name in results, if another one
 
 
-def given_or(default: str) -> Callable[[argparse.Namespace], str]:
-    """The data that --data names, or the benchmark's own."""
-    return lambda args: args.data or default
-
-
 def arena_like(name: str, **more: Any) -> Benchmark:
     return Benchmark(
         name=name,
         load=lambda path, skip_bad: load_tasks(path, name, skip_bad=skip_bad),
-        scorer=lambda args, data: partial(arena.score, arena.judging(args)),
+        scorer=lambda args, data: partial(arena.score, **arena.judging(args)),
         score_flags={**arena.FLAGS, **SANDBOX},
         **more,
     )
@@ -96,10 +91,10 @@ def evalplus_like(name: str) -> Benchmark:
 
 MIGRATION = Benchmark(
     name="migration",
-    source=given_or("data/heldout.jsonl"),
+    source=lambda args: args.data or "data/heldout.jsonl",
     load=lambda path, skip_bad: load_migrations(path, skip_bad=skip_bad),
     scorer=lambda args, data: (
-        score_unexecuted if args.no_run else partial(migration.score, migration.judging(args, data))
+        score_unexecuted if args.no_run else partial(migration.score, **migration.judging(args, data))
     ),
     draw_flags={"--copy": {"action": "store_true", "help": "write the old code, unchanged, as samples; no model"}},
     score_flags={**migration.FLAGS, **SANDBOX},
@@ -107,7 +102,7 @@ MIGRATION = Benchmark(
     seconds=migration.SECONDS,
 )
 ALL = (
-    arena_like("arena", source=given_or(multi.ARENA), draw_flags={}, prompts=("zero-shot", "one-shot")),
+    arena_like("arena", source=lambda args: args.data or multi.ARENA, draw_flags={}, prompts=("zero-shot", "one-shot")),
     arena_like("multi", source=multi.build, draw_flags={**multi.FLAGS, **SANDBOX}),
     *(MIGRATION, evalplus_like("humaneval"), evalplus_like("mbpp")),
 )

@@ -1,4 +1,4 @@
-"""Results of the same problems side by side, with the paired difference of the last two."""
+"""Results of the same problems side by side, the last two paired; and the numbers of the paper beside ours."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 from common.errors import InputError
 from common.estimates import mean_and_error, mean_and_interval, pass_at_k
 from evaluation.results import Result, read_result
-from evaluation.tables import number, percent, table, title, with_error
+from evaluation.tables import number, paper_rows, percent, table, title, with_error
 
 DRAWN = ("prompt", "docs", "sampling", "backend", "dtype")  # what runs should share to be compared
 LIMITS = ("min_time_limit", "gt_time_limit_factor", "sample_seconds")  # evalplus's, in its part of the results
+BENCHMARKS = {"arena": "CodeUpdateArena", "multi": "multi-update (ours: other questions)", "humaneval+": "HumanEval+"}
 SHOWN = 30  # changed problems at each end of the list
 REWARDS = {"reward": "reward", "format_rate": "format rate", "es_star": "ES*", "em": "EM", "is_copy": "copies old"}
 
@@ -22,17 +23,13 @@ def compare(folders: Sequence[Path]) -> str:
     """The comparison of results by execution, or of results with rewards (--no-run). Raises InputError."""
     results = [read_result(folder) for folder in folders]
     first = results[0]
-    for folder, result in zip(folders, results, strict=True):
+    problems = [(r.benchmark, set(r.tasks), {entry.sha256 for entry in r.data.values()}) for r in results]
+    for folder, result, mine in zip(folders, results, problems, strict=True):
         if bool(result.rewards) != bool(first.rewards):
             raise InputError(f"{folders[0]} and {folder}: one was run, the other was scored with --no-run")
-        if key_of(result) != key_of(first):
+        if mine != problems[0]:
             raise InputError(f"{folders[0]} and {folder} are not of the same problems")
     return (compare_rewards if first.rewards else compare_scores)(folders, results)
-
-
-def key_of(result: Result) -> tuple[Any, ...]:
-    """What results must share to be of the same problems."""
-    return result.benchmark, set(result.tasks), {entry.sha256 for entry in result.data.values()}
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:
@@ -44,15 +41,11 @@ def distinct(values: Iterable[Any]) -> list[Any]:
     return found
 
 
-def limits(result: Result) -> dict[str, float | None]:
-    """The time limits that a run was judged with, in seconds or as a factor; None if it does not record them."""
-    seconds = result.config.get("seconds")
-    return {"seconds": None if seconds is None else float(seconds), **{key: result.evalplus.get(key) for key in LIMITS}}
-
-
 def warnings(folders: Sequence[Path], results: Sequence[Result]) -> list[str]:
     """What makes the results hard to compare, a line each."""
-    judged = {key: distinct(limits(result)[key] for result in results) for key in ("seconds", *LIMITS)}
+    limits: dict[str, Iterable[Any]] = {"seconds": (r.config.get("seconds") for r in results)}
+    limits |= {key: [result.evalplus.get(key) for result in results] for key in LIMITS}
+    judged = {key: distinct(values) for key, values in limits.items()}
     other = [f"{key} {' and '.join(map(str, values))}" for key, values in judged.items() if len(values) > 1]
     drawn = [key for key in DRAWN if len(distinct(result.samples.made.get(key) for result in results)) > 1]
     lines = []
@@ -64,10 +57,8 @@ def warnings(folders: Sequence[Path], results: Sequence[Result]) -> list[str]:
         lines.append(f"They were judged with different limits: {', '.join(other)}.")
     for folder, result in zip(folders, results, strict=True):
         if tasks := result.references_that_fail:
-            lines.append(
-                f"Do not trust the difference: {len(tasks)} reference solutions did not pass in {folder}: "
-                f"{', '.join(tasks)}."
-            )
+            what = f"{len(tasks)} reference solutions did not pass in {folder}: {', '.join(tasks)}"
+            lines.append(f"Do not trust the difference: {what}.")
     return lines
 
 
@@ -175,3 +166,16 @@ def compare_rewards(folders: Sequence[Path], results: Sequence[Result]) -> str:
             "reward = format (±1) + ES*.",
         ]
     )
+
+
+def paper_table(results: Sequence[Result]) -> str:
+    """Every number of the paper with ours: of the result that was scored with --label for this row."""
+    ours = {(result.label, result.benchmark): result.scores for result in results}
+    rows = []
+    for row in paper_rows():
+        for benchmark, metrics in row["results"].items():
+            found = ours.get((row["label"], benchmark), {})
+            for metric, theirs in metrics.items():
+                here = percent(found[metric]) if metric in found else "not run"
+                rows.append((row["model"], row["method"], BENCHMARKS[benchmark], title(metric), f"{theirs:.1f}", here))
+    return table(["model", "method", "benchmark", "metric", "paper", "here (95 % interval)"], rows)

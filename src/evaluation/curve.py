@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import InputError
 from common.estimates import mean_and_interval, pass_at_k
 from common.run_logs import MEASURES, at_step, ema, series
-from evaluation.paper import paper_row
-from evaluation.tables import percent, table
+from evaluation.tables import paper_row, percent, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,27 +28,27 @@ def baselines() -> dict[str, float]:
     return {label.partition("/")[0]: paper_row(label, "arena")[METRIC] for label in BASELINES}
 
 
+def shared(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same for all checkpoints."""
+    made = {key: value for key, value in result["samples"]["made"].items() if key not in PLACE}
+    return made | {key: result[key] for key in ("problems", "samples_per_problem", "errata", "executed_with")}
+
+
 def evaluation(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """How the checkpoints were evaluated. Raises InputError if not all of them were evaluated in the same way."""
-    steps = sorted(results)
-    first = steps[0]
-    base: tuple[int, Any] | None = None
-    for step in steps:
-        made: Mapping[str, Any] = results[step]["samples"]["made"]
-        for key, value in results[first]["samples"]["made"].items():
-            if key not in PLACE and made.get(key) != value:
-                raise InputError(f"steps {first} and {step} differ in {key} ({value} and {made.get(key)})")
-        for key in ("errata", "executed_with", "samples_per_problem"):
-            if results[step][key] != results[first][key]:
-                raise InputError(f"steps {first} and {step} differ in {key}")
-        if step == 0 or made.get("adapter"):  # the base, alone or with an adapter
-            mine = made.get("model_sha256"), made.get("model_commit")
-            base = base or (step, mine)
-            if mine != base[1]:
-                raise InputError(f"steps {base[0]} and {step} are not of the same base model")
-    shared = {key: value for key, value in results[first]["samples"]["made"].items() if key not in PLACE}
-    kept = ("problems", "samples_per_problem", "errata", "executed_with", "versions", "hardware")
-    return shared | {key: results[first].get(key) for key in kept}
+    first, *others = sorted(results)
+    how = shared(results[first])
+    for step in others:
+        mine = shared(results[step])
+        for key in how:
+            if mine.get(key) != how[key]:
+                raise InputError(f"steps {first} and {step} differ in {key} ({how[key]} and {mine.get(key)})")
+    made = {step: results[step]["samples"]["made"] for step in sorted(results)}
+    bases = [step for step in made if step == 0 or made[step].get("adapter")]  # the base, alone or with an adapter
+    for step in bases[1:]:
+        if any(made[step].get(key) != made[bases[0]].get(key) for key in ("model_sha256", "model_commit")):
+            raise InputError(f"steps {bases[0]} and {step} are not of the same base model")
+    return how | {key: results[first].get(key) for key in ("versions", "hardware")}
 
 
 def gain(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float | None]:
@@ -161,15 +160,9 @@ def cut_axis(upper: Axes, lower: Axes) -> None:
     upper.spines.bottom.set_visible(False)
     lower.spines.top.set_visible(False)
     upper.tick_params(bottom=False, labelbottom=False)
-    marks: dict[str, Any] = {
-        "marker": [(-1, -0.5), (1, 0.5)],
-        "markersize": 9,
-        "linestyle": "none",
-        "color": "black",
-        "clip_on": False,
-    }
-    upper.plot([0, 1], [0, 0], transform=upper.transAxes, **marks)
-    lower.plot([0, 1], [1, 1], transform=lower.transAxes, **marks)
+    marks: dict[str, Any] = {"marker": [(-1, -0.5), (1, 0.5)], "markersize": 9, "clip_on": False}
+    for axis, height in ((upper, 0), (lower, 1)):
+        axis.plot([0, 1], [height] * 2, linestyle="none", color="black", transform=axis.transAxes, **marks)
 
 
 def learning_curve(curve: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> Figure:
@@ -188,15 +181,8 @@ def learning_curve(curve: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -
     upper, lower = others[0], others[-1]
     means = [score["mean"] for score in scores]
     spread = [[s["mean"] - s["low"] for s in scores], [s["high"] - s["mean"] for s in scores]]
-    style: dict[str, Any] = {
-        "color": VERMILION,
-        "marker": "o",
-        "markersize": 4,
-        "linewidth": 1.8,
-        "elinewidth": 1,
-        "capsize": 2.5,
-    }
-    drawn = lower.errorbar(steps, means, spread, label="this run, with its 95 % interval", **style)
+    style: dict[str, Any] = {"color": VERMILION, "marker": "o", "markersize": 4, "linewidth": 1.8, "capsize": 2.5}
+    drawn = lower.errorbar(steps, means, spread, label="this run, with its 95 % interval", elinewidth=1, **style)
     low, high = lower.get_ylim()
     lower.set_ylim(max(0, low), max(1, high))
     lines = [
@@ -206,13 +192,9 @@ def learning_curve(curve: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -
     if far:
         upper.set_ylim(min(curve["paper"].values()) - 3, max(curve["paper"].values()) + 3)
         cut_axis(upper, lower)
-    made = curve["evaluation"]
-    upper.set_title(
-        f"CodeUpdateArena: {made['problems']} problems x {made['samples_per_problem']} samples "
-        f"(the paper: {PAPER_PROBLEMS} problems)",
-        fontsize=11,
-        loc="left",
-    )
+    drawn_from = "{problems} problems x {samples_per_problem} samples".format_map(curve["evaluation"])
+    title = f"CodeUpdateArena: {drawn_from} (the paper: {PAPER_PROBLEMS} problems)"
+    upper.set_title(title, fontsize=11, loc="left")
     lower.set_ylabel("Pass@1, %")
     for axis in {upper, lower}:
         axis.grid(alpha=0.25)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import sandbox
-from adapters import find_adapter
+from adapters import AdapterConfig, find_adapter
 from common import endpoint
-from common.cli import fail, parse_flags, require
+from common.cli import above_zero, fail, parse_flags, require
 from common.completion import Sampling
 from common.errors import InputError
+from common.files import read_json
 from evaluation.backends import LocalModel
 from evaluation.benchmarks import BENCHMARKS, Benchmark, Flags
 from evaluation.prompts import EVALPLUS_STOPS
 
-BACKENDS = ("transformers", "vllm", "endpoint")
-FROM_ONE = ("samples", "batch_size", "concurrency", "max_new_tokens", "tries", "limit", "max_target_tokens")
+LOCAL = ("transformers", "vllm")  # the model is loaded here
+BACKENDS = (*LOCAL, "endpoint")
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,6 @@ class Drawing:
     batch_size: int
     concurrency: int
     dialect: str
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the model is loaded here."""
-        return self.backend in ("transformers", "vllm")
 
 
 def add_benchmark_flags(parser: argparse.ArgumentParser, flags: dict[str, Flags]) -> None:
@@ -76,7 +71,7 @@ DRAW_FLAGS = {name: benchmark.draw_flags for name, benchmark in BENCHMARKS.items
 def make_parser(description: str | None) -> argparse.ArgumentParser:
     """All flags of src/generate.py but --help and --config."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
+    add, count = parser.add_argument, above_zero(int)
     add("--benchmark", choices=list(BENCHMARKS), default="arena", help="default: %(default)s")
     add("--data", help="JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]; default: the benchmark's")
     add("--out", type=Path, help="samples.jsonl to write")
@@ -88,19 +83,19 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     prompts = dict.fromkeys(prompt for benchmark in BENCHMARKS.values() for prompt in benchmark.prompts)
     add("--prompt", choices=list(prompts), default="zero-shot", help="the paper's form, or the benchmark's own")
     add("--no-docs", action="store_true", help="withhold the update: what is the text in the prompt worth?")
-    add("--limit", type=int, help="a fixed subset of this many problems (that of 100 is part of that of 200)")
-    add("--max-target-tokens", type=int, help="only problems with references up to this long; --limit takes them by id")
+    add("--limit", type=count, help="a fixed subset of this many problems (that of 100 is part of that of 200)")
+    add("--max-target-tokens", type=count, help="only references up to this long; --limit takes them by id")
     add("--skip-bad-tasks", action="store_true", help="leave out rows of the data that cannot be used")
-    add("--samples", type=int, default=10, help="samples per problem (default: %(default)s)")
+    add("--samples", type=count, default=10, help="samples per problem (default: %(default)s)")
     add("--temperature", type=float, default=0.8, help="0 is greedy (default: %(default)s)")
     add("--top-p", type=float, default=0.7, help="default: %(default)s")
-    add("--max-new-tokens", type=int, default=1024, help="default: %(default)s")
+    add("--max-new-tokens", type=count, default=1024, help="default: %(default)s")
     add("--seed", type=int, default=42, help="default: %(default)s")
     add("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
-    add("--batch-size", type=int, default=16, help="transformers: completions at once (default: %(default)s)")
+    add("--batch-size", type=count, default=16, help="transformers: completions at once (default: %(default)s)")
     add("--tensor-parallel-size", type=int, default=1, help="vllm: GPUs for one model")
     add("--gpu-memory-utilization", type=float, default=0.9, help="vllm: share of the GPU's memory")
-    add("--concurrency", type=int, default=32, help="endpoint: requests at a time (default: %(default)s)")
+    add("--concurrency", type=count, default=32, help="endpoint: requests at a time (default: %(default)s)")
     add("--check", action="store_true", help="check the flags, print the requirements files they need, and stop")
     endpoint.add_flags(parser, "endpoint: ")
     add_benchmark_flags(parser, DRAW_FLAGS)
@@ -114,19 +109,9 @@ def parse_arguments(
     """(the flags, what they ask for). Stops in one line if they do not fit together."""
     parser = make_parser(description)
     args = parse_flags(parser, argv)
-    if not args.out:
-        fail("--out is needed")
-    if args.out.suffix != ".jsonl":
+    if not args.out or args.out.suffix != ".jsonl":
         fail(f"--out {args.out}: expected a name that ends in .jsonl")
-    for dest in FROM_ONE:
-        if getattr(args, dest) is not None and getattr(args, dest) < 1:
-            fail(f"--{dest.replace('_', '-')} starts at 1")
     refuse_others(parser, args, args.benchmark, DRAW_FLAGS)
-    return args, drawing_of(args)
-
-
-def drawing_of(args: argparse.Namespace) -> Drawing:
-    """The flags as a Drawing. Stops in one line if they do not fit together."""
     benchmark = BENCHMARKS[args.benchmark]
     if args.no_docs and not benchmark.has_docs:
         fail(f"--no-docs: {benchmark.name} has no update to withhold")
@@ -136,10 +121,10 @@ def drawing_of(args: argparse.Namespace) -> Drawing:
     is_asked = backend in BACKENDS
     if is_asked:
         check_asked(args, benchmark)
-    if args.max_target_tokens and backend not in ("transformers", "vllm"):
+    if args.max_target_tokens and backend not in LOCAL:
         fail("--max-target-tokens needs the tokenizer of a model that is loaded here")
     stop = EVALPLUS_STOPS if args.prompt == "evalplus" else ()
-    return Drawing(
+    return args, Drawing(
         benchmark=benchmark,
         out=args.out,
         backend=backend,
@@ -177,21 +162,14 @@ def check_asked(args: argparse.Namespace, benchmark: Benchmark) -> None:
 
 def model_of(args: argparse.Namespace) -> LocalModel:
     """The model with its adapter; the base of an adapter that is given as the model is read from it."""
-    model = LocalModel(
-        args.model, None, args.revision, args.dtype, args.tensor_parallel_size, args.gpu_memory_utilization
-    )
-    if args.backend == "endpoint":
-        return model
     if args.backend == "vllm" and not args.check:
         require("vllm")
-    adapter = find_adapter(args.adapter or args.model)
-    if adapter is None:
-        if args.adapter:
-            fail(f"--adapter {args.adapter}: no adapter_config.json there")
-        return model
-    if args.adapter:
-        return replace(model, adapter=str(adapter))
-    base = json.loads((adapter / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
-    if not base:
-        fail(f"{adapter} does not name its base model: --model BASE --adapter FOLDER")
-    return replace(model, name=base, adapter=str(adapter))
+    name, adapter = args.model, None if args.backend == "endpoint" else find_adapter(args.adapter or args.model)
+    if args.adapter and not adapter:
+        fail(f"--adapter {args.adapter}: no adapter_config.json there")
+    if adapter and not args.adapter:
+        name = read_json(adapter / "adapter_config.json", AdapterConfig).base_model_name_or_path
+        if not name:
+            fail(f"{adapter} does not name its base model: --model BASE --adapter FOLDER")
+    folder, gpus, share = str(adapter) if adapter else None, args.tensor_parallel_size, args.gpu_memory_utilization
+    return LocalModel(name, folder, args.revision, args.dtype, gpus, share)

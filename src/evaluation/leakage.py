@@ -31,7 +31,7 @@ from common.errors import InputError
 from common.rows import read_rows, resolve
 from curation.evidence import read_evidence
 from curation.similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest, spread
-from evaluation.arena.problems import load_problems
+from evaluation.arena.problems import load_tasks
 from records import check_file
 from rewards import syntax_tree
 
@@ -80,7 +80,7 @@ def read_records(source: str) -> list[Item]:
 def read_problems(source: str) -> list[Item]:
     """The problems of CodeUpdateArena."""
     items = []
-    for task, _ in load_problems(resolve(source)):
+    for task in load_tasks(resolve(source)):
         [update] = task.updates
         tree = syntax_tree(task.reference)
         items.append(
@@ -90,7 +90,7 @@ def read_problems(source: str) -> list[Item]:
                 changed=frozenset({update.path, update.new_path}),
                 packages=frozenset({update.package}),
                 code=f"{update.implementation}\n{ast.unparse(tree) if tree else task.reference}",
-                prose=f"{update.note.description}\n{update.note.docstring}\n{task.scenario}\n{task.problem}",
+                prose=f"{update.description}\n{update.docstring}\n{task.scenario}\n{task.problem}",
                 clone=None,
             )
         )

@@ -6,9 +6,12 @@ The migration benchmark uses the training prompt. That one, and how messages bec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prompts import OUTPUT_RULE, Message, fenced, with_prefill
+
+if TYPE_CHECKING:
+    from evaluation.arena.problems import ApiUpdate
 
 PROBLEM_SYSTEM = (
     "You are a helpful code assistant. You solve a problem from a real-world scenario in Python. First think about the "
@@ -49,25 +52,15 @@ def best_seller(sold: list[str]) -> str | None:
     return min(counts, key=lambda name: (-counts[name], name), default=None)"""
 
 
-@dataclass(frozen=True)
-class UpdateNote:
-    """One API update of CodeUpdateArena, as a prompt shows it."""
-
-    function: str  # dotted path of the updated function
-    description: str
-    signature: str
-    docstring: str
-
-
 def problem_messages(
-    updates: Sequence[UpdateNote], scenario: str, problem: str, signature: str, *, docs: bool = True
+    updates: Sequence[ApiUpdate], scenario: str, problem: str, signature: str, *, docs: bool = True
 ) -> list[Message]:
     """The CodeUpdateArena prompt (paper App. C.2); several updates make a multi-update question (App. G.2).
 
     `docs=False` withholds the updates, as a control. Unit tests are never shown.
     """
     notes = "".join(
-        f"Update Note: {update.function}: {update.description.strip()}\n"
+        f"Update Note: {update.path}: {update.description.strip()}\n"
         f"The new signature is {update.signature.strip()}\n"
         f"<doc>\n{update.docstring.strip()}\n</doc>\n\n"
         for update in updates
@@ -80,7 +73,7 @@ def problem_messages(
 
 
 def one_shot_messages(
-    updates: Sequence[UpdateNote], scenario: str, problem: str, signature: str, test: str, *, docs: bool = True
+    updates: Sequence[ApiUpdate], scenario: str, problem: str, signature: str, test: str, *, docs: bool = True
 ) -> list[Message]:
     """A prompt with the parts of CodeUpdateArena's own: the update, a worked example, the problem with a unit test.
 
@@ -88,7 +81,7 @@ def one_shot_messages(
     the example, because the benchmark's is not in its data file. Unlike the paper's prompt it shows a unit test.
     """
     notes = "".join(
-        f"[UPDATE]\nThe function {update.function} has changed. {update.description.strip()}\n"
+        f"[UPDATE]\nThe function {update.path} has changed. {update.description.strip()}\n"
         f"New signature: {update.signature.strip()}\n{update.docstring.strip()}\n[/UPDATE]\n\n"
         for update in updates
     )

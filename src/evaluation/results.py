@@ -1,14 +1,11 @@
 """A folder of scores, as src/score.py writes it.
 
-    results.json     the numbers, beside the command, commit, versions and the identity of the samples
-    table.md         the same to read
-    verdicts.jsonl   one line a sample
-
-A folder belongs to one way of drawing samples: drawn further, they may be scored again into it; others may not.
+It belongs to one way of drawing samples: drawn further, they may be scored again into it; others may not.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +15,10 @@ from pydantic import Field
 
 from common.cli import printable
 from common.errors import InputError
-from common.files import write_json, write_jsonl, write_text
+from common.files import read_json, write_json, write_jsonl, write_text
 from common.provenance import sha256
-from evaluation.samples import FileFormat, Identity, checked, differences, read_json
+from common.rows import typed
+from evaluation.samples import FileFormat, Identity, differences
 
 Numbers = Mapping[str, Any]
 
@@ -70,20 +68,13 @@ def read_result(folder: Path) -> Result:
     return read_json(path, Result)
 
 
-def parse_ks(text: str | None) -> list[int]:
-    """The k of --k, ascending; [] if the flag is not given. Raises InputError unless they are numbers above 0."""
-    try:
-        ks = sorted({int(k) for k in text.split(",")}) if text else []
-    except ValueError:
-        raise InputError(f"--k {text!r}: expected numbers such as 1,5") from None
-    if ks and ks[0] < 1:
-        raise InputError(f"--k {text}: starts at 1")
-    return ks
-
-
-def fit_ks(ks: Sequence[int], n: int, samples: Path) -> list[int]:
-    """`ks`, or 1 and 5 if there are none, for n samples a problem. Raises InputError if there are too few."""
-    ks = list(ks) or [k for k in (1, 5) if k <= n]
+def choose_ks(text: str | None, n: int, samples: Path) -> list[int]:
+    """The k of --k, ascending; by default 1, and 5 if there are as many samples a problem. Raises InputError."""
+    if text is None:
+        return [k for k in (1, 5) if k <= n]
+    if not re.fullmatch(r" *[1-9]\d* *(, *[1-9]\d* *)*", text):
+        raise InputError(f"--k {text}: expected numbers from 1, such as 1,5")
+    ks = sorted(set(map(int, text.split(","))))
     if ks[-1] > n:
         raise InputError(f"Pass@{ks[-1]} needs {ks[-1]} samples a problem, {samples} has {n}: choose --k")
     return ks
@@ -97,7 +88,7 @@ def check_owner(out: Path, samples: Path, identity: Identity | None) -> None:
     if not (out / "results.json").exists():
         return
     old = read_result(out).samples
-    before = checked(Identity, old.made, out / "results.json") if old.made else None
+    before = typed(Identity, old.made, str(out / "results.json")) if old.made else None
     is_same_run = before is not None and identity is not None and not differences(before, identity)
     if not is_same_run and old.sha256 != sha256(samples):
         raise InputError(f"{out} holds the results of other samples: choose another --out")

@@ -6,22 +6,20 @@ problems they answer, and every start of the run. Scoring needs the first file a
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from common.completion import FINISHED
 from common.errors import InputError
-from common.files import read_jsonl, write_json, write_jsonl
+from common.files import read_json, read_jsonl, write_json, write_jsonl
+from common.rows import typed
 from evaluation.prompts import EVALPLUS_STOPS
 from rewards import dedent, extract, last_python_fence, syntax_tree
 
 NOT_COMPARED = ("data",)  # a file may move: its hash is compared
-M = TypeVar("M", bound=BaseModel)
 
 
 class FileFormat(BaseModel):
@@ -40,7 +38,7 @@ class Sample(FileFormat):
     prompt_sha256: str | None = None  # of the prompt's text (of the messages, for a chat server)
     prompt_tokens: int | None = None  # None if they are not known
     completion_tokens: int | None = None
-    finish_reason: str  # stop, or length for a completion that was cut (src/common/completion.py)
+    finish_reason: str = Field(pattern="^(stop|length)$")  # length: it was cut (src/common/completion.py)
 
 
 class Identity(FileFormat):
@@ -66,26 +64,6 @@ class Note(FileFormat):
     identity: Identity
     problems: list[str] | None = None  # their ids
     starts: list[dict[str, Any]] = []
-
-
-def checked(model: type[M], value: object, where: object) -> M:
-    """The JSON value as a model. Raises InputError that names the place and the first field that does not fit."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "row"
-        said = "missing" if first["type"] == "missing" else first["msg"].replace("Input should be", "expected")
-        raise InputError(f"{where}: {field}: {said}") from None
-
-
-def read_json(path: Path, model: type[M]) -> M:
-    """A JSON file as a model. Raises InputError."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except ValueError:
-        raise InputError(f"{path}: not JSON") from None
-    return checked(model, value, path)
 
 
 def code_of(completion: str, prompt: str) -> str | None:
@@ -146,8 +124,8 @@ def keep_whole(
 ) -> set[tuple[str, int]]:
     """The samples (problem, number) that are in the file. `prompts`: the hash of each problem's prompt.
 
-    A line that an interruption cut, the rest of an incomplete batch, and a row that is not a model's answer (earlier
-    versions wrote a provider's failures) are removed from the file. Raises InputError if a sample is of another prompt.
+    A line that an interruption cut and the rest of an incomplete batch are removed from the file. Raises InputError if
+    a sample is of another prompt.
     """
     if not path.is_file():
         return set()
@@ -155,7 +133,7 @@ def keep_whole(
     for row in rows:
         if row.prompt_sha256 != prompts.get(row.task_id):
             raise InputError(f"{path} holds a sample of another prompt for {row.task_id}: choose another --out")
-    there = {(row.task_id, row.sample_id) for row in rows if row.finish_reason in FINISHED}
+    there = {(row.task_id, row.sample_id) for row in rows}
     for batch in batches:
         if not there.issuperset(batch):
             there.difference_update(batch)
@@ -165,7 +143,7 @@ def keep_whole(
 
 def read_rows(path: Path) -> list[Sample]:
     """Every sample of the file, in its order. Raises InputError."""
-    return [checked(Sample, row, f"{path}:{line}") for line, row in enumerate(read_jsonl(path), start=1)]
+    return [typed(Sample, row, f"{path}:{line}") for line, row in enumerate(read_jsonl(path), start=1)]
 
 
 def read_samples(path: Path, task_ids: Sequence[str], *, is_subset: bool = False) -> list[Sample]:
@@ -176,9 +154,6 @@ def read_samples(path: Path, task_ids: Sequence[str], *, is_subset: bool = False
     """
     wanted: dict[str, dict[int, Sample]] = {identity: {} for identity in task_ids}
     for line, row in enumerate(read_rows(path), start=1):
-        if row.finish_reason not in FINISHED:
-            what = f"{row.finish_reason!r}: the server's failure, not an answer"
-            raise InputError(f"{path}:{line}: finish_reason: {what}; run src/generate.py again to draw it")
         mine = wanted.get(row.task_id)
         if mine is None:
             if is_subset:

@@ -208,7 +208,7 @@ def test_bad_input_ends_in_one_line(tmp_path):
     assert "nothing has been scored yet" in failure("--plot-only")
     assert "leave out --samples" in failure("--plot-only", "--samples", 2)
     assert "--limit 1: an interval needs" in failure("--data", data, "--limit", 1)
-    assert "--every 0: must be at least 1" in failure("--data", data, "--every", 0)
+    assert "argument --every: 0 is not above 0" in failure("--data", data, "--every", 0)
     assert "--ema 1.0" in failure("--ema", 1)
     assert not (run / "curve").exists()
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 
+from evaluation.arena.problems import ApiUpdate
 from evaluation.prompts import (
     EVALPLUS_STOPS,
     ONE_SHOT_EXAMPLE,
     ONE_SHOT_SOLUTION,
-    UpdateNote,
     evalplus_messages,
     function_messages,
     one_shot_messages,
     problem_messages,
 )
 
+
+def update(path: str, description: str, signature: str, docstring: str) -> ApiUpdate:
+    return ApiUpdate("id", path, "kind", "name", "", "", description, signature, docstring)
+
+
 # Untrimmed on purpose: white space around the fields is removed.
 TWO_UPDATES = [
-    UpdateNote("math.sqrt", " takes a base ", "math.sqrt(x, base=2)\n", "The root.\n"),
-    UpdateNote("math.exp", "takes a cap", "math.exp(x, cap=None)", "The power."),
+    update("math.sqrt", " takes a base ", "math.sqrt(x, base=2)\n", "The root.\n"),
+    update("math.exp", "takes a cap", "math.exp(x, cap=None)", "The power."),
 ]
 PROBLEM = (" At a bank.", "Write f.\n", "def f(x):")
 FUNCTION = 'def f():\n    """Doc.\n\n    ```\n    f()\n    ```\n    """\n'
@@ -50,8 +55,8 @@ def test_the_benchmarks_prompts_are_the_same_bytes_as_ever():
 
 
 def test_problem_prompts_hold_every_update_and_can_withhold_them():
-    one = UpdateNote("math.sqrt", "takes a base", "math.sqrt(x, base=2)", "The root.")
-    two = UpdateNote("math.exp", "takes a cap", "math.exp(x, cap=None)", "The power.")
+    one = update("math.sqrt", "takes a base", "math.sqrt(x, base=2)", "The root.")
+    two = update("math.exp", "takes a cap", "math.exp(x, cap=None)", "The power.")
     _, user, _ = problem_messages([one, two], "At a bank.", "Write f.", "def f(x):")
     for text in ("math.sqrt", "math.exp(x, cap=None)", "<doc>\nThe root.\n</doc>", "At a bank.", "def f(x):"):
         assert text in user["content"]

@@ -16,10 +16,10 @@ from common.errors import InputError
 from common.provenance import sha256
 from evaluation.arena.problems import load_tasks
 from evaluation.arena.programs import LIBRARIES, judge
-from evaluation.arena.report import markdown, summarise
-from evaluation.compare import compare
-from evaluation.paper import PAPER, beside_ours, paper_rows
+from evaluation.arena.score import markdown, summarise
+from evaluation.compare import compare, paper_table
 from evaluation.results import read_result
+from evaluation.tables import PAPER, paper_rows
 
 ARENA = Path(os.environ.get("CODE_UPDATE_ARENA", "not set")) / "arena-ungrouped.jsonl"
 ARENA_ERRATA = Path(__file__).parent.parent.parent / "data" / "arena_errata.jsonl"
@@ -102,7 +102,8 @@ def test_the_table_is_next_to_the_paper_s(scored):
     assert row.split(" | ")[-1] == "74.6 |"  # Qwen 7B, GRPO, Table 1
     result = json.loads((scored / "results.json").read_text())
     assert table == markdown(result) + "\n"
-    rows = {row[:4]: row[4:] for row in beside_ours([read_result(scored)])}
+    cells = [tuple(line.strip("| ").split(" | ")) for line in paper_table([read_result(scored)]).splitlines()]
+    rows = {row[:4]: row[4:] for row in cells}
     ours = rows["Qwen2.5-Coder-7B-Instruct", "GRPO", "CodeUpdateArena", "Pass@1"]
     assert ours[0] == "74.6"
     assert ours[1].startswith("55.0 (")
@@ -111,7 +112,7 @@ def test_the_table_is_next_to_the_paper_s(scored):
     printed = run_script("score.py", "--paper", scored).stdout.splitlines()
     line = f"| Qwen2.5-Coder-7B-Instruct | GRPO | CodeUpdateArena | Pass@1 | 74.6 | {ours[1]} |"
     assert line in printed
-    assert len(printed) == len(rows) + 2
+    assert len(printed) == len(rows)
 
 
 def test_scoring_again(scored, data, tmp_path):
@@ -184,13 +185,13 @@ def refused(tmp_path: Path, data: Path, rows: list[dict], *flags: object) -> str
         (
             lambda rows: [{k: v for k, v in rows[0].items() if k != "code"}, *rows[1:]],
             [],
-            "samples.jsonl:1: code: miss",
+            "samples.jsonl:1: code: field req",
         ),
         (lambda rows: rows, ["--k", "1,5"], "Pass@5 needs 5 samples a problem"),  # there are 4
-        (lambda rows: rows, ["--k", "one"], "--k 'one': expected numbers"),
+        (lambda rows: rows, ["--k", "one"], "--k one: expected numbers"),
         (lambda rows: rows, ["--k", "1", "--write-errata", "x"], "--write-errata needs the samples of"),
-        (lambda rows: rows, ["--k", "0"], "--k 0: starts at 1"),
-        (lambda rows: rows, ["--k", "1", "--label", "Qwen/GRPO"], "--label Qwen/GRPO: results/paper.json has Qwen2.5"),
+        (lambda rows: rows, ["--k", "0"], "--k 0: expected numbers from 1"),
+        (lambda rows: rows, ["--k", "1", "--label", "Qwen/GRPO"], "argument --label: invalid choice: 'Qwen/GRPO'"),
         (lambda rows: rows, ["--k", "1", "--errata", "absent.jsonl"], "absent.jsonl: "),
         (lambda rows: rows, ["--evidence", "x"], "--evidence: not for arena"),
         (lambda rows: rows, ["--no-run"], "--no-run: not for arena"),
@@ -198,7 +199,7 @@ def refused(tmp_path: Path, data: Path, rows: list[dict], *flags: object) -> str
         (
             lambda rows: [{**rows[0], "sample_id": "0"}, *rows[1:]],
             [],
-            "samples.jsonl:1: sample_id: expected a valid int",
+            "samples.jsonl:1: sample_id: input should be a valid int",
         ),
     ],
 )

@@ -24,19 +24,24 @@ from pathlib import Path
 from typing import Any
 
 import sandbox
+from common.cli import above_zero
 from common.errors import InputError
-from common.files import write_json, write_jsonl
+from common.files import read_json, write_json, write_jsonl
 from common.provenance import describe, sha256
 from common.rows import read_rows, resolve
-from evaluation.arena.problems import ApiUpdate, Task, add_update, by_hash, join_tasks, load_problems
+from evaluation.arena.problems import ApiUpdate, Task, add_update, by_hash, join_tasks, load_tasks
 from evaluation.arena.programs import called_functions, judge
-from evaluation.samples import FileFormat, read_json
+from evaluation.samples import FileFormat
 from rewards import parses
 
 ARENA = "hf://datasets/leo-liuzy/CodeUpdateArena@main"  # the published file (670 problems), not downloaded yet
 QUESTIONS = 20  # as many as the paper's
 FLAGS: dict[str, dict[str, Any]] = {
-    "--questions": {"type": int, "metavar": "N", "help": f"joint questions built from --data (default: {QUESTIONS})"},
+    "--questions": {
+        "type": above_zero(int),
+        "metavar": "N",
+        "help": f"how many joint questions (default: {QUESTIONS})",
+    },
     "--kind": {"choices": ("joint", "natural"), "help": "what the questions are made of (default: joint)"},
     "--python": {"help": "interpreter that runs the references (default: this one)"},
 }
@@ -108,122 +113,93 @@ def is_kept(held: Mapping[str, bool], kind: str) -> bool:
     return held["both"] and not any(held[name] for name in needed)
 
 
-def choose_joint(
-    pairs: Sequence[tuple[Task, Task]], count: int, options: Mapping[str, Any]
-) -> tuple[list[tuple[Task, Task]], Counter[str]]:
-    """The first `count` pairs that hold, and a tally of what became of those that were tried.
+def joint_rows(
+    tasks: Sequence[Task], count: int, options: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
+    """(rows of the first `count` questions that hold, a tally of what became of the pairs that were tried).
 
     An update is used again only when every pair that is left holds one that has been used.
     """
-    kept: list[tuple[Task, Task]] = []
-    tally: Counter[str] = Counter()
-    used: Counter[str] = Counter()
-    left = list(pairs)
+    left = joint_pairs(tasks)
+    tally, used = Counter(pairs=len(left), tried=0), Counter[str]()
+    found: list[dict[str, Any]] = []
 
     def uses(pair: tuple[Task, Task]) -> int:
         return max(used[task.updates[0].id] for task in pair)
 
-    while left and len(kept) < count:
+    while left and len(found) < count:
         batch: list[tuple[Task, Task]] = []
-        while left and len(kept) + len(batch) < count:
+        while left and len(found) + len(batch) < count:
             pair = min(left, key=uses)  # the first of the least used: min keeps the order
             left.remove(pair)
             batch.append(pair)
             used.update(task.updates[0].id for task in pair)
         held = holds([join_tasks("question", *pair) for pair in batch], options)
         for pair, result in zip(batch, held, strict=True):
+            tally["tried"] += 1
             if is_kept(result, "joint"):
-                kept.append(pair)
+                problems = [task.row for task in pair]
+                found.append({"multi_id": f"joint-{len(found)}", "kind": "joint", "problems": problems})
                 tally["kept"] += 1
             else:
                 used.subtract(task.updates[0].id for task in pair)
                 tally["fails with both" if not result["both"] else "passes without one"] += 1
-    return kept, tally
+    return found, tally
 
 
-def joint_rows(
-    tasks: Sequence[Task], rows: Mapping[str, dict[str, Any]], count: int, options: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(rows of joint questions, what was tried)."""
-    pairs = joint_pairs(tasks)
-    kept, tally = choose_joint(pairs, count, options)
-    out = [
-        {"multi_id": f"joint-{i}", "kind": "joint", "problems": [rows[task.id] for task in pair]}
-        for i, pair in enumerate(kept)
-    ]
-    return out, {"pairs": len(pairs), "tried": sum(tally.values()), **tally}
-
-
-def natural_rows(
-    tasks: Sequence[Task], rows: Mapping[str, dict[str, Any]], options: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(rows of natural questions, what was tried)."""
+def natural_rows(tasks: Sequence[Task], options: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
+    """(rows of natural questions, a tally)."""
     pairs = natural_pairs(tasks)
     held = holds([add_update("question", *pair) for pair in pairs], options)
-    updates = {task.updates[0].id: rows[task.id]["update"] for task in tasks}
-    kept = [(pair, result) for pair, result in zip(pairs, held, strict=True) if is_kept(result, "natural")]
-    out = [
+    updates = {task.updates[0].id: task.row["update"] for task in tasks}
+    kept = [(*pair, result) for pair, result in zip(pairs, held, strict=True) if is_kept(result, "natural")]
+    found = [
         {
             "multi_id": f"natural-{i}",
             "kind": "natural",
-            "problems": [rows[task.id]],
-            "second_update": updates[second.id],
+            "problems": [task.row],
+            "second_update": updates[other.id],
         }
-        for i, ((task, second), _) in enumerate(kept)
+        for i, (task, other, _) in enumerate(kept)
     ]
-    needed = sum(not result["first"] for _, result in kept)
-    return out, {"pairs": len(pairs), "kept": len(kept), "need the second update too": needed}
-
-
-def is_ready(path: Path) -> bool:
-    """Whether a file holds questions already, rather than CodeUpdateArena's problems."""
-    first = next((row for _, row in read_rows(path)), None)
-    return isinstance(first, dict) and "multi_id" in first
+    needed = sum(not result["first"] for *_, result in kept)
+    return found, {"pairs": len(pairs), "kept": len(kept), "need the second update too": needed}
 
 
 def build(args: argparse.Namespace) -> str:
     """The file of the questions that the flags of src/generate.py ask for: --data itself if it holds questions."""
     data = args.data or ARENA
-    if is_ready(resolve(data)):
+    first = next((row for _, row in read_rows(resolve(data))), None)
+    if isinstance(first, dict) and "multi_id" in first:
         if args.questions or args.kind:
             raise InputError(f"--questions, --kind: {data} holds questions already")
         return data
-    count = QUESTIONS if args.questions is None else args.questions
-    if count < 1:
-        raise InputError("--questions starts at 1")
     kind = args.kind or "joint"
     settings = Settings(
         data_sha256=sha256(resolve(data)),
         kind=kind,
-        questions=count if kind == "joint" else None,
+        questions=args.questions or QUESTIONS if kind == "joint" else None,
         skip_bad_tasks=args.skip_bad_tasks,
     )
     out = args.out.with_name(f"{args.out.stem}-questions.jsonl")
-    if not is_written(out, settings):
+    note = out.with_suffix(".json")
+    if out.is_file() and note.is_file():
+        old, new = read_json(note, Settings).model_dump(), settings.model_dump()
+        if other := [key for key in new if old[key] != new[key]]:
+            raise InputError(f"{out} holds questions with another {', '.join(other)}: choose another --out")
+    else:
         write_questions(out, data, settings, {**sandbox.settings(args), "python": args.python or sys.executable})
     return str(out)
-
-
-def is_written(out: Path, settings: Settings) -> bool:
-    """Whether the questions are there. Raises InputError if the file holds questions of other data or settings."""
-    note = out.with_suffix(".json")
-    if not (out.is_file() and note.is_file()):
-        return False
-    old, new = read_json(note, Settings).model_dump(), settings.model_dump()
-    if other := [key for key in new if old[key] != new[key]]:
-        raise InputError(f"{out} holds questions with another {', '.join(other)}: choose another --out")
-    return True
 
 
 def write_questions(out: Path, data: str, settings: Settings, options: Mapping[str, Any]) -> None:
     """Build the questions; `options` go to sandbox.run_all. Raises InputError if none holds."""
     path = resolve(data)
-    problems = load_problems(path, skip_bad=settings.skip_bad_tasks)
-    tasks, rows = [task for task, _ in problems], {task.id: row for task, row in problems}
+    tasks = load_tasks(path, skip_bad=settings.skip_bad_tasks)
     if settings.questions is None:
-        found, tally = natural_rows(tasks, rows, options)
+        found, tally = natural_rows(tasks, options)
     else:
-        found, tally = joint_rows(tasks, rows, settings.questions, options)
+        found, tally = joint_rows(tasks, settings.questions, options)
     if not found:
         raise InputError(f"{data}: no question of this kind holds")
     out.parent.mkdir(parents=True, exist_ok=True)

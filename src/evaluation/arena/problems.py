@@ -12,16 +12,17 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from common.errors import InputError
 from common.rows import read_rows
-from evaluation.prompts import UpdateNote, one_shot_messages, problem_messages
+from evaluation.prompts import one_shot_messages, problem_messages
 from prompts import Message
 
+T = TypeVar("T")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)  # from ast.parse; the last two if nested too deeply
 
@@ -36,7 +37,9 @@ class ApiUpdate:
     name: str  # of the function after the update: the one that `implementation` defines
     imports: str  # they also save the old function: `old_sum = numpy.sum`
     implementation: str
-    note: UpdateNote
+    description: str
+    signature: str
+    docstring: str
 
     @property
     def package(self) -> str:
@@ -73,14 +76,14 @@ class Task:
     imports: str
     tests: tuple[UnitTest, ...]
     reference: str
+    row: Mapping[str, Any] = field(compare=False, repr=False)  # what it was read from
 
     def messages(self, prompt: str = "zero-shot", *, docs: bool = True) -> list[Message]:
         """The chat messages that ask for the solution; `docs=False` withholds the update."""
-        notes = [update.note for update in self.updates]
+        question = (self.updates, self.scenario, self.problem, self.signature)
         if prompt == "one-shot":
-            test = self.tests[0].source
-            return one_shot_messages(notes, self.scenario, self.problem, self.signature, test, docs=docs)
-        return problem_messages(notes, self.scenario, self.problem, self.signature, docs=docs)
+            return one_shot_messages(*question, self.tests[0].source, docs=docs)
+        return problem_messages(*question, docs=docs)
 
 
 def _outside_functions(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
@@ -154,13 +157,18 @@ def _field(row: Mapping[str, Any], *names: str) -> str:
     raise ValueError(f"{' or '.join(names)}: missing, empty or not a text")
 
 
+def _parsed(name: str, parse: Callable[..., T], *texts: str) -> T:
+    """What `parse` makes of a field. Raises ValueError that names the field."""
+    try:
+        return parse(*texts)
+    except NOT_PYTHON as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def _imports(row: Mapping[str, Any], *names: str) -> str:
     """As `_field`, for code that must parse."""
     text = _field(row, *names)
-    try:
-        ast.parse(text)
-    except NOT_PYTHON as error:
-        raise ValueError(f"{' or '.join(names)}: {error}") from None
+    _parsed(" or ".join(names), ast.parse, text)
     return text
 
 
@@ -170,22 +178,22 @@ def parse_update(row: Mapping[str, Any]) -> ApiUpdate:
     if "." not in path:
         raise ValueError(f"function_path: {path!r} names no module")
     implementation = _field(row, "implementation")
-    try:
-        name = defined_function(implementation, path)
-    except NOT_PYTHON as error:
-        raise ValueError(f"implementation: {error}") from None
-    note = UpdateNote(path, _field(row, "description"), _field(row, "signature"), _field(row, "docstring"))
-    kind = _field(row, "update_type")
-    return ApiUpdate(_field(row, "update_id"), path, kind, name, _imports(row, "imports"), implementation, note)
+    name = _parsed("implementation", defined_function, implementation, path)
+    return ApiUpdate(
+        id=_field(row, "update_id"),
+        path=path,
+        type=_field(row, "update_type"),
+        name=name,
+        imports=_imports(row, "imports"),
+        implementation=implementation,
+        description=_field(row, "description"),
+        signature=_field(row, "signature"),
+        docstring=_field(row, "docstring"),
+    )
 
 
 def parse_task(row: Mapping[str, Any], update: ApiUpdate) -> Task:
     """A CodeUpdateArena problem from its JSON object. Raises ValueError that names the field."""
-    source = _field(row, "unit_tests")
-    try:
-        tests = split_tests(source)
-    except NOT_PYTHON as error:
-        raise ValueError(f"unit_tests: {error}") from None
     return Task(
         id=_field(row, "prog_syn_id"),
         kind="arena",
@@ -194,42 +202,38 @@ def parse_task(row: Mapping[str, Any], update: ApiUpdate) -> Task:
         problem=_field(row, "problem"),
         signature=_field(row, "solution_signature"),
         imports=_imports(row, "prog_syn_imports", "imports"),  # if a row has both, the second is the update's
-        tests=tests,
+        tests=_parsed("unit_tests", split_tests, _field(row, "unit_tests")),
         reference=_field(row, "ref_solution"),
+        row=row,
     )
 
 
 def join_tasks(identity: str, first: Task, second: Task) -> Task:
     """One question from two: both updates in the prompt, both functions requested, the tests of both."""
     parts = (first, second)
+
+    def numbered(field: str) -> str:
+        return "\n".join(f"({i}) {getattr(part, field).strip()}" for i, part in enumerate(parts, start=1))
+
     return Task(
         id=identity,
         kind="joint",
         updates=tuple(update for part in parts for update in part.updates),
-        scenario="\n".join(f"({i}) {part.scenario.strip()}" for i, part in enumerate(parts, start=1)),
-        problem="Write two functions, both in one code block.\n"
-        + "\n".join(f"({i}) {part.problem.strip()}" for i, part in enumerate(parts, start=1)),
-        signature="\n".join(f"({i}) {part.signature.strip()}" for i, part in enumerate(parts, start=1)),
+        scenario=numbered("scenario"),
+        problem=f"Write two functions, both in one code block.\n{numbered('problem')}",
+        signature=numbered("signature"),
         imports="\n".join(part.imports for part in parts),
         tests=tuple(
             UnitTest(f"{i}.{test.name}", test.source) for i, part in enumerate(parts, 1) for test in part.tests
         ),
         reference="\n\n".join(part.reference for part in parts),
+        row={},
     )
 
 
 def add_update(identity: str, task: Task, update: ApiUpdate) -> Task:
     """A natural multi-update question: the same problem with a second update, in the prompt and in force."""
     return replace(task, id=identity, kind="natural", updates=(*task.updates, update))
-
-
-def _arena_rows(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The flat rows of a flat or a grouped row."""
-    if "prog_syn_examples" not in row:
-        yield row
-        return
-    for example in row["prog_syn_examples"]:
-        yield {**example, "update": row["update"]}
 
 
 def _multi_task(row: Mapping[str, Any]) -> Task:
@@ -239,43 +243,37 @@ def _multi_task(row: Mapping[str, Any]) -> Task:
     return add_update(row["multi_id"], parts[0], parse_update(row["second_update"]))
 
 
-def load_problems(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[tuple[Task, dict[str, Any]]]:
-    """Every problem of the file with its row, in the file's order.
+def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task]:
+    """Every problem of the file, in the file's order.
 
     Raises InputError that names file, line and field of every row that cannot be used, and of duplicate ids;
     `skip_bad` leaves those rows out instead.
     """
-    found: dict[str, tuple[Task, dict[str, Any]]] = {}
+    found: dict[str, Task] = {}
     problems = []
     for line, row in read_rows(path):
         try:
             if not isinstance(row, dict):
                 raise ValueError("row: not a JSON object")
             if benchmark == "multi":
-                tasks = [(_multi_task(row), row)]
+                tasks = [_multi_task(row)]
             else:
-                flat = [part if "update" in part else {**part, "update": part} for part in _arena_rows(row)]
-                tasks = [(parse_task(part, parse_update(part["update"])), part) for part in flat]
+                flat = [{**part, "update": row.get("update", row)} for part in row.get("prog_syn_examples", [row])]
+                tasks = [parse_task(part, parse_update(part["update"])) for part in flat]
         except (ValueError, TypeError, AttributeError) as error:
             problems.append(f"{path}:{line}: {error}")
             continue
         except KeyError as error:
             problems.append(f"{path}:{line}: {error.args[0]}: missing")
             continue
-        for task, part in tasks:
-            if task.id in found:
+        for task in tasks:
+            if found.setdefault(task.id, task) is not task:
                 problems.append(f"{path}:{line}: prog_syn_id: {task.id} is on an earlier line, too")
-            found.setdefault(task.id, (task, part))
     if problems and not skip_bad:
         raise InputError("\n".join(problems))
     if not found:
         raise InputError(f"{path}: contains no problem")
     return list(found.values())
-
-
-def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task]:
-    """Every problem of the file, in the file's order. Raises as `load_problems`."""
-    return [task for task, _ in load_problems(path, benchmark, skip_bad=skip_bad)]
 
 
 def by_hash(identity: str) -> str:

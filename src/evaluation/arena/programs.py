@@ -65,15 +65,9 @@ def program(task: Task, code: str, test: int | None, in_force: Collection[int]) 
 
     `test=None`: only imports, implementation and patch; neither candidate nor test.
     """
+    names = ("path", "name", "renames", "imports", "implementation")  # what src/evaluation/arena/runner.py reads
     updates = [
-        {
-            "path": update.path,
-            "name": update.name,
-            "renames": update.renames,
-            "imports": update.imports,
-            "implementation": update.implementation,
-            "in_force": i in in_force,
-        }
+        {**{name: getattr(update, name) for name in names}, "in_force": i in in_force}
         for i, update in enumerate(task.updates)
     ]
     job: dict[str, Any] = {"imports": task.imports, "updates": updates, "candidate": code, "call": ""}

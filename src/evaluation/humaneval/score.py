@@ -1,9 +1,8 @@
 """HumanEval+ and MBPP+: samples -> evalplus's verdicts, in the sandbox -> numbers, for src/score.py.
 
-The verdicts are evalplus's (its tests, oracles, limits); Pass@k is the unbiased estimate of src/common/estimates.py,
-because evalplus prints k = 1, 10, 100 only. "base" is HumanEval's own tests, "plus" those and evalplus's. An answer to
-evalplus's prompt is cut and sanitised as evalplus does; one to our prompt is judged as it is. The problem's text is put
-before neither: an answer brings its own imports.
+The verdicts are evalplus's (its tests, oracles, limits). "base" is HumanEval's own tests, "plus" those and evalplus's.
+An answer to evalplus's prompt is cut and sanitised as evalplus does; one to our prompt is judged as it is. The
+problem's text is put before neither: an answer brings its own imports.
 
 evalplus 0.3.1 fails every answer to HumanEval/32: its special case for find_zero continues with the next input without
 recording that this one passed (`continue` in evalplus/eval/__init__.py, unsafe_execute), so the count of passed inputs
@@ -23,26 +22,33 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
-from evaluation.humaneval.problems import FunctionTask, data_path, read_lines
-from evaluation.humaneval.report import markdown, summarise, verdict_rows
+from common.rows import resolve
+from evaluation.humaneval.problems import FunctionTask, read_lines
 from evaluation.results import Scored
 from evaluation.samples import Identity, Sample
-from sandbox import InfrastructureError, mounts
+from evaluation.tables import headline, in_paper, paper_row, per_task, percent, rates, scores, table, title
+from sandbox import InfrastructureError, last_line, mounts
 
 JUDGE = Path(__file__).with_name("judge.py")
 OWN_PYTHON = Path(__file__).parents[3] / ".venvs" / "evalplus" / "bin" / "python"
 LIMITS = ("workers", "min_time_limit", "gt_time_limit_factor", "sample_seconds")
 START_SECONDS = 1800  # imports and the expected outputs
 EVALPLUS_NAMES = {"humaneval": "human_eval_plus", "mbpp": "mbpp_plus"}  # in the names of evalplus's functions
+NAMES = {"humaneval+": ("HumanEval", "HumanEval+"), "mbpp+": ("MBPP", "MBPP+")}
+UNPASSABLE = ("HumanEval/32",)  # the docstring gives the reason
+WAYS = ("passed", "base_passed")  # the base and plus tests; HumanEval's own alone
+PASS = "pass"  # evalplus's word; the others are fail and timeout
 PYTHON_FLAG = {"--python": {"help": "interpreter that has evalplus (default: .venvs/evalplus if there, else this one)"}}
 FLAGS: dict[str, dict[str, Any]] = {
     **PYTHON_FLAG,
@@ -75,14 +81,10 @@ def judging(args: argparse.Namespace, data: Path) -> Judging:
     return Judging(args.benchmark, data, interpreter(args.python), args.unsafe, limits)
 
 
-def last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[-1]
-
-
 def find_data(args: argparse.Namespace) -> str:
     """The data file: named, or evalplus's own, downloaded if it is not in its cache. Raises InputError."""
-    if path := data_path(args.data, args.benchmark):
-        return str(path)
+    if named := args.data or os.environ.get(f"{args.benchmark.upper()}_OVERRIDE_PATH"):  # evalplus reads it, too
+        return named
     python, name = interpreter(args.python), EVALPLUS_NAMES[args.benchmark]
     check_installed(python)
     code = f"from evalplus.data import get_{name}, {args.benchmark} as m\nget_{name}()\nprint(m._ready_{name}_path())"
@@ -109,7 +111,7 @@ def check_installed(python: str) -> None:
 def check_flags(args: argparse.Namespace) -> str:
     """Check that evalplus, its data and the sandbox are here."""
     data = find_data(args)
-    check(judging(args, Path(data)))
+    check(judging(args, resolve(data)))
     return f"evalplus, its sandbox and {data} are here"
 
 
@@ -125,16 +127,15 @@ def check(how: Judging) -> None:
 
 def judge_command(how: Judging, folder: str) -> tuple[list[str], dict[str, Any]]:
     """(command line, keywords for subprocess.run) of judge.py, in the sandbox unless `unsafe`."""
-    executable = mounts.interpreter(how.python)[0]
+    judge = [mounts.interpreter(how.python)[0], "-s", str(JUDGE)]
     own: dict[str, Any] = {"env": mounts.ENVIRONMENT, "umask": mounts.UMASK, "cwd": folder}
     if how.unsafe:
-        command = [executable, "-s", str(JUDGE), "--bare", "--work", f"{folder}/work"]
-        return command, {**own, "env": {**mounts.ENVIRONMENT, "HOME": folder, "TMPDIR": folder}}
+        own["env"] = {**mounts.ENVIRONMENT, "HOME": folder, "TMPDIR": folder}
+        return [*judge, "--bare", "--work", f"{folder}/work"], own
     rights = ("SETUID", "SETGID") if mounts.ROOT else ()  # to become nobody with
     options = [part for right in rights for part in ("--cap-add", f"CAP_{right}")]
     options += ["--size", str(2**30), "--tmpfs", "/evalplus"]
-    command = [*mounts.command(how.python, [JUDGE], options=options), executable, "-s", str(JUDGE)]
-    return command, own
+    return [*mounts.command(how.python, [JUDGE], options=options), *judge], own
 
 
 def run_evalplus(job: dict[str, Any], how: Judging) -> dict[str, Any]:
@@ -156,6 +157,96 @@ def run_evalplus(job: dict[str, Any], how: Judging) -> dict[str, Any]:
         raise InfrastructureError(f"evalplus ended without results, exit status {done.returncode}") from None
 
 
+def verdict_rows(
+    samples: Sequence[Sample], found: Mapping[str, Sequence[Mapping[str, Any]]], *, has_controls: bool = True
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
+    """(one row a sample, task -> statuses of its reference if that does not pass and could).
+
+    `found`: evalplus's `eval`, whose lists are in the order in which the samples were handed over, the reference last
+    if the run `has_controls`; without, the samples are the references.
+    Raises InputError if evalplus did not answer for everything.
+    """
+    counts = Counter(row.task_id for row in samples)
+    if {task: len(mine) for task, mine in found.items()} != {task: n + has_controls for task, n in counts.items()}:
+        raise InputError("evalplus did not judge every sample")
+    left = {task: iter(mine) for task, mine in found.items()}
+    rows = []
+    for row in samples:
+        statuses = statuses_of(next(left[row.task_id]))
+        rows.append(
+            {
+                "task_id": row.task_id,
+                "sample_id": row.sample_id,
+                "base_passed": statuses["base"] == PASS,
+                "passed": set(statuses.values()) == {PASS},  # evalplus's rule: plus counts both
+                **statuses,
+                "no_code": row.code is None,
+                "truncated": row.finish_reason == "length",
+            }
+        )
+    references = {task: statuses_of(mine[-1]) for task, mine in found.items()}
+    failing = {task: statuses for task, statuses in references.items() if set(statuses.values()) != {PASS}}
+    return rows, {task: statuses for task, statuses in failing.items() if task not in UNPASSABLE}
+
+
+def statuses_of(judged: Mapping[str, Any]) -> dict[str, str]:
+    return {"base": judged["base_status"], "plus": judged["plus_status"]}
+
+
+def summarise(verdicts: Sequence[Mapping[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
+    """Every number of one run: scores with and without the problem that no answer passes, rates, counts per task."""
+    counts = per_task(verdicts, WAYS)
+    passable = [count for task, count in counts.items() if task not in UNPASSABLE]
+    return {
+        "problems": len(counts),
+        "samples_per_problem": len(verdicts) // len(counts),
+        "scores": scores(counts.values(), ks, WAYS),
+        "unpassable": sorted(counts.keys() & set(UNPASSABLE)),
+        "scores_without_unpassable": scores(passable, ks, WAYS) if passable else {},
+        "rates": rates(verdicts, ["no_code", "truncated"]),
+        "verdicts": {part: dict(Counter(row[part] for row in verdicts).most_common()) for part in ("base", "plus")},
+        "tasks": counts,
+    }
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of one run; percentages, 95 % intervals in brackets."""
+    base, plus = NAMES[result["benchmark"]]
+    paper = paper_row(result["label"], result["benchmark"])
+    header = ["metric", base, plus]
+    other = result["scores_without_unpassable"] if result["unpassable"] else {}
+    if other:
+        left = result["problems"] - len(result["unpassable"])
+        header += [f"{name} without {', '.join(result['unpassable'])} ({left})" for name in (base, plus)]
+    rows = []
+    for name in (name for name in result["scores"] if not name.startswith("base_")):
+        row = [title(name)]
+        for part in filter(None, (result["scores"], other)):
+            row += [percent(part[f"base_{name}"]), percent(part[name])]
+        rows.append([*row, in_paper(paper.get(name))])
+    passed = {key: sum(task[key] for task in result["tasks"].values()) for key in ("base_passed", "passed")}
+    total = result["problems"] * result["samples_per_problem"]
+    shares = {name: f"{100 * share:.1f} %" for name, share in result["rates"].items()}
+    lines = [
+        headline(result),
+        "",
+        table([*header, f"paper, {plus}"], rows),
+        "",
+        f"Samples that pass: {passed['base_passed']} base, {passed['passed']} plus, of {total}; without code "
+        f"{shares['no_code']}, cut at the length limit {shares['truncated']}; "
+        f"evalplus {result['executed_with']['evalplus']}.",
+    ]
+    if failing := result["references_that_fail"]:
+        names = ", ".join(f"{task} ({seen['base']}, {seen['plus']})" for task, seen in sorted(failing.items()))
+        lines.append(
+            f"\n**Do not trust these scores**: {len(failing)} reference solutions did not pass here: "
+            f"{names}. A busy machine? --workers 1, a longer --min-time-limit."
+        )
+    if unsanitized := result["evalplus"]["unsanitized"]:
+        lines.append(f"{unsanitized} answers were too much for evalplus's sanitiser and were judged as they are.")
+    return "\n".join(lines)
+
+
 def score(
     how: Judging, tasks: Sequence[FunctionTask], rows: Sequence[Sample], ks: Sequence[int], made: Identity | None
 ) -> Scored:
@@ -163,10 +254,10 @@ def score(
     check(how)
     is_reference = made is not None and made.backend == "reference"
     wanted = {task.id for task in tasks}
-    lines = [line for line in read_lines(how.data) if json.loads(line)["task_id"] in wanted]
+    lines = [line.rstrip("\n") for line in read_lines(how.data) if json.loads(line)["task_id"] in wanted]
     job = {
         "dataset": how.dataset,
-        "data": "".join(line if line.endswith("\n") else f"{line}\n" for line in lines),
+        "data": "\n".join(lines) + "\n",
         "samples": [(row.task_id, row.code or "") for row in rows],
         "controls": [] if is_reference else [(task.id, task.reference) for task in tasks],
         "sanitize": made is not None and made.prompt == "evalplus",

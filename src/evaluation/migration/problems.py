@@ -31,8 +31,6 @@ class Migration:
 
     def messages(self, prompt: str = "zero-shot", *, docs: bool = True) -> list[Message]:
         """The training prompt, the only form there is; `docs=False` withholds the update."""
-        if prompt != "zero-shot":
-            raise ValueError(f"a migration has no {prompt} prompt")
         return migration_messages(self.record, docs=docs)
 
 

@@ -1,12 +1,15 @@
 """Migration by execution: samples of held-out records -> verdicts -> numbers, for src/score.py.
 
 A sample passes when its code, then the record's check, runs on the record's new environment, in the sandbox, without an
-exception and without a deprecation warning (src/evaluation/migration/programs.py): what src/curation/proof.py asks of a
-record's new code, so every reference passes, and the old code, which fails it by the record's own proof, never does.
-Checks are assertions on the snippet's variables: an answer that renames them fails.
+exception and without a deprecation warning, also one that the code tries to silence: what src/curation/proof.py, whose
+program it is, asks of a record's new code. So every reference passes, and the old code never does. Checks are
+assertions on the snippet's variables: an answer that renames them fails.
 
 Statuses: pass, deprecated (it ran and its check held, but it warned), check (the check failed), no code, syntax,
 error, assertion, exit, and the sandbox's limits (timeout, memory, processes, crash).
+
+Every mean is over records (the samples of one are averaged first), every interval a 95 % bootstrap over updates, since
+the records of one update are alike. A part that has a single update gets no interval.
 """
 
 from __future__ import annotations
@@ -14,26 +17,48 @@ from __future__ import annotations
 import argparse
 import ast
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sandbox
 from common.api_uses import modules
+from common.estimates import mean_and_interval
+from curation import proof
 from curation.evidence import Evidence
-from curation.virtualenvs import environment, installed, read_locks
+from curation.virtualenvs import Pins, environment, installed, read_locks
 from diff_match import diff_match
 from evaluation.migration.old_api import uses_old_api
 from evaluation.migration.problems import Migration, load_evidence
-from evaluation.migration.programs import run_answers
-from evaluation.migration.report import markdown, summarise
 from evaluation.results import Scored
 from evaluation.samples import Identity, Sample
+from evaluation.tables import (
+    by_part,
+    counted,
+    headline,
+    number,
+    per_task,
+    percent,
+    rates,
+    scores,
+    table,
+    task_means,
+    title,
+)
 from records import Record
-from rewards import clean, is_well_formed, similarity
+from rewards import clean, is_well_formed, parses, similarity
 
 SECONDS = 120.0  # a program: a reference takes 11 to 13 s on a busy machine, and once took more than 30
+NAMED = {"SystemExit": "exit", "AssertionError": "assertion", "MemoryError": "memory"}
+WAYS = ("passed",)
+MEASURES = {
+    "em": "exact match, %",
+    "es": "edit similarity, 0 to 1",
+    "dm_star": "DM* (ours), -2 to 2",
+    "is_copy": "returns the old code, %",
+    "old_api": "still uses the old API, %",
+}
 ENVS = Path(".venvs")  # where the proofs make them too
 FLAGS: dict[str, dict[str, Any]] = {
     "--evidence": {"type": Path, "help": "the records' proofs (default: evidence.jsonl beside the data)"},
@@ -42,19 +67,10 @@ FLAGS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Judging:
-    """How samples are judged. `options` go to sandbox.run_all."""
-
-    options: Mapping[str, Any]
-    evidence: Path
-    envs: Path
-
-
-def judging(args: argparse.Namespace, data: Path) -> Judging:
-    """What the flags ask for, for records in `data`."""
-    evidence = args.evidence or data.with_name("evidence.jsonl")
-    return Judging(sandbox.settings(args), evidence, args.envs or ENVS)
+def judging(args: argparse.Namespace, data: Path) -> dict[str, Any]:
+    """The keywords of `score` that the flags ask for, for records in `data`."""
+    proofs = args.evidence or data.with_name("evidence.jsonl")
+    return {"options": sandbox.settings(args), "proofs": proofs, "envs": args.envs or ENVS}
 
 
 def measures(code: str | None, old: str, target: str, is_deprecated: bool) -> dict[str, Any]:
@@ -77,27 +93,121 @@ def measures(code: str | None, old: str, target: str, is_deprecated: bool) -> di
     }
 
 
-def needs(records: Mapping[str, Record], evidence: Mapping[str, Evidence]) -> dict[tuple[str, ...], list[str]]:
+def needs(records: Mapping[str, Record], evidence: Mapping[str, Evidence]) -> dict[Pins, list[str]]:
     """By environment, the modules that the references of its records import: without them no answer could pass."""
-    found: dict[tuple[str, ...], set[str]] = {}
+    found: dict[Pins, set[str]] = {}
     for identity, record in records.items():
         found.setdefault(evidence[identity].new_env, set()).update(modules(ast.parse(record.new_code)))
     return {pins: sorted(names) for pins, names in found.items()}
 
 
+def status(verdict: sandbox.Verdict) -> tuple[str, str]:
+    """(status, message) of one run."""
+    said = proof.outcome(verdict)
+    kind, text = said["outcome"], said["text"]
+    if kind in ("error", "limit"):  # seen by the program itself, or by the sandbox
+        kind = verdict.status if text == verdict.detail else NAMED.get(text.partition(":")[0], "error")
+    return {"ok": "pass", "warning": "deprecated"}.get(kind, kind), text
+
+
+def run_answers(
+    samples: Sequence[tuple[str, str | None]],
+    evidence: Mapping[str, Evidence],
+    interpreters: Mapping[Pins, Path],
+    needed: Mapping[Pins, Sequence[str]],
+    **options: Any,
+) -> list[tuple[str, str]]:
+    """(status, message) of each (record id, code), in order; equal samples run once.
+
+    `needed`: what the programs of an environment must be able to import, which is tried before they run.
+    """
+    from tqdm import tqdm
+
+    found: dict[tuple[str, str | None], tuple[str, str]] = {}
+    by_env: dict[Pins, list[tuple[str, str]]] = {}
+    for identity, code in dict.fromkeys(samples):
+        if not code:
+            found[identity, code] = ("no code", "")
+        elif not parses(code):
+            found[identity, code] = ("syntax", "")
+        else:
+            by_env.setdefault(evidence[identity].new_env, []).append((identity, code))
+    with tqdm(total=sum(map(len, by_env.values())), desc="programs") as bar:
+        for pins, jobs in by_env.items():
+            programs = [proof.program(code, evidence[identity].check) for identity, code in jobs]
+            own: dict[str, Any] = {"python": interpreters[pins], "needs": needed[pins], "progress": False}
+            verdicts = sandbox.run_all(programs, **own, **options)
+            found |= {job: status(verdict) for job, verdict in zip(jobs, verdicts, strict=True)}
+            bar.update(len(jobs))
+    return [found[sample] for sample in samples]
+
+
+def summarise(
+    records: Mapping[str, Record],
+    evidence: Mapping[str, Evidence],
+    verdicts: Sequence[Mapping[str, Any]],
+    ks: Sequence[int],
+) -> dict[str, Any]:
+    """Every number of one run."""
+    counts, means = per_task(verdicts, WAYS), task_means(verdicts, MEASURES)
+    update_of = {identity: evidence[identity].update for identity in records}
+    parts = {
+        "kind": {identity: evidence[identity].kind for identity in records},
+        "library": {identity: record.dependency for identity, record in records.items()},
+    }
+    measures: dict[str, Any] = {}
+    for name in MEASURES:
+        values = {i: means[i][name] for i in records if means[i][name] is not None}
+        updates = [update_of[i] for i in values]
+        measures[name] = {"problems": len(values), **mean_and_interval([*values.values()], updates)} if values else None
+    return {
+        "problems": len(records),
+        "updates": len(set(update_of.values())),
+        "samples_per_problem": len(verdicts) // len(records),
+        "scores": scores([counts[i] for i in records], ks, WAYS, list(update_of.values())),
+        "measures": measures,
+        **{f"by_{key}": by_part(part_of, counts, ks[:1], WAYS, update_of) for key, part_of in parts.items()},
+        "rates": rates(verdicts, ["syntax", "no_code", "format", "truncated"]),
+        "verdicts": dict(Counter(row["status"] for row in verdicts).most_common()),
+        "tasks": {
+            i: {**counts[i], "update": update_of[i], **{key: part_of[i] for key, part_of in parts.items()}, **means[i]}
+            for i in records
+        },
+    }
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of one run; 95 % intervals in brackets."""
+    rows = [(f"{title(name)}, %", str(result["problems"]), percent(value)) for name, value in result["scores"].items()]
+    for name, words in MEASURES.items():
+        if value := result["measures"][name]:
+            rows.append((words, str(value["problems"]), percent(value) if words.endswith("%") else number(value)))
+    header = [f"mean over records, interval over {result['updates']} updates", "records", "here"]
+    sizes = {"updates": "updates", "problems": "records"}
+    blocks = [headline(result), table(header, rows), *counted(result, ("by_kind", "by_library"), sizes)]
+    return "\n\n".join(blocks)
+
+
 def score(
-    how: Judging, tasks: Sequence[Migration], rows: Sequence[Sample], ks: Sequence[int], made: Identity | None
+    tasks: Sequence[Migration],
+    rows: Sequence[Sample],
+    ks: Sequence[int],
+    made: Identity | None,
+    *,
+    options: Mapping[str, Any],
+    proofs: Path,
+    envs: Path,
 ) -> Scored:
-    """Execute the samples and count."""
+    """Execute the samples and count. `options` go to sandbox.run_all, `proofs` is the file of the evidence."""
     from tqdm import tqdm
 
     records = {task.id: task.record for task in tasks}
-    evidence = load_evidence(how.evidence, list(records))
-    locks = read_locks(how.evidence.parent)
+    evidence = load_evidence(proofs, list(records))
+    locks = read_locks(proofs.parent)
     with tqdm(sorted({one.new_env for one in evidence.values()}), desc="environments") as bar:
-        places = {pins: environment(pins, how.envs, locks) for pins in bar}
+        places = {pins: environment(pins, envs, locks) for pins in bar}
     samples = [(row.task_id, row.code) for row in rows]
-    seen = run_answers(samples, evidence, places, needs(records, evidence), **how.options)
+    seen = run_answers(samples, evidence, places, needs(records, evidence), **options)
     verdicts = []
     for row, (status, message) in zip(rows, seen, strict=True):
         record = records[row.task_id]
@@ -116,4 +226,4 @@ def score(
     used = {" ".join(pins): dict(pin.split("==") for pin in installed(python)) for pins, python in places.items()}
     executed_with = {"python": sys.version.split()[0], "environments": used}
     numbers = {**summarise(records, evidence, verdicts, ks), "executed_with": executed_with}
-    return Scored(verdicts, numbers, markdown, {str(how.evidence): how.evidence})
+    return Scored(verdicts, numbers, markdown, {str(proofs): proofs})

@@ -14,7 +14,7 @@ from common.estimates import mean_and_error
 from evaluation.migration.problems import Migration
 from evaluation.results import Scored
 from evaluation.samples import Identity, Sample
-from evaluation.tables import headline, table, with_error
+from evaluation.tables import headline, rates, table, task_means, with_error
 from prompts import reference_completion
 from records import Record
 from rewards import score
@@ -48,7 +48,7 @@ def score_unexecuted(
     if len(tasks) < 2:
         raise InputError("--no-run needs at least 2 records for a standard error")
     records = {task.id: task.record for task in tasks}
-    verdicts: list[dict[str, Any]] = [
+    verdicts = [
         {
             "task_id": row.task_id,
             "sample_id": row.sample_id,
@@ -58,10 +58,7 @@ def score_unexecuted(
         }
         for row in rows
     ]
-    by_record: dict[str, list[dict[str, Any]]] = {identity: [] for identity in records}
-    for verdict in verdicts:
-        by_record[verdict["task_id"]].append(verdict)
-    means = {i: {name: sum(row[name] for row in mine) / len(mine) for name in PARTS} for i, mine in by_record.items()}
+    means = task_means(verdicts, PARTS)
     copies = [parts(reference_completion(record.old_code), record) for record in records.values()]
     lengths = [row.completion_tokens for row in rows if row.completion_tokens is not None]
     numbers = {
@@ -70,7 +67,7 @@ def score_unexecuted(
         "rewards": {name: mean_and_error([row[name] for row in means.values()]) for name in PARTS},
         "copy_baseline": {name: mean_and_error([row[name] for row in copies]) for name in PARTS},
         "mean_tokens": sum(lengths) / len(lengths) if lengths else None,
-        "rates": {"truncated": sum(row.finish_reason == "length" for row in rows) / len(rows)},
+        "rates": rates(verdicts, ["truncated"]),
         "tasks": means,
     }
     return Scored(verdicts, numbers, markdown)

@@ -154,7 +154,7 @@ def test_natural_questions(tmp_path):
 def test_mistakes_in_the_command(tmp_path):
     data = write_data(tmp_path / "data.jsonl")
     for flags, message in (
-        (["--questions", 0], "--questions starts at 1"),
+        (["--questions", 0], "argument --questions: 0 is not above 0"),
         (["--kind", "other"], "argument --kind: invalid choice: 'other'"),
         (["--errata", "x"], "unrecognized arguments: --errata x"),
     ):

@@ -13,7 +13,6 @@ from common.errors import InputError
 from evaluation.arena.problems import (
     add_update,
     join_tasks,
-    load_problems,
     load_tasks,
     parse_update,
     split_tests,
@@ -177,10 +176,10 @@ def test_multi_update_questions(tmp_path):
 @needs_arena
 def test_the_published_snapshot():
     """387 rows over 98 updates ; the grouped file holds three updates."""
-    problems = load_problems(ARENA / "arena-ungrouped.jsonl")
-    assert len(problems) == 387
-    assert len({task.updates[0].id for task, _ in problems}) == 98
+    tasks = load_tasks(ARENA / "arena-ungrouped.jsonl")
+    assert len(tasks) == 387
+    assert len({task.updates[0].id for task in tasks}) == 98
     grouped = load_tasks(ARENA / "arena-grouped-sample.jsonl")
-    flat = {task.id: task for task, _ in problems}
+    flat = {task.id: task for task in tasks}
     assert len({task.updates[0].id for task in grouped}) == 3
     assert all(flat[task.id] == task for task in grouped if task.id in flat)

@@ -19,7 +19,7 @@ from families import FAMILIES, make_tokenizer
 from common.errors import InputError
 from common.estimates import pass_at_k
 from evaluation.humaneval.problems import load_functions
-from evaluation.humaneval.report import verdict_rows
+from evaluation.humaneval.score import verdict_rows
 from evaluation.prompts import EVALPLUS_STOPS, evalplus_messages
 from evaluation.samples import Sample, code_of
 from prompts import render
@@ -262,7 +262,7 @@ def test_mistakes_end_in_one_line(tmp_path, flags, message):
         ("", "contains no problem"),
         ("{", "own.jsonl:1: row: "),
         (json.dumps(PROBLEMS[0]) + "\n\n" + json.dumps(PROBLEMS[0]), "own.jsonl:2: task_id: HumanEval/900 is already"),
-        (json.dumps({**PROBLEMS[0], "entry_point": 3}), "own.jsonl:1: entry_point: missing, empty or not text"),
+        (json.dumps({**PROBLEMS[0], "entry_point": 3}), "own.jsonl:1: entry_point: input should be a valid string"),
     ],
 )
 def test_a_bad_data_file(tmp_path, text, message):
@@ -551,7 +551,7 @@ def test_results_are_matched_with_their_samples():
         (["--benchmark", "humaneval", "--check", "--seconds", "3"], "--seconds: not for humaneval"),
         (["--benchmark", "mbpp", "--check", "--errata", "x"], "--errata: not for mbpp"),
         (["--benchmark", "humaneval", "--check", "--workers", "0"], "argument --workers: 0 is not above 0"),
-        (["--benchmark", "humaneval", "--check", "--label", "mine"], "--label mine: results/paper.json has "),
+        (["--benchmark", "humaneval", "--check", "--label", "mine"], "argument --label: invalid choice: 'mine'"),
         (["--benchmark", "humaneval", "--check", "--python", "/absent/python"], "/absent/python: No such file"),
         (["--compare", "x"], "--compare needs two results or more"),
     ],

@@ -18,10 +18,9 @@ from curation import proof
 from curation.evidence import Evidence, read_evidence
 from curation.virtualenvs import environment, read_locks
 from evaluation.compare import compare
-from evaluation.migration import programs as migration_execution
 from evaluation.migration.old_api import names, removed_names, uses_old_api
 from evaluation.migration.problems import Migration
-from evaluation.migration.report import markdown
+from evaluation.migration.score import markdown, run_answers
 
 
 @pytest.fixture(scope="module")
@@ -175,9 +174,8 @@ def test_a_program_finds_nothing_imported_by_the_others(data, envs, scored, code
     evidence = read_evidence(data.with_name("evidence.jsonl"))
     python = environment(["gizmo==2.0"], envs, read_locks(data.parent))  # made when `scored` was
     both = [(ROOM.id, ROOM.new_code), (ROOM.id, code)]
-    found = migration_execution.run_answers(
-        both, evidence, {("gizmo==2.0",): python}, limits=sandbox.Limits(seconds=30)
-    )
+    pins = ("gizmo==2.0",)
+    found = run_answers(both, evidence, {pins: python}, {pins: []}, limits=sandbox.Limits(seconds=30))
     assert [name for name, _ in found] == ["pass", status]
 
 
@@ -266,8 +264,6 @@ def test_the_prompt_is_the_one_that_training_uses():
     assert with_docs.startswith("The API of gizmo has changed in version 2.0. This is the update:\n<doc>\n`area` is")
     assert without.startswith("The API of gizmo has changed in version 2.0.\nThe old code:\n```python\nimport gizmo\n")
     assert RENAME not in without
-    with pytest.raises(ValueError, match="no one-shot prompt"):
-        task.messages("one-shot")
 
 
 def test_an_environment_that_programs_cannot_read_stops_the_run(data, tmp_path):
@@ -301,9 +297,8 @@ def endings(codes: list[str], **options) -> list[str]:
     """The status of each program in this interpreter."""
     pins = ("here==1",)
     evidence = {"a": Evidence(id="a", update="u", kind="rename", old_env=pins, new_env=pins, check="assert True")}
-    found = migration_execution.run_answers(
-        [("a", code) for code in codes], evidence, {pins: Path(sys.executable)}, **options
-    )
+    answers = [("a", code) for code in codes]
+    found = run_answers(answers, evidence, {pins: Path(sys.executable)}, {pins: []}, **options)
     return [status for status, _ in found]
 
 
