@@ -34,19 +34,19 @@ class Server:
                     outer.headers.append({**dict(self.headers), "path": self.path})
                 try:
                     done = behave(number, body)
-                    if isinstance(done, float):
-                        time.sleep(done)
-                        return  # closes the connection without an answer
-                    status, headers, content, lacking = done
-                    data = content if isinstance(content, bytes) else json.dumps(content).encode()
-                    self.send_response(status)
-                    for name, value in {"Content-Length": str(len(data)), **headers}.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(data[: len(data) - lacking])
                 finally:
-                    with lock:
+                    with lock:  # before the reply: the client may send its next request as soon as it has it
                         now -= 1
+                if isinstance(done, float):
+                    time.sleep(done)
+                    return  # closes the connection without an answer
+                status, headers, content, lacking = done
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data[: len(data) - lacking])
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -24,7 +24,7 @@ def test_each_verb_has_help(verb):
         (["rows", "a.jsonl", "--clean", "gold"], "--clean selects what --write-clean writes: --write-clean is missing"),
         (["rows", "a.jsonl", "--json", "--against", "b"], "--against prints text: it cannot be used with --json"),
         (["proofs", "--jobs", "0"], "argument --jobs: 0 is not above 0"),
-        (["proofs", "--sample", "many"], "argument --sample: invalid number value: 'many'"),
+        (["proofs", "--sample", "many"], "argument --sample: invalid int value: 'many'"),
         (["published", "a.jsonl"], "the following arguments are required: --out"),
         (["leakage", "a.jsonl", "--tes", "b"], "the following arguments are required: --test"),
     ],

@@ -121,7 +121,7 @@ def test_each_kind_of_leak_is_found(tmp_path, training, test, found):
 
 
 def test_a_record_about_the_function_of_a_problem_leaks(tmp_path):
-    """CodeUpdateArena's problem updates statistics.mean; a record that changes its calls, as its note states, is about it."""
+    """The problem updates statistics.mean; a record whose note changes calls of that function is about it."""
     arena = write_data(tmp_path / "arena.jsonl", [TRIM])
     record = {
         **ROW,
