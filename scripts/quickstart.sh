@@ -46,7 +46,7 @@ bash scripts/quickstart.sh --max_steps 64
 where things are:
   $out/summary.md       this summary
   $out/reward.png       the reward curve
-  $out/grpo             the GRPO run: adapter, metrics.jsonl, samples.jsonl, run.json
+  $out/grpo             the GRPO run: adapter, metrics.jsonl, rollouts.jsonl, run.json
   $out/sft-merged       the model that GRPO started from (the adapter's base)
   $out/heldout/grpo     what the trained model answered (samples.jsonl), and its rewards (verdicts.jsonl)
 END

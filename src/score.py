@@ -88,6 +88,8 @@ def chosen(problems: Sequence[Problem], note: Note | None, limit: int | None) ->
     """The problems to score, in the order of their draw: a subset of this size, else those that the samples answer."""
     if limit is None and note and note.problems is not None:
         by_id = {problem.id: problem for problem in problems}
+        if missing := [identity for identity in note.problems if identity not in by_id]:
+            raise InputError(f"the data has no problem {missing[0]}, which the samples answer")
         return [by_id[identity] for identity in note.problems]
     return subset(problems, note.identity.limit if limit is None and note else limit)
 

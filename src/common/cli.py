@@ -64,10 +64,9 @@ def program(*outside: type[Exception]) -> Iterator[None]:
     except expected as error:
         fail(error)
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in LAYERS:
+        if error.name not in LAYERS:  # a submodule that an installed package lacks is a bug
             raise
-        fail(f"{package} is not installed: pip install -r {LAYERS[package]}")
+        fail(f"{error.name} is not installed: pip install -r {LAYERS[error.name]}")
     except OSError as error:
         if error.filename is None:
             raise

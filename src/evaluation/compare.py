@@ -48,7 +48,10 @@ def warnings(folders: Sequence[Path], results: Sequence[Result]) -> list[str]:
     judged = {key: distinct(values) for key, values in limits.items()}
     other = [f"{key} {' and '.join(map(str, values))}" for key, values in judged.items() if len(values) > 1]
     drawn = [key for key in DRAWN if len(distinct(result.samples.made.get(key) for result in results)) > 1]
+    counts = distinct(result.samples_per_problem for result in results)
     lines = []
+    if len(counts) > 1:
+        lines.append(f"They have different numbers of samples per problem: {', '.join(map(str, counts))}.")
     if len(distinct(result.executed_with for result in results)) > 1:
         lines.append("They ran with different versions of the libraries.")
     if drawn:

@@ -66,6 +66,14 @@ def test_a_table_of_three_results(tmp_path):
     assert "\nIts parts: format rate 0.00 ± 0.00, ES* 0.00 ± 0.00.\n" in text
 
 
+def test_a_different_number_of_samples_is_reported(tmp_path):
+    four, two = write_result(tmp_path / "four", [0.0, 1.0]), write_result(tmp_path / "two", [0.0, 1.0])
+    result = json.loads((two / "results.json").read_text()) | {"samples_per_problem": 2}
+    (two / "results.json").write_text(json.dumps(result))
+    assert "\nThey have different numbers of samples per problem: 4, 2.\n" in compare([four, two])
+    assert "different numbers" not in compare([four, write_result(tmp_path / "also four", [0.0, 1.0])])
+
+
 def test_what_cannot_be_compared(tmp_path):
     before = write_result(tmp_path / "a", [0.0, 1.0])
     with pytest.raises(InputError, match="are not of the same problems"):
