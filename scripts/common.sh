@@ -77,6 +77,9 @@ need() {
       say "needs $file"
       continue
     fi
+    if [[ "$file" == requirements/vllm.txt && "${GPUS:-}" == 0 ]] && ! has vllm; then # it would replace a CPU build of torch
+      die "vLLM needs a GPU: evaluate with --backend transformers, or --backend endpoint --url URL; train without --use_vllm true"
+    fi
     prefix="$("$PYTHON" -c 'import sys; print(sys.prefix)')"
     hash="$(cat "$file" requirements/constraints.txt | cksum | tr ' ' '-')"
     stamp="$prefix/.recode-${file//\//-}.$hash"

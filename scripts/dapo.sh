@@ -28,12 +28,12 @@ use_python
 described="${GPUS:-}"
 if [[ -n "$cpu" ]]; then on_cpu; fi
 use_gpus
+[[ -n "$cpu" ]] || ((GPUS > 0)) || die "no GPU found: bash scripts/dapo.sh --cpu runs on a CPU, GPUS=N sets the number"
 need requirements.txt requirements/dapo.txt
 if [[ -n "$cpu" ]]; then
   unset RAY_ADDRESS # logical GPUs cannot be added to a running cluster
   warm_smollm2
 else
-  ((GPUS > 0)) || die "no GPU found: bash scripts/dapo.sh --cpu runs on a CPU, GPUS=N sets the number"
   [[ " ${overrides[*]}" == *trainer.n_gpus_per_node=* ]] || overrides+=("trainer.n_gpus_per_node=$GPUS")
   # Report a wrong override or too few CPUs before gigabytes are downloaded. A dry run with GPUS=N is for another machine,
   # so it checks only the configuration.

@@ -234,6 +234,21 @@ def test_a_real_launch_checks_once_then_installs_and_starts(status, said, node, 
     assert (done.returncode, calls) == (status, expected)
 
 
+def test_vllm_is_not_installed_without_a_gpu(tmp_path):
+    """It would replace a CPU build of torch, and every later program would fail to import it."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n'
+        'case "$*" in *--check*) echo requirements/vllm.txt;; *find_spec*) exit 1;; '
+        f"*sys.prefix*) echo {tmp_path};; esac\n"
+    )
+    (tmp_path / "bin" / "python").chmod(0o755)
+    own = {"VIRTUAL_ENV": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "GPUS": "0", "DRY_RUN": ""}
+    done = launcher("evaluate.sh", "--model", "m", "--out", str(tmp_path / "out"), **own)
+    assert done.returncode == 2 and "vLLM needs a GPU: evaluate with --backend transformers" in done.stderr
+    assert "vllm.txt" not in (tmp_path / "calls").read_text()
+
+
 def test_dapo_on_python_3_13_is_refused_in_one_line(node):
     done = launcher("dapo.sh", **node(2, python="3.13.0"))
     assert "verl 0.9.1 has no release for it: activate an environment of Python 3.11 or 3.12" in the_mistake(done)
