@@ -72,6 +72,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
         return args, None
     if not (args.check or (args.samples and args.out)):
         fail("--samples and --out are needed (or --compare A B)")
+    if args.samples and not args.samples.is_file():
+        fail(f"{args.samples}: no such file")
     note = read_note(args.samples) if args.samples else None
     if args.samples and not (note or (args.benchmark and args.data)):
         fail(f"{args.samples.with_suffix('.json')}: not there, so --benchmark and --data are needed")
@@ -112,7 +114,8 @@ def main() -> int:
             return 0
         path = resolve(args.data)
         if made and (made.benchmark, made.data_sha256) != (benchmark.name, sha256(path)):
-            raise InputError(f"{args.samples} was made for {made.benchmark} and other data than {args.data}")
+            what = made.benchmark if made.benchmark != args.benchmark else f"other data than {args.data}"
+            raise InputError(f"{args.samples} was made for {what}")
         problems = chosen(benchmark.load(path, made is not None and made.skip_bad_tasks), note, args.limit)
         rows = read_samples(args.samples, [problem.id for problem in problems], is_subset=args.limit is not None)
         ks = choose_ks(args.k, len(rows) // len(problems), args.samples)

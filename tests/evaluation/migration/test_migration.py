@@ -253,7 +253,7 @@ def test_samples_of_other_data(data, tmp_path):
     changed = tmp_path / "changed.jsonl"
     changed.write_text(data.read_text().replace("An example.", "Another."))
     done = score(changed, tmp_path, samples, tmp_path / "out", "--k", "1", check=False)
-    assert "was made for migration and other data than" in done.stderr
+    assert "was made for other data than" in done.stderr
     done = run_script("generate.py", "--data", data, "--copy", "--out", tmp_path / "x.jsonl", check=False)
     assert "--copy: not for arena" in done.stderr
 
