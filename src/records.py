@@ -68,7 +68,6 @@ WARNINGS = {
     "repeated_field": "a field is given more than once in a row",
 }
 UNREADABLE = {"json", "missing", "null", "type", "unicode", "blank"}  # errors that leave no text for a prompt
-RENAMED = {"drop_bad_rows": "bad_rows: stop, drop or keep"}  # key of an earlier version -> what it is now
 BAD_ROWS = ("stop", "drop", "keep")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 

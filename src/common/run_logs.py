@@ -45,7 +45,7 @@ def write_rollouts(folder: Path, rollouts: Iterable[Rollout]) -> None:
 
 def cut_logs(folder: Path, step: int) -> None:
     """Remove what the logs of a run hold beyond `step`: a resumed run writes it again."""
-    for name in (METRICS, ROLLOUTS, "samples.jsonl"):  # samples.jsonl: the rollouts of earlier versions
+    for name in (METRICS, ROLLOUTS):
         drop_after(folder / name, step)
 
 

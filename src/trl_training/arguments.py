@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from common.cli import LAYERS, fail, read_yaml, require, split_config
-from records import BAD_ROWS, RENAMED, load_records
+from records import BAD_ROWS, load_records
 from trl_training.batch import plan_batch, world_size
 
 
@@ -197,8 +197,6 @@ def parse(
 def _refuse_unknown(keys: Iterable[str], known: Sequence[str], where: str) -> None:
     """Exit if one of the keys is not known; `where` is printed before it."""
     for key in keys:
-        if key in RENAMED:
-            fail(f"{where}{key} is now {RENAMED[key]}")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             fail(f"{where}unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))

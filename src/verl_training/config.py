@@ -15,7 +15,6 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-import records
 from common.errors import InputError
 
 SRC = Path(__file__).resolve().parents[1]
@@ -37,7 +36,6 @@ LEGACY = {
     "reward_model": "reward.reward_model, reward.reward_manager and reward.reward_kwargs",
     "sandbox_fusion": "reward.sandbox_fusion",
 }
-RENAMED = {f"recode.{old}": f"recode.{new}" for old, new in records.RENAMED.items()}
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,6 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
     name = name.removesuffix(".yaml")
     if not (folder / f"{name}.yaml").is_file():
         raise InputError(f"--config-name {name}: no configs/{name}.yaml")
-    for word in overrides:
-        check_name(word.lstrip("+~").partition("=")[0])
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), version_base=None):
@@ -83,12 +79,6 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
             return hydra_compose(name, overrides=[searchpath, *overrides])
     except HydraException as error:
         raise InputError(one_line(error)) from None
-
-
-def check_name(path: str) -> None:
-    """Reject a key that an earlier version had. Raises InputError with its new name."""
-    if path in RENAMED:
-        raise InputError(f"{path} is now {RENAMED[path]}")
 
 
 def plain(config: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
@@ -125,7 +115,6 @@ def check_keys(config: DictConfig) -> None:
     known, open_nodes = {path for path, _ in base}, {path for path, value in base if value == {}}
     own = set(OmegaConf.load(CONFIGS / "dapo.yaml").recode)
     for path, _ in leaves(container):
-        check_name(path)
         top, _, rest = path.partition(".")
         if top == "recode":
             if rest not in own:

@@ -18,7 +18,6 @@ from common.errors import InputError
 HARMLESS = (  # keys that do not change the trained weights
     # compared by content: the hashes of the record files and of the parquet files
     *("data.train_files", "data.val_files", "recode.data", "recode.val_data", "recode.bad_rows"),
-    "recode.drop_bad_rows",  # an earlier name of bad_rows
     *("run", "trainer.default_local_dir", "trainer.default_hdfs_dir", "trainer.resume_*", "trainer.del_local_*"),
     "actor_rollout_ref.model.lora_adapter_path",  # the untrained adapter, in the run's folder
     *("trainer.project_name", "trainer.experiment_name", "trainer.logger", "trainer.log_val_generations"),

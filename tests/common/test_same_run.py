@@ -113,5 +113,4 @@ def test_dapo_s_lists_name_keys_that_exist():
     from verl_training.resume import HARMLESS, LENGTH
 
     known = [path for path, _ in leaves(OmegaConf.to_container(compose("dapo"), resolve=False))]
-    known.append("recode.drop_bad_rows")  # of earlier versions
     assert not [pattern for pattern in (*HARMLESS, *LENGTH) if not any(fnmatchcase(k, pattern) for k in known)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_script
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from common.errors import InputError
 from verl_training import checks as dapo_checks
@@ -133,8 +133,6 @@ def test_headers_and_sources(name):
         ),
         (["+reward.reward_kwargs.overlong_buffer_cfg.length=3"], "unknown key"),
         (["+recode.lora_rank=3"], "unknown key 'recode.lora_rank': did you mean recode.lora_"),
-        (["recode.drop_bad_rows=true"], "recode.drop_bad_rows is now recode.bad_rows: stop, drop or keep"),
-        (["+recode.drop_bad_rows=true"], "recode.drop_bad_rows is now recode.bad_rows: stop, drop or keep"),
         (["recode.bad_rows=skip"], "recode.bad_rows=skip: choose from stop, drop, keep"),
         (["recode.bad_rows=true"], "recode.bad_rows=True: choose from stop, drop, keep"),
         (["trainer.use_v1=false"], "the legacy trainer has no dynamic sampling"),
@@ -206,14 +204,6 @@ def test_mistakes_end_in_one_line(overrides, message):
         dapo_checks.check(verl_config.compose("dapo", overrides))
     assert message in str(stopped.value)
     assert "\n" not in str(stopped.value)
-
-
-def test_the_old_name_of_a_key_in_a_file_is_told_its_new_one():
-    config = verl_config.compose("dapo")
-    with open_dict(config):
-        config.recode.drop_bad_rows = True
-    with pytest.raises(InputError, match=r"^recode\.drop_bad_rows is now recode\.bad_rows: stop, drop or keep$"):
-        dapo_checks.check(config)
 
 
 def test_flash_attention_is_refused_where_it_is_not_installed():
