@@ -59,14 +59,13 @@ def adapter_config(
     """
     from peft import LoraConfig
 
-    targets = list(RELEASED_TARGETS) if target_modules is None else target_modules
-    if isinstance(targets, (list, tuple)) and list(targets) == ["all-linear"]:
-        targets = "all-linear"
+    given = RELEASED_TARGETS if target_modules is None else target_modules
+    targets = given if isinstance(given, str) else list(given)
     return LoraConfig(
         r=r,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
+        target_modules="all-linear" if targets == ["all-linear"] else targets,
         use_dora=use_dora,
         bias="none",
         task_type="CAUSAL_LM",

@@ -27,18 +27,18 @@ def main() -> None:
 
     from verl_training.checks import check
     from verl_training.config import compose
-    from verl_training.parquet import DataFiles, make
+    from verl_training.parquet import DataFiles
 
     config = compose(args.config_name, args.overrides)
     check(config)
-    data = DataFiles.of(config)
+    data = DataFiles(config)
     if args.if_stale:
         why = data.stale()
         if why is None:
-            print(f"data: {data.train} is up to date")
+            print(f"data: {data.files['train']} is up to date")
             return
         print(f"data: {why}; writing the files")
-    make(data, batch_size=config.data.train_batch_size, max_response_length=config.data.max_response_length)
+    data.make()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ known one) and values of the wrong type in the YAML. The configuration classes' 
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -15,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.cli import LAYERS, fail, read_yaml, require, split_config
+from common.cli import LAYERS, fail, read_yaml, require, split_config, unknown_key
 from records import BAD_ROWS, load_records
 from trl_training.batch import plan_batch, world_size
 
@@ -198,5 +197,4 @@ def _refuse_unknown(keys: Iterable[str], known: Sequence[str], where: str) -> No
     """Exit if one of the keys is not known; `where` is printed before it."""
     for key in keys:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            fail(f"{where}unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+            fail(f"{where}{unknown_key(key, known)}")

@@ -6,15 +6,14 @@ is not imported here: it chooses its platform when it is imported, from variable
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from common.cli import unknown_key
 from common.errors import InputError
 
 SRC = Path(__file__).resolve().parents[1]
@@ -26,7 +25,9 @@ UNDECLARED = (
     "reward.reward_kwargs.overlong_buffer_cfg.len",
     "reward.reward_kwargs.overlong_buffer_cfg.penalty_factor",
     "reward.reward_kwargs.overlong_buffer_cfg.log",
-    "reward.custom_reward_function.reward_kwargs.",  # of any reward; check_reward_keys checks this project's
+)
+OPEN = (  # everything below them
+    "reward.custom_reward_function.reward_kwargs.",  # of any reward; checks.py checks this project's
     "actor_rollout_ref.actor.fsdp_config.mixed_precision.",
     "ray_kwargs.ray_init.",  # any argument of ray.init
 )
@@ -36,16 +37,6 @@ LEGACY = {
     "reward_model": "reward.reward_model, reward.reward_manager and reward.reward_kwargs",
     "sandbox_fusion": "reward.sandbox_fusion",
 }
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """`recode.adapter` and its numbers."""
-
-    r: int
-    alpha: int
-    dropout: float
-    target_modules: list[str] | str
 
 
 def one_line(error: BaseException) -> str:
@@ -83,9 +74,8 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
 
 def plain(config: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
     """The configuration as dicts, lists and values."""
-    container = OmegaConf.to_container(config, resolve=resolve)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    container: Any = OmegaConf.to_container(config, resolve=resolve)
+    return container
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -97,42 +87,20 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
-def _allowed(path: str, known: set[str], open_nodes: set[str]) -> bool:
-    if path in known or any(path == key or (key.endswith(".") and path.startswith(key)) for key in UNDECLARED):
-        return True
-    parents = [path.rsplit(".", n)[0] for n in range(1, path.count(".") + 1)]
-    return any(parent in open_nodes for parent in parents)
-
-
 def check_keys(config: DictConfig) -> None:
     """Reject keys that neither verl nor this project reads. Raises InputError."""
     container = plain(config, resolve=False)
     for name, now in LEGACY.items():
-        set_here = [path for path, value in leaves(container.get(name), name) if value is not None]
-        if set_here:
-            raise InputError(f"{set_here[0]}: verl 0.9 accepts this key and ignores it; it is now {now}")
+        for path, value in leaves(container.get(name), name):
+            if value is not None:
+                raise InputError(f"{path}: verl 0.9 accepts this key and ignores it; it is now {now}")
     base = list(leaves(plain(compose("ppo_trainer", folder=verl_folder()), resolve=False)))
-    known, open_nodes = {path for path, _ in base}, {path for path, value in base if value == {}}
-    own = set(OmegaConf.load(CONFIGS / "dapo.yaml").recode)
+    own = [f"recode.{key}" for key in OmegaConf.load(CONFIGS / "dapo.yaml").recode]
+    known = {"run", *own, *UNDECLARED, *(path for path, _ in base)}
+    below = (*OPEN, *(f"{path}." for path, value in base if value == {}))
     for path, _ in leaves(container):
-        top, _, rest = path.partition(".")
-        if top == "recode":
-            if rest not in own:
-                near = difflib.get_close_matches(rest, own, n=1)
-                raise InputError(f"unknown key {path!r}" + (f": did you mean {top}.{near[0]}?" if near else ""))
-        elif path != "run" and not _allowed(path, known, open_nodes):
-            near = difflib.get_close_matches(path, known, n=1)
-            raise InputError(f"unknown key {path!r}" + (f": did you mean {near[0]!r}?" if near else ""))
-
-
-def adapter_of(config: DictConfig) -> Adapter | None:
-    """The DoRA adapter that the run trains, or None for full weights."""
-    recode = config.recode
-    if recode.adapter == "full":
-        return None
-    modules = recode.lora_target_modules
-    modules = list(modules) if isinstance(modules, ListConfig) else modules
-    return Adapter(recode.lora_r, recode.lora_alpha, recode.lora_dropout, modules)
+        if path not in known and not path.startswith(below):
+            raise InputError(unknown_key(path, known))
 
 
 def algorithm_line(config: DictConfig) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict
 
 from prompts import load_tokenizer, open_chat_template
-from verl_training.config import SRC, adapter_of
+from verl_training.config import SRC
 from verl_training.parquet import DataFiles
 from verl_training.resume import choose_resume
 
@@ -70,7 +70,7 @@ def set_absolute_paths(config: DictConfig) -> None:
     reward, trainer, model = config.reward.custom_reward_function, config.trainer, config.actor_rollout_ref.model
     reward.path = str(Path(reward.path).resolve() if Path(reward.path).exists() else SRC.parent / reward.path)
     trainer.default_local_dir = str(Path(trainer.default_local_dir).resolve())
-    for split, path in DataFiles.of(config).files.items():
+    for split, path in DataFiles(config).files.items():
         config.data[f"{split}_files"] = str(path.resolve())
     if Path(model.path).is_dir():
         model.path = str(Path(model.path).resolve())
@@ -82,12 +82,11 @@ def set_adapter(config: DictConfig) -> None:
     verl builds LoRA by itself, but loads DoRA only from a saved adapter. The adapter must be merged into the weights
     that the rollout gets, because vLLM does not support DoRA.
     """
-    adapter = adapter_of(config)
-    if adapter is None:
+    if config.recode.adapter == "full":
         return
-    model = config.actor_rollout_ref.model
+    model, recode = config.actor_rollout_ref.model, config.recode
     model.lora_adapter_path = str(Path(config.trainer.default_local_dir) / "adapter_init")
-    model.lora_rank = adapter.r  # verl loads the adapter only if this is above 0
-    model.lora_alpha = adapter.alpha
+    model.lora_rank = recode.lora_r  # verl loads the adapter only if this is above 0
+    model.lora_alpha = recode.lora_alpha
     model.lora.merge = True
     config.actor_rollout_ref.actor.checkpoint.save_lora_only = True
