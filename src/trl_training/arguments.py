@@ -127,7 +127,7 @@ def print_help(doc: str, script_class: type) -> None:
     print("Not supported: quantisation, rsLoRA, extra modules to save or target.")
 
 
-def refuse_unread(model: Any) -> None:
+def _refuse_unread(model: Any) -> None:
     """Exit if a key of trl's ModelConfig is set that no script here reads."""
     for key in ("load_in_4bit", "load_in_8bit", "use_rslora", "lora_modules_to_save", "lora_target_parameters"):
         if getattr(model, key):
@@ -166,6 +166,8 @@ def parse(
     require("trl", "requirements.txt")
     from trl import TrlParser
 
+    from trl_training.checks import refuse_lost_updates
+
     class Parser(TrlParser):
         def error(self, message: str) -> NoReturn:
             fail(message)
@@ -185,12 +187,15 @@ def parse(
         fail(f"unexpected argument {rest[0]!r}")
     values = vars(namespace)
     try:
-        return parser.parse_dict(values | derive(values))
+        found = parser.parse_dict(values | derive(values))
     except ValueError as error:
         fail(_one_line(error))
     except ImportError as error:  # transformers asks for DeepSpeed when it reads --deepspeed
         layer = "requirements/deepspeed.txt" if "deepspeed" in str(error) else "requirements.txt"
         fail(f"{_one_line(error)}: pip install -r {layer}")
+    _refuse_unread(found[2])
+    refuse_lost_updates(*found[1:])
+    return found
 
 
 def _refuse_unknown(keys: Iterable[str], known: Sequence[str], where: str) -> None:

@@ -1,19 +1,25 @@
-"""A trl run around trl's own loop: metrics and a line for each step, and a summary at its end."""
+"""A trl run around trl's own loop: the trainer, metrics and a line for each step, and a summary at its end.
+
+`_use_triton` is private to trl, so this file belongs to the pinned version.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+import trl.trainer.utils
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from adapters import start_from_base
+from adapters import adapter_config, start_from_base
 from common.files import append_jsonl
 from common.run_logs import METRICS, ROLLOUTS
-from trl_training.cpu_loss import patch_trl_loss_on_cpu
 
 SHOWN = {  # logged key -> the short name in the progress line
     "loss": "loss",
@@ -32,6 +38,8 @@ SHOWN = {  # logged key -> the short name in the progress line
 }
 CLIPPED_LIMIT = 0.2  # share of completions cut at max_completion_length above which the run warns
 ZERO_VARIANCE_LIMIT = 0.5  # share of groups without a gradient above which the run warns
+STARTED = time.time()
+trl_s_own = trl.trainer.utils._use_triton
 
 
 def say(message: str = "") -> None:
@@ -75,26 +83,57 @@ class ProgressLine(ProgressCallback):
             self.training_bar.write(f"step {state.global_step}  " + "  ".join(shown))
 
 
-def run_trainer(trainer: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: Path | None, started: float) -> None:
-    """Train from the base model or from `checkpoint`, with this project's logs, and save the result."""
+def picks_first(device: torch.device) -> bool:
+    """Whether trl's loss selects the positions that count before the LM head: with Triton, and here on a CPU too.
+
+    Otherwise trl computes every position and drops the prompts' afterwards, which keeps shapes fixed for compilers. On
+    a CPU nothing is compiled, and prompts are most of the tokens (benchmarks/bench_loss.py). The result is the same.
+    """
+    return device.type == "cpu" or trl_s_own(device)
+
+
+def run_trainer(
+    trainer_class: Any,
+    args: Any,
+    model: Any,
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    checkpoint: Path | None,
+    **settings: Any,
+) -> None:
+    """Train on `rows`, from the base model or from `checkpoint`, with this project's logs, and save the result.
+
+    `model`: trl's ModelConfig. `settings`: further arguments of the trainer.
+    """
+    loading = {"revision": model.model_revision, "dtype": model.dtype, "attn_implementation": model.attn_implementation}
+    args.model_init_kwargs = (args.model_init_kwargs or {}) | {k: v for k, v in loading.items() if v is not None}
+    lora = (model.lora_r, model.lora_alpha, model.lora_dropout, model.lora_target_modules)
+    trainer = trainer_class(
+        model=model.model_name_or_path,
+        args=args,
+        train_dataset=Dataset.from_list(list(rows)),
+        processing_class=tokenizer,
+        peft_config=adapter_config(*lora, use_dora=model.use_dora) if model.use_peft else None,
+        **settings,
+    )
     start_from_base(trainer.model)
-    patch_trl_loss_on_cpu()
+    trl.trainer.utils._use_triton = picks_first
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
-    if not trainer.args.disable_tqdm:
+    if not args.disable_tqdm:
         trainer.add_callback(ProgressLine())
-    trainer.add_callback(MetricsLog(Path(trainer.args.output_dir)))
+    trainer.add_callback(MetricsLog(Path(args.output_dir)))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finish(trainer, tokenizer, started)
+    finish(trainer, tokenizer)
 
 
-def finish(trainer: Any, tokenizer: PreTrainedTokenizerBase, started: float) -> None:
+def finish(trainer: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     """Save the adapter (or model) and print where everything is."""
     folder = Path(trainer.args.output_dir)
     trainer.save_model(str(folder))
     if trainer.accelerator.is_main_process:
         tokenizer.save_pretrained(folder)
-    minutes = (time.time() - started) / 60
+    minutes = (time.time() - STARTED) / 60
     say(f"\ndone: {trainer.state.global_step} steps, {minutes:.1f} minutes in this start")
     names = {"adapter_model.safetensors": "the adapter", METRICS: "metrics, one line per logged step"}
     names |= {ROLLOUTS: "scored completions", "run.json": "what ran: configuration, commit, data, hardware"}
