@@ -17,14 +17,10 @@ from typing import Any
 from common import toolchain
 from common.cli import fail, program
 from trl_training import arguments
-from trl_training.batch import Batch
 
 
 def derive(values: Mapping[str, Any]) -> dict[str, int]:
-    """trl's batch size, accumulation and generation steps, from prompts_per_step and updates_per_generation.
-
-    Raises ValueError if a value that was set as well disagrees.
-    """
+    """trl's batch size, accumulation and generation steps, from prompts_per_step and updates_per_generation."""
     derived = {}
     accumulation = values["gradient_accumulation_steps"]
     if values["prompts_per_step"] is not None:
@@ -115,12 +111,8 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
     from trl_training.grpo_trainer import DoraGRPOTrainer
     from trl_training.reward_functions import check_rewards, load_rewards
 
-    batch = Batch(
-        args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps, args.num_generations
-    )
-    say(f"batch: {batch}")
     if script.updates_per_generation > 1:
-        say(f"       each batch of rollouts holds the completions of {script.updates_per_generation} steps")
+        say(f"each batch of rollouts holds the completions of {script.updates_per_generation} steps")
     rows, tokenizer, checkpoint = prepare(script, args, model)
     say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
     rewards = load_rewards(script.reward)

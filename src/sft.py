@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from common.cli import fail, program
 from trl_training import arguments
-from trl_training.batch import Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -72,7 +71,6 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
     from trl_training.callbacks import run_trainer, say
     from trl_training.data import prepare
 
-    say(f"batch: {Batch(args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps)}")
     rows, tokenizer, checkpoint = prepare(script, args, model)
     examples = tokenised(rows, tokenizer)
     answer = [t for t, on in zip(examples[0]["input_ids"], examples[0]["completion_mask"], strict=True) if on]

@@ -19,7 +19,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from adapters import adapter_config, start_from_base
 from common.files import append_jsonl
-from common.run_logs import METRICS, ROLLOUTS
+from common.run_logs import METRICS, results
 
 SHOWN = {  # logged key -> the short name in the progress line
     "loss": "loss",
@@ -36,8 +36,11 @@ SHOWN = {  # logged key -> the short name in the progress line
     "mean_token_accuracy": "accuracy",
     "step_time": "seconds",
 }
-CLIPPED_LIMIT = 0.2  # share of completions cut at max_completion_length above which the run warns
-ZERO_VARIANCE_LIMIT = 0.5  # share of groups without a gradient above which the run warns
+WARNINGS = (  # (logged key, the share above which the run warns, what it is a share of)
+    ("completions/clipped_ratio", 0.2, "completions are cut at max_completion_length"),
+    ("frac_reward_zero_std", 0.5, "groups have equal rewards: they give no gradient"),
+)
+PAUSE = 50  # steps between two warnings of one kind; metrics.jsonl has every value
 STARTED = time.time()
 trl_s_own = trl.trainer.utils._use_triton
 
@@ -61,17 +64,11 @@ class MetricsLog(TrainerCallback):
         if not state.is_world_process_zero or not logs or "train_runtime" in logs:
             return
         append_jsonl(self.path, {"step": state.global_step, "time": round(time.time(), 1), **logs})
-        clipped, flat = logs.get("completions/clipped_ratio"), logs.get("frac_reward_zero_std")
-        if clipped is not None and clipped > CLIPPED_LIMIT:
-            self.warn("clipped", state.global_step, f"{clipped:.0%} of completions are cut at max_completion_length")
-        if flat is not None and flat > ZERO_VARIANCE_LIMIT:
-            self.warn("flat", state.global_step, f"{flat:.0%} of groups have equal rewards: they give no gradient")
-
-    def warn(self, kind: str, step: int, message: str) -> None:
-        """Print a warning of one kind at most every 50 steps; metrics.jsonl has every value."""
-        if step - self.warned.get(kind, -50) >= 50:
-            self.warned[kind] = step
-            print(f"warning: step {step}: {message}", file=sys.stderr, flush=True)
+        for key, limit, meaning in WARNINGS:
+            share = logs.get(key) or 0
+            if share > limit and state.global_step - self.warned.get(key, -PAUSE) >= PAUSE:
+                self.warned[key] = state.global_step
+                print(f"warning: step {state.global_step}: {share:.0%} of {meaning}", file=sys.stderr, flush=True)
 
 
 class ProgressLine(ProgressCallback):
@@ -101,10 +98,7 @@ def run_trainer(
     checkpoint: Path | None,
     **settings: Any,
 ) -> None:
-    """Train on `rows`, from the base model or from `checkpoint`, with this project's logs, and save the result.
-
-    `model`: trl's ModelConfig. `settings`: further arguments of the trainer.
-    """
+    """Train on `rows`, from the base model or from `checkpoint`, with this project's logs, and save the result."""
     loading = {"revision": model.model_revision, "dtype": model.dtype, "attn_implementation": model.attn_implementation}
     args.model_init_kwargs = (args.model_init_kwargs or {}) | {k: v for k, v in loading.items() if v is not None}
     lora = (model.lora_r, model.lora_alpha, model.lora_dropout, model.lora_target_modules)
@@ -122,22 +116,12 @@ def run_trainer(
     trainer.remove_callback(PrinterCallback)
     if not args.disable_tqdm:
         trainer.add_callback(ProgressLine())
-    trainer.add_callback(MetricsLog(Path(args.output_dir)))
+    folder = Path(args.output_dir)
+    trainer.add_callback(MetricsLog(folder))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finish(trainer, tokenizer)
-
-
-def finish(trainer: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Save the adapter (or model) and print where everything is."""
-    folder = Path(trainer.args.output_dir)
     trainer.save_model(str(folder))
     if trainer.accelerator.is_main_process:
         tokenizer.save_pretrained(folder)
     minutes = (time.time() - STARTED) / 60
     say(f"\ndone: {trainer.state.global_step} steps, {minutes:.1f} minutes in this start")
-    names = {"adapter_model.safetensors": "the adapter", METRICS: "metrics, one line per logged step"}
-    names |= {ROLLOUTS: "scored completions", "run.json": "what ran: configuration, commit, data, hardware"}
-    names |= {"runs": "TensorBoard: tensorboard --logdir " + str(folder / "runs")}
-    for name, meaning in names.items():
-        if (folder / name).exists():
-            say(f"  {folder / name}  {meaning}")
+    say(results(folder))
