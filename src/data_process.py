@@ -4,10 +4,9 @@
     python src/data_process.py --config-name quickstart/dapo    # another configuration
     python src/data_process.py recode.data=my.jsonl run=mine    # Hydra overrides, as for src/dapo.py
 
-Prints the lengths of prompts and targets, what was dropped and why, and the hash of each file. Rows with errors
-(src/records.py; for example a reference answer below the maximal reward) are listed one a line, and nothing is written;
-`recode.bad_rows=drop` leaves them out, `keep` keeps those that have a prompt and a target. `bash scripts/dapo.sh` runs
-it with --if-stale.
+Rows with errors (src/records.py; for example a reference answer below the maximal reward) are listed one a line, and
+nothing is written; `recode.bad_rows=drop` leaves them out, `keep` keeps those that have a prompt and a target.
+`bash scripts/dapo.sh` runs it with --if-stale.
 """
 
 from __future__ import annotations

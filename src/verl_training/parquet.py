@@ -27,8 +27,6 @@ from common.rows import resolve
 from prompts import fit_records, load_tokenizer, migration_messages
 from records import Record, load_records
 
-VAL_LIMIT = 0.5  # a validation share above this is a mistake
-
 
 def row(record: Record, index: int, split: str) -> dict[str, Any]:
     """One parquet row (module docstring)."""
@@ -40,16 +38,19 @@ def row(record: Record, index: int, split: str) -> dict[str, Any]:
     }
 
 
-def rows_hash(records: Sequence[Record], split: str) -> str:
-    """The sha256 of the records' parquet rows."""
-    rows = [row(record, i, split) for i, record in enumerate(records)]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+def rows_of(records: Sequence[Record], split: str) -> list[dict[str, Any]]:
+    """The rows of a file."""
+    return [row(record, i, split) for i, record in enumerate(records)]
+
+
+def digest(text: str) -> str:
+    """The sha256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def update_of(record: Record) -> str:
     """A hash of the update that a record shows. Records of one update must be on one side of a split."""
-    key = "\n".join((record.dependency, record.new_version, " ".join(record.update_info.split())))
-    return hashlib.sha256(key.encode()).hexdigest()
+    return digest("\n".join((record.dependency, record.new_version, " ".join(record.update_info.split()))))
 
 
 def split_by_update(records: Sequence[Record], val_size: int) -> tuple[list[Record], list[Record]]:
@@ -65,7 +66,7 @@ def split_by_update(records: Sequence[Record], val_size: int) -> tuple[list[Reco
             break
         val_updates.add(update)
         taken += counts[update]
-    if taken > VAL_LIMIT * len(records):
+    if taken > len(records) / 2:
         raise InputError(f"recode.val_size={val_size}: that takes {taken} of {len(records)} records")
     train = [record for record in records if update_of(record) not in val_updates]
     return train, [record for record in records if update_of(record) in val_updates]
@@ -111,7 +112,7 @@ class DataFiles:
         """What decides the files' content. It hashes rows, not code: a change that leaves the rows alone is none."""
         model = self.config.actor_rollout_ref.model.path  # its tokenizer counts the tokens
         return {
-            **{f"{split}_rows": rows_hash(records, split) for split, records in self.splits.items()},
+            **{f"{split}_rows": digest(json.dumps(rows_of(found, split))) for split, found in self.splits.items()},
             "model": str(Path(model).resolve()) if Path(model).is_dir() else model,
             "max_prompt_length": self.config.data.max_prompt_length,
             "max_target_length": self.config.recode.max_target_length,
@@ -133,19 +134,17 @@ class DataFiles:
 
     def make(self) -> None:
         """Write the records that fit. Raises InputError before anything is written."""
-        data, tokenizer = self.config.data, load_tokenizer(self.config.actor_rollout_ref.model.path)
+        data, recode = self.config.data, self.config.recode
+        splits, tokenizer = self.splits, load_tokenizer(self.config.actor_rollout_ref.model.path)
         kept: dict[str, Sequence[Record]] = {}
-        for split, records in self.splits.items():
-            limits = data.max_prompt_length, self.config.recode.max_target_length
-            fitted = fit_records(records, tokenizer, split, *limits)
+        for split, records in splits.items():
+            fitted = fit_records(records, tokenizer, split, data.max_prompt_length, recode.max_target_length)
             print(fitted.report)
             if fitted.longest_target * 1.5 > data.max_response_length:
                 print(f"  warning: the longest target leaves little room to think in {data.max_response_length} tokens")
             kept[split] = fitted.records
-        if (rows := len(kept["train"])) < data.train_batch_size:
-            raise InputError(
-                f"{self.config.recode.data}: {rows} records for data.train_batch_size={data.train_batch_size}"
-            )
+        if (rows := len(kept["train"])) < (batch := data.train_batch_size):
+            raise InputError(f"{recode.data}: {rows} records for data.train_batch_size={batch}")
         self.write(kept)
 
     def write(self, kept: Mapping[str, Sequence[Record]]) -> None:
@@ -156,9 +155,8 @@ class DataFiles:
         made: dict[str, Any] = {"identity": self.identity(), "bad_rows": self.config.recode.bad_rows}
         for split, path in self.files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            rows = Dataset.from_list([row(record, i, split) for i, record in enumerate(kept[split])])
             with replacing(path) as part:
-                rows.to_parquet(str(part))
+                Dataset.from_list(rows_of(kept[split], split)).to_parquet(str(part))
             made[split] = {"file": str(path), "rows": len(kept[split]), "sha256": sha256(path)}
             print(f"wrote {path}  {len(kept[split])} rows  sha256 {made[split]['sha256'][:16]}")
         write_json(self.manifest, made)

@@ -1,7 +1,7 @@
 """The start of a DAPO run: everything that can fail early, run.json, verl's trainer.
 
-The configuration comes from finalise.py and is only read here. verl is imported inside the functions: it chooses its
-platform when it is imported, from variables that src/dapo.py sets first.
+The configuration comes from `config.finalise` and is only read here. verl is imported inside the functions: it chooses
+its platform when it is imported, from variables that src/dapo.py sets first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ def prepare(config: DictConfig) -> None:
         print(f"resuming from {checkpoint}")
     check_reward(config, first_row(config))
     check_with_verl(config)
-    folder.mkdir(parents=True, exist_ok=True)
     write_adapter(config)
     record_start(folder, description, checkpoint)
 
@@ -53,7 +52,7 @@ def first_row(config: DictConfig) -> dict[str, Any]:
     if len(rows) < (batch := config.data.train_batch_size):
         raise InputError(f"data.train_files: {len(rows)} prompts for data.train_batch_size={batch}")
     text = tokenizer.apply_chat_template(rows[0]["raw_prompt"], tokenize=False, add_generation_prompt=True)
-    assert text.endswith(PREFILL)  # the template of finalise.py leaves the turn open
+    assert text.endswith(PREFILL)  # the template of config.py leaves the turn open
     print(f"first prompt, as the model sees it:\n{text}\n")
     return rows[0]
 
