@@ -1,6 +1,6 @@
 """Seconds for GRPO's loss and its gradient on a CPU: trl's LM head on prompts and completions, or completions only.
 
-The two take turns on the same batch (src/trl_training/cpu_loss.py explains why they differ only on a CPU); the
+The two take turns on the same batch (src/trl_training/callbacks.py explains why they differ only on a CPU); the
 log-probabilities of the completions are compared as well. Needs PYTHONPATH=src:
 
     PYTHONPATH=src python benchmarks/bench_loss.py --model models/SmolLM2-135M-Instruct
@@ -18,7 +18,7 @@ from peft import get_peft_model
 from transformers import AutoModelForCausalLM
 
 from adapters import adapter_config
-from trl_training.cpu_loss import picks_first
+from trl_training.callbacks import picks_first
 
 WAYS = {"completions only": picks_first, "every position": lambda device: False}
 

@@ -59,14 +59,13 @@ def adapter_config(
     """
     from peft import LoraConfig
 
-    targets = list(RELEASED_TARGETS) if target_modules is None else target_modules
-    if isinstance(targets, (list, tuple)) and list(targets) == ["all-linear"]:
-        targets = "all-linear"
+    given = RELEASED_TARGETS if target_modules is None else target_modules
+    targets = given if isinstance(given, str) else list(given)
     return LoraConfig(
         r=r,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
+        target_modules="all-linear" if targets == ["all-linear"] else targets,
         use_dora=use_dora,
         bias="none",
         task_type="CAUSAL_LM",
@@ -164,8 +163,8 @@ def load_merged(model: str, adapter: str | Path | None, *, dtype: str = "bfloat1
     return merged.to(getattr(torch, dtype))
 
 
-def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> Path:
-    """Save the untrained adapter that `config` describes for `model` to `folder`, replacing any other; return it.
+def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> None:
+    """Save the untrained adapter that `config` describes for `model` to `folder`, replacing any other.
 
     The base is loaded in float32 on the CPU (4 bytes a parameter; 7B: 30 GB), because DoRA's magnitudes start as the
     row norms of the very weights that are trained. The adapter itself is float32.
@@ -179,12 +178,10 @@ def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> 
     get_peft_model(base, config).save_pretrained(str(part))
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
-    return folder
 
 
 def find_adapter(folder: str | Path) -> Path | None:
-    """The peft adapter in a folder of trl's or verl's: the folder itself, or `lora_adapter` in it, which verl's model
-    merger writes; None if there is none.
+    """The peft adapter in a folder: the folder itself, or `lora_adapter` in it (verl's model merger); None without one.
 
     Raises InputError if the weights have DoRA and the configuration does not: verl 0.9.1's merger omits `use_dora`, and
     peft would silently drop the magnitudes.

@@ -16,41 +16,10 @@ import argparse
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from common.cli import program
 from common.errors import InputError
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-
-def print_config(config: DictConfig) -> None:
-    """Print what verl would get. The data and the model may be missing."""
-    from omegaconf import OmegaConf
-
-    from verl_training.finalise import chat_template, finalise
-
-    template = None
-    try:
-        template = chat_template(config)
-    except InputError as error:
-        print(f"# actor_rollout_ref.model.custom_chat_template is not known: {error}")
-    print(OmegaConf.to_yaml(finalise(config, template), resolve=True))
-
-
-def print_summary(folder: Path, started: float) -> None:
-    """Print where the results are."""
-    from verl_training.resume import last_checkpoint
-
-    print(f"\ndone: {(time.time() - started) / 60:.1f} minutes in this start; in {folder}")
-    print("  metrics.jsonl    metrics, one line per step")
-    print("  rollouts.jsonl   scored completions")
-    print("  run.json         what ran: configuration, commit, data, hardware")
-    print(f"  tensorboard      tensorboard --logdir {folder / 'tensorboard'}")
-    checkpoint = last_checkpoint(folder)
-    if checkpoint:
-        print(f"  {checkpoint.name}    python src/merge_adapter.py --checkpoint {checkpoint} --out {folder}-merged")
+from common.run_logs import results
 
 
 @program()
@@ -62,15 +31,22 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides")
     args = parser.parse_args()
 
+    from omegaconf import OmegaConf
+
     from verl_training import checks, machine, start
-    from verl_training.config import compose
-    from verl_training.finalise import chat_template, environment, finalise
+    from verl_training.config import chat_template, compose, environment, finalise
+    from verl_training.resume import last_checkpoint
 
     started = time.time()
     config = compose(args.config_name, args.overrides)
     checks.check(config)
-    if args.print_config:
-        print_config(config)
+    if args.print_config:  # the data and the model may be missing
+        template = None
+        try:
+            template = chat_template(config)
+        except InputError as error:
+            print(f"# actor_rollout_ref.model.custom_chat_template is not known: {error}")
+        print(OmegaConf.to_yaml(finalise(config, template), resolve=True))
         return
     machine.check(config)
     if args.check:
@@ -81,7 +57,10 @@ def main() -> None:
     final = finalise(config, chat_template(config))
     start.prepare(final)
     start.train(final)
-    print_summary(Path(final.trainer.default_local_dir), started)
+    folder = Path(final.trainer.default_local_dir)
+    print(f"\ndone: {(time.time() - started) / 60:.1f} minutes in this start\n{results(folder)}")
+    if checkpoint := last_checkpoint(folder):
+        print(f"  python src/merge_adapter.py --checkpoint {checkpoint} --out {folder}-merged")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,9 @@
     python src/data_process.py --config-name quickstart/dapo    # another configuration
     python src/data_process.py recode.data=my.jsonl run=mine    # Hydra overrides, as for src/dapo.py
 
-Prints the lengths of prompts and targets, what was dropped and why, and the hash of each file. Rows with errors
-(src/records.py; for example a reference answer below the maximal reward) are listed one a line, and nothing is written;
-`recode.bad_rows=drop` leaves them out, `keep` keeps those that have a prompt and a target. `bash scripts/dapo.sh` runs
-it with --if-stale.
+Rows with errors (src/records.py; for example a reference answer below the maximal reward) are listed one a line, and
+nothing is written; `recode.bad_rows=drop` leaves them out, `keep` keeps those that have a prompt and a target.
+`bash scripts/dapo.sh` runs it with --if-stale.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ def main() -> None:
 
     from verl_training.checks import check
     from verl_training.config import compose
-    from verl_training.parquet import DataFiles, make
+    from verl_training.parquet import DataFiles
 
     config = compose(args.config_name, args.overrides)
     check(config)
-    data = DataFiles.of(config)
+    data = DataFiles(config)
     if args.if_stale:
         why = data.stale()
         if why is None:
-            print(f"data: {data.train} is up to date")
+            print(f"data: {data.files['train']} is up to date")
             return
         print(f"data: {why}; writing the files")
-    make(data, batch_size=config.data.train_batch_size, max_response_length=config.data.max_response_length)
+    data.make()
 
 
 if __name__ == "__main__":

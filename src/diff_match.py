@@ -57,23 +57,20 @@ def token_pairs(code: str) -> Pairs | None:
 _given_pairs = lru_cache(maxsize=4096)(token_pairs)  # a group of completions shares one record
 
 
-def f_score(old: Pairs, target: Pairs, completion: Pairs) -> float:
-    """F in [0, 1]. `old` and `target` must differ."""
-    need_add, need_remove = target - old, old - target
-    add, remove = completion - old, old - completion
-    right_add = (need_add & add).total()
-    share = right_add / need_add.total() if need_add else 1.0
-    right = right_add + share * (need_remove & remove).total()
-    return 2 * right / sum(part.total() for part in (need_add, need_remove, add, remove))
-
-
 def diff_match(code: str | None, old: str, target: str) -> float | None:
     """DM* of `code`: in [-1.5, 2], or -2 for None and for code that does not parse; None if it is undefined."""
     before, after = _given_pairs(old), _given_pairs(target)
     if before is None or after is None or before == after:
         return None
     mine = None if code is None else token_pairs(code)
-    return NO_PARSE if mine is None else (MATCH - MISS) * f_score(before, after, mine) + MISS
+    if mine is None:
+        return NO_PARSE
+    need_add, need_remove, add, remove = after - before, before - after, mine - before, before - mine
+    right_add = (need_add & add).total()
+    share = right_add / need_add.total() if need_add else 1.0
+    right = right_add + share * (need_remove & remove).total()
+    f = 2 * right / sum(part.total() for part in (need_add, need_remove, add, remove))
+    return (MATCH - MISS) * f + MISS
 
 
 def dm_star(

@@ -10,7 +10,6 @@ Every key of the YAML is also a flag, and flags win. `bash scripts/grpo.sh` coun
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,14 +17,10 @@ from typing import Any
 from common import toolchain
 from common.cli import fail, program
 from trl_training import arguments
-from trl_training.batch import Batch
 
 
 def derive(values: Mapping[str, Any]) -> dict[str, int]:
-    """trl's batch size, accumulation and generation steps, from prompts_per_step and updates_per_generation.
-
-    Raises ValueError if a value that was set as well disagrees.
-    """
+    """trl's batch size, accumulation and generation steps, from prompts_per_step and updates_per_generation."""
     derived = {}
     accumulation = values["gradient_accumulation_steps"]
     if values["prompts_per_step"] is not None:
@@ -94,7 +89,6 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[ScriptArguments, Any
     """(script, GRPO, model) arguments, checked."""
     from trl import GRPOConfig, ModelConfig
 
-    from trl_training.checks import refuse_lost_updates
     from trl_training.reward_functions import load_rewards
 
     script, args, model = arguments.parse((ScriptArguments, GRPOConfig, ModelConfig), argv, derive)
@@ -104,30 +98,21 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[ScriptArguments, Any
     if script.overlong_buffer is not None and not 0 < script.overlong_buffer <= args.max_completion_length:
         fail(f"overlong_buffer {script.overlong_buffer}: must be in 1..{args.max_completion_length}")
     check_rollouts(script, args, model)
-    refuse_lost_updates(args, model)
-    arguments.refuse_unread(model)
     arguments.require_layers(script, args)
     return script, args, model
 
 
 def train(script: ScriptArguments, args: Any, model: Any) -> None:
     """Run GRPO into args.output_dir."""
-    from datasets import Dataset
     from trl.rewards import get_soft_overlong_punishment
 
     from trl_training.callbacks import run_trainer, say
     from trl_training.data import prepare
     from trl_training.grpo_trainer import DoraGRPOTrainer
-    from trl_training.model import model_kwargs, peft_config
     from trl_training.reward_functions import check_rewards, load_rewards
 
-    started = time.time()
-    batch = Batch(
-        args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps, args.num_generations
-    )
-    say(f"batch: {batch}")
     if script.updates_per_generation > 1:
-        say(f"       each batch of rollouts holds the completions of {script.updates_per_generation} steps")
+        say(f"each batch of rollouts holds the completions of {script.updates_per_generation} steps")
     rows, tokenizer, checkpoint = prepare(script, args, model)
     say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
     rewards = load_rewards(script.reward)
@@ -136,18 +121,8 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
     if script.overlong_buffer is not None:
         functions.append(get_soft_overlong_punishment(args.max_completion_length, script.overlong_buffer))
         args.reward_weights = [*(args.reward_weights or [1.0] * len(rewards)), 1.0]
-    args.model_init_kwargs = (args.model_init_kwargs or {}) | model_kwargs(model)
-    trainer = DoraGRPOTrainer(
-        model=model.model_name_or_path,
-        reward_funcs=functions,
-        args=args,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        peft_config=peft_config(model),
-        generation=script.dora_generation,
-        print_samples=script.print_samples,
-    )
-    run_trainer(trainer, tokenizer, checkpoint, started)
+    settings = {"generation": script.dora_generation, "print_samples": script.print_samples, "reward_funcs": functions}
+    run_trainer(DoraGRPOTrainer, args, model, rows, tokenizer, checkpoint, **settings)
 
 
 @program()

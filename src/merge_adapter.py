@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from adapters import AdapterConfig, find_adapter, load_merged
-from common.checkpoints import shard_files
+from common.checkpoints import base_of, run_start, shard_files
 from common.cli import program
 from common.errors import InputError
 from common.files import read_json, write_json
-from verl_training import checkpoint as verl_checkpoint
+from prompts import load_tokenizer
+from verl_training.checkpoint import load_trained, run_folder
 
 
 def merged(adapter: Path, base: str | None, revision: str, dtype: str) -> tuple[Any, str]:
@@ -42,24 +42,12 @@ def merged_checkpoint(checkpoint: Path, base: str | None, revision: str, dtype: 
     import torch
 
     shard_files(checkpoint)  # before the base loads: are they complete?
-    base = base or verl_checkpoint.base_model(checkpoint)
-    return verl_checkpoint.load_trained(checkpoint, base, revision).to(getattr(torch, dtype)), base
-
-
-def write(model: Any, base: str, revision: str, out: Path, source: Path, dtype: str) -> None:
-    """Write `model` and the base's tokenizer to `out`, by way of a temporary folder that is renamed when complete."""
-    from transformers import AutoTokenizer
-
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part)
-    AutoTokenizer.from_pretrained(base, revision=revision).save_pretrained(part)
-    write_json(part / "merged_from.json", {"base": base, "revision": revision, "source": str(source), "dtype": dtype})
-    part.rename(out)
+    base = base or base_of(run_start(run_folder(checkpoint)))[0]
+    return load_trained(checkpoint, base, revision).to(getattr(torch, dtype)), base
 
 
 @program()
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--adapter", type=Path, help="folder with adapter_config.json")
@@ -73,11 +61,15 @@ def main() -> int:
         parser.error(f"{args.out}: exists already")
     source, merge = (args.adapter, merged) if args.adapter else (args.checkpoint, merged_checkpoint)
     model, base = merge(source, args.base, args.revision, args.dtype)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    write(model, base, args.revision, args.out, source, args.dtype)
+    part = args.out.with_name(args.out.name + ".part")  # renamed when it is complete
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part)
+    load_tokenizer(base, revision=args.revision).save_pretrained(part)
+    merged_from = {"base": base, "revision": args.revision, "source": str(source), "dtype": args.dtype}
+    write_json(part / "merged_from.json", merged_from)
+    part.rename(args.out)
     print(f"merged {source} with {base}: {args.out} ({args.dtype})")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

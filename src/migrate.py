@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,6 @@ def read_note(update: str) -> str:
         return update
 
 
-def show(text: str) -> None:
-    """Print what a model wrote: with escaped control characters on a terminal, unchanged into a pipe."""
-    print(printable(text) if sys.stdout.isatty() else text)
-
-
 @program()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -96,14 +92,15 @@ def main() -> int:
     library, version = normalise_dependency(args.dependency), normalise_version(args.version)
     record = Record(library, version, "", read_note(args.update), old, "")
     completion = migrate(args.model, args.adapter, record, args.temperature, args.max_new_tokens, args.seed)
+    shown: Callable[[str], str] = printable if sys.stdout.isatty() else str  # unchanged into a pipe
     if args.show_thinking:
-        show(f"{completion}\n")
+        print(shown(f"{completion}\n"))
     new = new_code(completion)
     if new is None or erases(old, new):
         print("migrate: the answer has no code that parses and does something (--show-thinking prints it)")
         return 1
     diff = difflib.unified_diff(old.splitlines(True), new.splitlines(True), str(args.old), f"{args.old} (migrated)")
-    show("".join(diff) or "no change")
+    print(shown("".join(diff) or "no change"))
     if args.write:
         write_text(args.old, new)
         print(f"wrote {args.old}")

@@ -133,8 +133,7 @@ def assistant_header(tokenizer: PreTrainedTokenizerBase) -> str:
 def open_chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
     """A Jinja chat template that leaves the last assistant message open when a generation prompt is requested.
 
-    verl always requests one and cannot continue the final message. Works for the ChatML, DeepSeek and Llama families;
-    raises InputError if the tokenizer has no template, or if its template does not leave the turn open.
+    verl always requests one and cannot continue the final message. Works for the ChatML, DeepSeek and Llama families.
     """
     own = tokenizer.chat_template
     if not isinstance(own, str):
@@ -191,10 +190,7 @@ def fit_records(
     max_prompt_length: int,
     max_target_length: int | None,
 ) -> Fitted:
-    """Render each prompt and drop the records whose prompt or target has too many tokens. Both trainers use this.
-
-    `name` is what the report calls the records. Raises InputError if none is left.
-    """
+    """Render each prompt and drop the records whose prompt or target has too many tokens; the report names `name`."""
     template = open_chat_template(tokenizer)
     kept: list[tuple[Record, str, int, int]] = []
     long_prompts = long_targets = 0

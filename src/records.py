@@ -63,7 +63,6 @@ WARNINGS = {
     "repeated_field": "a field is given more than once in a row",
 }
 UNREADABLE = {"json", "missing", "null", "type", "unicode", "blank"}  # errors that leave no text for a prompt
-RENAMED = {"drop_bad_rows": "bad_rows: stop, drop or keep"}  # key of an earlier version -> what it is now
 BAD_ROWS = ("stop", "drop", "keep")
 SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can escape one half of a pair, which UTF-8 cannot encode
 

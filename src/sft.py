@@ -9,14 +9,12 @@ completion only: `prompts.reference_completion`, then the end-of-turn token.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from common.cli import fail, program
 from trl_training import arguments
-from trl_training.batch import Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -59,11 +57,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[ScriptArguments, Any
     """(script, SFT, model) arguments, checked."""
     from trl import ModelConfig, SFTConfig
 
-    from trl_training.checks import refuse_lost_updates
-
     script, args, model = arguments.parse((ScriptArguments, SFTConfig, ModelConfig), argv, derive)
-    arguments.refuse_unread(model)
-    refuse_lost_updates(args, model)
     arguments.require_layers(script, args)
     if args.completion_only_loss is False:
         fail("completion_only_loss false: not supported: the loss is on the completion only")
@@ -72,29 +66,17 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[ScriptArguments, Any
 
 def train(script: ScriptArguments, args: Any, model: Any) -> None:
     """Run SFT into args.output_dir."""
-    from datasets import Dataset
     from trl import SFTTrainer
 
     from trl_training.callbacks import run_trainer, say
     from trl_training.data import prepare
-    from trl_training.model import model_kwargs, peft_config
 
-    started = time.time()
-    say(f"batch: {Batch(args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps)}")
     rows, tokenizer, checkpoint = prepare(script, args, model)
     examples = tokenised(rows, tokenizer)
     answer = [t for t, on in zip(examples[0]["input_ids"], examples[0]["completion_mask"], strict=True) if on]
     say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{tokenizer.decode(answer)}\n")
     args.completion_only_loss = True
-    args.model_init_kwargs = (args.model_init_kwargs or {}) | model_kwargs(model)
-    trainer = SFTTrainer(
-        model=model.model_name_or_path,
-        args=args,
-        train_dataset=Dataset.from_list(examples),
-        processing_class=tokenizer,
-        peft_config=peft_config(model),
-    )
-    run_trainer(trainer, tokenizer, checkpoint, started)
+    run_trainer(SFTTrainer, args, model, examples, tokenizer, checkpoint)
 
 
 @program()

@@ -16,7 +16,7 @@ import pytest
 import generate
 import grpo
 import sft
-from trl_training.batch import plan_batch
+from trl_training.arguments import plan_batch
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.sh") if path.name != "common.sh")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,6 +73,12 @@ def program(*outside: type[Exception]) -> Iterator[None]:
         fail(f"{error.filename}: {error.strerror}")
 
 
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The message about an unknown key, with the nearest known one."""
+    near = difflib.get_close_matches(key, list(known), n=1)
+    return f"unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else "")
+
+
 def require(package: str) -> None:
     """Exit with one line that names the requirements file if a package of LAYERS is not installed."""
     if find_spec(package) is None:
@@ -118,8 +124,7 @@ def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
     for key, value in read_yaml(config).items() if config else ():
         action = known.get(key)
         if action is None:
-            near = difflib.get_close_matches(key, known, n=1)
-            fail(f"{config}: unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+            fail(f"{config}: {unknown_key(key, known)}")
         flag = action.option_strings[-1]
         if action.nargs == 0:
             if value not in ("True", "False"):

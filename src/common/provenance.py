@@ -1,14 +1,11 @@
-"""run.json: for every start of a run its command, resolved configuration, commit, versions, hardware and data.
-
-Nothing here depends on trl, verl or the task; every training and evaluation program uses it.
-"""
+"""run.json: for every start of a run its command, resolved configuration, commit, versions, hardware and data."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -45,7 +42,7 @@ class Start(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     config: dict[str, Any]
     data: dict[str, dict[str, Any]] = {}  # name -> {"sha256", "bytes"}
-    records: str | None = None  # which rows of the data are used; None if not recorded
+    records: str | None = None  # which rows of the data are used (src/grpo.py, src/sft.py)
     resumed_from: str | None = None
 
 
@@ -96,15 +93,12 @@ def hardware() -> dict[str, Any]:
     """Processor, memory in GB, and every visible GPU by name and memory in GB."""
     import torch
 
-    cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    names = re.findall(r"^model name\s*: *(.*)", info.read_text() if info.exists() else "", re.MULTILINE)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return {
-        "cpu": cpu,
+        "cpu": names[0] if names else platform.machine(),
         "cores": os.cpu_count(),
         "memory_gb": round(memory / 1e9, 1),
         "gpus": [{"name": gpu.name, "memory_gb": round(gpu.total_memory / 1e9, 1)} for gpu in gpus],
@@ -130,10 +124,7 @@ def record_start(folder: Path, description: Mapping[str, Any], resumed_from: str
     """Add one start to folder/run.json; a resumed run has several, in order."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.json"
-    starts = []
-    if path.exists():
-        read_starts(folder)  # a damaged run.json is reported, not overwritten
-        starts = json.loads(path.read_text("utf-8"))["starts"]
+    starts = [start.model_dump(exclude_unset=True) for start in read_starts(folder)] if path.exists() else []
     write_json(path, {"starts": [*starts, {**description, "resumed_from": resumed_from}]})
 
 

@@ -16,6 +16,14 @@ from common.files import append_jsonl, drop_after
 
 METRICS, ROLLOUTS = "metrics.jsonl", "rollouts.jsonl"
 WIDTH = 100
+RESULTS = {  # file in the run's folder -> what it is
+    "adapter_model.safetensors": "the adapter",
+    METRICS: "metrics, one line per logged step",
+    ROLLOUTS: "scored completions",
+    "run.json": "what ran: configuration, commit, data, hardware",
+    "runs": "for tensorboard --logdir",
+    "tensorboard": "for tensorboard --logdir",
+}
 # measure -> its key in trl's metrics, then in verl's. Both rewards are means over every sampled completion.
 MEASURES = {
     "reward": ("reward", "reward/before_filter/score"),
@@ -45,8 +53,13 @@ def write_rollouts(folder: Path, rollouts: Iterable[Rollout]) -> None:
 
 def cut_logs(folder: Path, step: int) -> None:
     """Remove what the logs of a run hold beyond `step`: a resumed run writes it again."""
-    for name in (METRICS, ROLLOUTS, "samples.jsonl"):  # samples.jsonl: the rollouts of earlier versions
+    for name in (METRICS, ROLLOUTS):
         drop_after(folder / name, step)
+
+
+def results(folder: Path) -> str:
+    """Where the results of a run are: a line for each file."""
+    return "\n".join(f"  {folder / name}  {what}" for name, what in RESULTS.items() if (folder / name).exists())
 
 
 def frame(rollout: Rollout) -> str:

@@ -32,17 +32,10 @@ def matches(path: str, patterns: Collection[str]) -> bool:
     return any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
-def grows(old: Any, new: Any) -> bool:
-    """Whether both are numbers and the new one is larger."""
-    return isinstance(old, (int, float)) and isinstance(new, (int, float)) and new > old
-
-
 def identity(start: Start) -> dict[str, Any]:
     """What may decide the result: the configuration, and the data by content."""
-    data: dict[str, Any] = {"sha256 of the data": [file.get("sha256") for file in start.data.values()]}
-    if start.records is not None:
-        data["records"] = start.records
-    return {**data, **start.config}
+    hashes = [file.get("sha256") for file in start.data.values()]
+    return {"sha256 of the data": hashes, "records": start.records, **start.config}
 
 
 def check_same_run(
@@ -57,5 +50,6 @@ def check_same_run(
         return
     now = Start.model_validate(json.loads(json.dumps(description, default=str)))
     for key, old, new in differences(identity(read_starts(run)[-1]), identity(now)):
-        if not (matches(key, harmless) or (key in length and grows(old, new))):
+        grows = isinstance(old, (int, float)) and isinstance(new, (int, float)) and new > old
+        if not (matches(key, harmless) or (key in length and grows)):
             raise InputError(f"{run} was started with {key} = {old}, now it is {new}: not the same run")

@@ -6,7 +6,7 @@ known one) and values of the wrong type in the YAML. The configuration classes' 
 
 from __future__ import annotations
 
-import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -15,9 +15,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.cli import LAYERS, fail, read_yaml, require, split_config
-from records import BAD_ROWS, RENAMED, load_records
-from trl_training.batch import plan_batch, world_size
+from common.cli import LAYERS, fail, read_yaml, require, split_config, unknown_key
+from records import BAD_ROWS, load_records
+
+# Keys of trl's ModelConfig that no script here reads.
+UNREAD = ("load_in_4bit", "load_in_8bit", "use_rslora", "lora_modules_to_save", "lora_target_parameters")
 
 
 @dataclass
@@ -66,12 +68,17 @@ def require_layers(script: DataArguments, args: Any) -> None:
             require(package)
 
 
-def report_check(script: DataArguments, args: Any) -> None:
-    """What `--check` does once the flags are parsed: check the data and the output folder, print the layers.
-
-    The launchers run it before they start any process, so that a mistake is reported once and not by each process. A
-    file on the hub is left to the run.
-    """
+def run(
+    doc: str | None, script_class: type, parse_arguments: Callable[[], tuple[Any, Any, Any]], train: Callable[..., None]
+) -> None:
+    """What src/grpo.py and src/sft.py do: print the help, check (the data too, unless it is on the hub), or train."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print_help(doc or "", script_class)
+        return
+    script, args, model = parse_arguments()
+    if script.check is None:
+        train(script, args, model)
+        return
     from trl_training.checks import refuse_missing_compiler
     from trl_training.resume import find_checkpoint
 
@@ -83,25 +90,50 @@ def report_check(script: DataArguments, args: Any) -> None:
     print(*sorted({LAYERS[package] for package in optional_packages(args)}))
 
 
-def run(
-    doc: str | None, script_class: type, parse_arguments: Callable[[], tuple[Any, Any, Any]], train: Callable[..., None]
-) -> None:
-    """What src/grpo.py and src/sft.py do: print the help, check, or train."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print_help(doc or "", script_class)
-        return
-    script, args, model = parse_arguments()
-    if script.check is not None:
-        report_check(script, args)
-    else:
-        train(script, args, model)
+@dataclass(frozen=True)
+class Batch:
+    """One optimizer step; `group` is the completions of a prompt. A configuration names only its sequences, so that the
+    same file means the same run on 1, 2, 4 or 8 GPUs."""
+
+    processes: int
+    per_device: int
+    accumulation: int
+    group: int = 1
+
+    @property
+    def sequences(self) -> int:
+        return self.processes * self.per_device * self.accumulation
+
+    def __str__(self) -> str:
+        step = f"{self.processes} process(es) x {self.per_device} per device x {self.accumulation} accumulation"
+        if self.group == 1:
+            return f"{step} = {self.sequences} examples a step"
+        prompts = f"{self.group} generations = {self.sequences // self.group} prompt(s)"
+        return f"{step} = {self.sequences} completions a step; / {prompts}"
+
+
+def plan_batch(processes: int, per_device: int, sequences: int) -> Batch:
+    """The batch of `sequences` a step that puts at most `per_device`, or its share, through a process at once."""
+    for name, value in {"per_device_train_batch_size": per_device, "sequences a step": sequences}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    share = sequences // processes
+    at_once = min(per_device, share)
+    if sequences % processes or share % at_once:
+        raise ValueError(
+            f"{sequences} sequences a step cannot be divided evenly among {processes} process(es) x "
+            f"per_device_train_batch_size {per_device}: change per_device_train_batch_size or the number of processes"
+        )
+    return Batch(processes, at_once, share // at_once)
+
+
+def world_size() -> int:
+    """Processes of this launch, as torchrun and accelerate announce them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def batch_of(values: Mapping[str, Any], sequences: int) -> dict[str, int]:
-    """trl's keys for `sequences` per step on the processes of this launch, or on as many as `check` names.
-
-    Raises ValueError if they do not divide evenly, or if gradient_accumulation_steps was set to something else.
-    """
+    """trl's keys for `sequences` per step on the processes of this launch, or on as many as `check` names."""
     if values["check"] is not None and values["check"] < 1:
         raise ValueError(f"check {values['check']}: a launch has at least 1 process")
     batch = plan_batch(values["check"] or world_size(), values["per_device_train_batch_size"], sequences)
@@ -128,30 +160,18 @@ def print_help(doc: str, script_class: type) -> None:
     print("Not supported: quantisation, rsLoRA, extra modules to save or target.")
 
 
-def refuse_unread(model: Any) -> None:
-    """Exit if a key of trl's ModelConfig is set that no script here reads."""
-    for key in ("load_in_4bit", "load_in_8bit", "use_rslora", "lora_modules_to_save", "lora_target_parameters"):
-        if getattr(model, key):
-            fail(f"{key}: not supported here")
-    if model.lora_task_type != "CAUSAL_LM":
-        fail(f"lora_task_type {model.lora_task_type!r}: only CAUSAL_LM is supported here")
-    if not model.model_name_or_path:
-        fail("no model: set model_name_or_path")
-
-
 def _one_line(error: Exception) -> str:
     """What a configuration class objects to."""
-    text = " ".join(str(error).split())
-    if text.startswith("Your setup doesn't support bf16/gpu"):
-        import torch
+    import torch
 
-        if not torch.cuda.is_available():
-            built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
-            return (
-                f"bf16 needs a GPU, and torch {torch.__version__}, built {built}, finds none: check the driver "
-                "(nvidia-smi) and CUDA_VISIBLE_DEVICES, or add --use_cpu true to run without a GPU"
-            )
-    return text
+    text = " ".join(str(error).split())
+    if torch.cuda.is_available() or not text.startswith("Your setup doesn't support bf16/gpu"):
+        return text
+    built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    return (
+        f"bf16 needs a GPU, and torch {torch.__version__}, built {built}, finds none: check the driver (nvidia-smi) "
+        "and CUDA_VISIBLE_DEVICES, or add --use_cpu true to run without a GPU"
+    )
 
 
 def parse(
@@ -161,11 +181,12 @@ def parse(
 ) -> tuple[Any, ...]:
     """Instances of the dataclasses `classes` from `--config FILE` and the flags, which win.
 
-    `derive` gets the parsed values and returns values that follow from them; it may raise ValueError. Exits with
-    status 2 and one line on any error.
+    `derive` gets the parsed values and returns values that follow from them; it may raise ValueError.
     """
     require("trl")
     from trl import TrlParser
+
+    from trl_training.checks import refuse_lost_updates
 
     class Parser(TrlParser):
         def error(self, message: str) -> NoReturn:
@@ -178,27 +199,30 @@ def parse(
         raise SystemExit(0)
     from_file = read_yaml(config) if config else {}
     names = [word.removeprefix("--").partition("=")[0] for word in flags if word.startswith("--")]
-    _refuse_unknown(from_file, [action.dest for action in parser._actions], f"{config}: ")
-    _refuse_unknown(names, [flag.removeprefix("--") for flag in parser._option_string_actions], "")
+    keys = [action.dest for action in parser._actions]
+    options = [flag.removeprefix("--") for flag in parser._option_string_actions]
+    for where, given, known in ((f"{config}: ", from_file, keys), ("", names, options)):
+        if unknown := [key for key in given if key not in known]:
+            fail(f"{where}{unknown_key(unknown[0], known)}")
     parser.set_defaults_with_config(**from_file)
     namespace, rest = parser.parse_known_args(flags)
     if rest:
         fail(f"unexpected argument {rest[0]!r}")
     values = vars(namespace)
     try:
-        return parser.parse_dict(values | derive(values))
+        found = parser.parse_dict(values | derive(values))
     except ValueError as error:
         fail(_one_line(error))
     except ImportError as error:  # transformers asks for DeepSpeed when it reads --deepspeed
         layer = "requirements/deepspeed.txt" if "deepspeed" in str(error) else "requirements.txt"
         fail(f"{_one_line(error)}: pip install -r {layer}")
-
-
-def _refuse_unknown(keys: Iterable[str], known: Sequence[str], where: str) -> None:
-    """Exit if one of the keys is not known; `where` is printed before it."""
-    for key in keys:
-        if key in RENAMED:
-            fail(f"{where}{key} is now {RENAMED[key]}")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            fail(f"{where}unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+    _, args, model = found
+    for key in UNREAD:
+        if getattr(model, key):
+            fail(f"{key}: not supported here")
+    if model.lora_task_type != "CAUSAL_LM":
+        fail(f"lora_task_type {model.lora_task_type!r}: only CAUSAL_LM is supported here")
+    if not model.model_name_or_path:
+        fail("no model: set model_name_or_path")
+    refuse_lost_updates(args, model)
+    return found

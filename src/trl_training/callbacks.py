@@ -1,19 +1,25 @@
-"""A trl run around trl's own loop: metrics and a line for each step, and a summary at its end."""
+"""A trl run around trl's own loop: the trainer, metrics and a line for each step, and a summary at its end.
+
+`_use_triton` is private to trl, so this file belongs to the pinned version.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+import trl.trainer.utils
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from adapters import start_from_base
+from adapters import adapter_config, start_from_base
 from common.files import append_jsonl
-from common.run_logs import METRICS, ROLLOUTS
-from trl_training.cpu_loss import patch_trl_loss_on_cpu
+from common.run_logs import METRICS, results
 
 SHOWN = {  # logged key -> the short name in the progress line
     "loss": "loss",
@@ -30,8 +36,13 @@ SHOWN = {  # logged key -> the short name in the progress line
     "mean_token_accuracy": "accuracy",
     "step_time": "seconds",
 }
-CLIPPED_LIMIT = 0.2  # share of completions cut at max_completion_length above which the run warns
-ZERO_VARIANCE_LIMIT = 0.5  # share of groups without a gradient above which the run warns
+WARNINGS = (  # (logged key, the share above which the run warns, what it is a share of)
+    ("completions/clipped_ratio", 0.2, "completions are cut at max_completion_length"),
+    ("frac_reward_zero_std", 0.5, "groups have equal rewards: they give no gradient"),
+)
+PAUSE = 50  # steps between two warnings of one kind; metrics.jsonl has every value
+STARTED = time.time()
+trl_s_own = trl.trainer.utils._use_triton
 
 
 def say(message: str = "") -> None:
@@ -53,17 +64,11 @@ class MetricsLog(TrainerCallback):
         if not state.is_world_process_zero or not logs or "train_runtime" in logs:
             return
         append_jsonl(self.path, {"step": state.global_step, "time": round(time.time(), 1), **logs})
-        clipped, flat = logs.get("completions/clipped_ratio"), logs.get("frac_reward_zero_std")
-        if clipped is not None and clipped > CLIPPED_LIMIT:
-            self.warn("clipped", state.global_step, f"{clipped:.0%} of completions are cut at max_completion_length")
-        if flat is not None and flat > ZERO_VARIANCE_LIMIT:
-            self.warn("flat", state.global_step, f"{flat:.0%} of groups have equal rewards: they give no gradient")
-
-    def warn(self, kind: str, step: int, message: str) -> None:
-        """Print a warning of one kind at most every 50 steps; metrics.jsonl has every value."""
-        if step - self.warned.get(kind, -50) >= 50:
-            self.warned[kind] = step
-            print(f"warning: step {step}: {message}", file=sys.stderr, flush=True)
+        for key, limit, meaning in WARNINGS:
+            share = logs.get(key) or 0
+            if share > limit and state.global_step - self.warned.get(key, -PAUSE) >= PAUSE:
+                self.warned[key] = state.global_step
+                print(f"warning: step {state.global_step}: {share:.0%} of {meaning}", file=sys.stderr, flush=True)
 
 
 class ProgressLine(ProgressCallback):
@@ -75,30 +80,48 @@ class ProgressLine(ProgressCallback):
             self.training_bar.write(f"step {state.global_step}  " + "  ".join(shown))
 
 
-def run_trainer(trainer: Any, tokenizer: PreTrainedTokenizerBase, checkpoint: Path | None, started: float) -> None:
-    """Train from the base model or from `checkpoint`, with this project's logs, and save the result."""
+def picks_first(device: torch.device) -> bool:
+    """Whether trl's loss selects the positions that count before the LM head: with Triton, and here on a CPU too.
+
+    Otherwise trl computes every position and drops the prompts' afterwards, which keeps shapes fixed for compilers. On
+    a CPU nothing is compiled, and prompts are most of the tokens (benchmarks/bench_loss.py). The result is the same.
+    """
+    return device.type == "cpu" or trl_s_own(device)
+
+
+def run_trainer(
+    trainer_class: Any,
+    args: Any,
+    model: Any,
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    checkpoint: Path | None,
+    **settings: Any,
+) -> None:
+    """Train on `rows`, from the base model or from `checkpoint`, with this project's logs, and save the result."""
+    loading = {"revision": model.model_revision, "dtype": model.dtype, "attn_implementation": model.attn_implementation}
+    args.model_init_kwargs = (args.model_init_kwargs or {}) | {k: v for k, v in loading.items() if v is not None}
+    lora = (model.lora_r, model.lora_alpha, model.lora_dropout, model.lora_target_modules)
+    trainer = trainer_class(
+        model=model.model_name_or_path,
+        args=args,
+        train_dataset=Dataset.from_list(list(rows)),
+        processing_class=tokenizer,
+        peft_config=adapter_config(*lora, use_dora=model.use_dora) if model.use_peft else None,
+        **settings,
+    )
     start_from_base(trainer.model)
-    patch_trl_loss_on_cpu()
+    trl.trainer.utils._use_triton = picks_first
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
-    if not trainer.args.disable_tqdm:
+    if not args.disable_tqdm:
         trainer.add_callback(ProgressLine())
-    trainer.add_callback(MetricsLog(Path(trainer.args.output_dir)))
+    folder = Path(args.output_dir)
+    trainer.add_callback(MetricsLog(folder))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finish(trainer, tokenizer, started)
-
-
-def finish(trainer: Any, tokenizer: PreTrainedTokenizerBase, started: float) -> None:
-    """Save the adapter (or model) and print where everything is."""
-    folder = Path(trainer.args.output_dir)
     trainer.save_model(str(folder))
     if trainer.accelerator.is_main_process:
         tokenizer.save_pretrained(folder)
-    minutes = (time.time() - started) / 60
+    minutes = (time.time() - STARTED) / 60
     say(f"\ndone: {trainer.state.global_step} steps, {minutes:.1f} minutes in this start")
-    names = {"adapter_model.safetensors": "the adapter", METRICS: "metrics, one line per logged step"}
-    names |= {ROLLOUTS: "scored completions", "run.json": "what ran: configuration, commit, data, hardware"}
-    names |= {"runs": "TensorBoard: tensorboard --logdir " + str(folder / "runs")}
-    for name, meaning in names.items():
-        if (folder / name).exists():
-            say(f"  {folder / name}  {meaning}")
+    say(results(folder))

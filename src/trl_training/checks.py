@@ -7,7 +7,7 @@ from typing import Any
 from adapters import DECAYS_MAGNITUDES
 from common import toolchain
 from common.errors import InputError
-from trl_training.batch import world_size
+from trl_training.arguments import world_size
 from trl_training.callbacks import say
 
 

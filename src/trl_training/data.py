@@ -8,12 +8,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from prompts import fit_records
+from prompts import fit_records, load_tokenizer
 from records import Record, load_records
-from trl_training.arguments import DataArguments
+from trl_training.arguments import Batch, DataArguments
 from trl_training.callbacks import say
 from trl_training.checks import refuse_missing_compiler, refuse_several_cards, warn_of_decay
-from trl_training.model import load_tokenizer
 from trl_training.resume import begin
 
 
@@ -33,11 +32,14 @@ def prepare(
     script: DataArguments, args: Any, model: Any
 ) -> tuple[list[dict[str, str]], PreTrainedTokenizerBase, Path | None]:
     """(prompt rows, tokenizer, checkpoint to resume from). Raises InputError."""
+    group = getattr(args, "num_generations", 1)  # SFT has none
+    say(f"batch: {Batch(args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps, group)}")
     refuse_missing_compiler(args)
     refuse_several_cards(args)
     warn_of_decay(args, model)
-    assert script.data is not None  # a required flag
     records = load_records(script.data, script.bad_rows)
-    checkpoint = begin(args, script, model, data=script, records=records)
-    tokenizer = load_tokenizer(model, args.trust_remote_code)
+    checkpoint = begin(args, script, model, records)
+    settings = {"revision": model.model_revision, "trust_remote_code": args.trust_remote_code, "padding_side": "left"}
+    tokenizer = load_tokenizer(model.model_name_or_path, **settings)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return prompt_rows(records, tokenizer, script), tokenizer, checkpoint

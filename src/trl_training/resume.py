@@ -1,14 +1,10 @@
-"""Which checkpoint a trl run resumes from, and whether it is the same run.
-
-A run writes into its output directory: run.json, metrics.jsonl, rollouts.jsonl (GRPO), TensorBoard events under runs/,
-checkpoint-N/ folders and, at its end, the adapter itself.
-"""
+"""Which checkpoint a trl run resumes from, and whether it is the same run."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,39 +51,30 @@ def length_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def find_checkpoint(output_dir: Path, wanted: str | None) -> Checkpoint | None:
-    """The checkpoint to resume from: `wanted` is None, "auto" (the last one, if any) or a path.
-
-    Raises InputError if the path holds no complete checkpoint, and if a new run would overwrite an old one.
-    """
+    """The checkpoint to resume from: `wanted` is None, "auto" (the last one, if any) or a path."""
     existing = find_checkpoints(output_dir, sharded=True)
-    if wanted is None:
-        if existing:
-            raise InputError(
-                f"{output_dir} holds checkpoint-{existing[-1].step}: add --resume_from_checkpoint auto to resume, "
-                "or choose another --output_dir"
-            )
+    if wanted is None and existing:
+        raise InputError(
+            f"{output_dir} holds checkpoint-{existing[-1].step}: add --resume_from_checkpoint auto to resume, "
+            "or choose another --output_dir"
+        )
+    if wanted is None or (wanted == "auto" and not existing):
         return None
-    if wanted == "auto":
-        if not existing:
-            return None
-        checkpoint = existing[-1]
-    else:
-        checkpoint = read_checkpoint(Path(wanted))
+    checkpoint = existing[-1] if wanted == "auto" else read_checkpoint(Path(wanted))
     if not checkpoint.resumable:
         raise InputError(f"{checkpoint.folder}: saved without the optimizer's state (save_only_model): not resumable")
     return checkpoint
 
 
-def begin(args: Any, *parts: Any, data: DataArguments, records: Sequence[Record]) -> Path | None:
+def begin(args: Any, script: DataArguments, model: Any, records: Sequence[Record]) -> Path | None:
     """Describe the run in args.output_dir and return the folder of the checkpoint that it resumes from, if any."""
     from accelerate import PartialState
 
-    config = {key: value for part in (args, *parts) for key, value in dataclasses.asdict(part).items()}
-    config["processes"] = args.world_size
+    config = {**asdict(args), **asdict(script), **asdict(model), "processes": args.world_size}
     folder = Path(args.output_dir)
     checkpoint = find_checkpoint(folder, args.resume_from_checkpoint)
     source, step = (checkpoint.folder, checkpoint.step) if checkpoint else (None, 0)
-    description = describe(config, {data.data: resolve(data.data)}, args.seed)
+    description = describe(config, {script.data: resolve(script.data)}, args.seed)
     ids = hashlib.sha256("\n".join(record.id for record in records).encode()).hexdigest()
     description["records"] = f"{len(records)} with sha256 {ids[:12]}"  # which rows of the file: bad_rows decides
     if source:

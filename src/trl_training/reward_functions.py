@@ -21,18 +21,17 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, TrainerState
 
 from common.errors import InputError
-from diff_match import dm_star
+from diff_match import REWARDS
 from prompts import reference_completion
-from rewards import REWARDS, reward_names
+from rewards import reward_names
 
 Reward = Callable[..., Any]
-KNOWN: dict[str, Reward] = {**REWARDS, "dm_star": dm_star}  # dm_star: ours, not in the paper
 
 
 def load_rewards(names: str) -> dict[str, Reward]:
     """Comma-separated names and dotted paths -> the functions, by the names under which trl logs them."""
     chosen = [name.strip() for name in names.split(",")]
-    known = KNOWN | {path: import_reward(path) for path in chosen if "." in path}
+    known: dict[str, Reward] = {**REWARDS, **{path: import_reward(path) for path in chosen if "." in path}}
     try:
         functions = [known[name] for name in reward_names(chosen, known)]
     except ValueError as error:
@@ -79,17 +78,12 @@ def check_rewards(functions: Mapping[str, Reward], row: Mapping[str, str], token
                 found = asyncio.run(found)
         except Exception as error:
             raise InputError(f"reward {name}: {described(error)}") from None
-        if not is_list_of_one_number(found):
-            raise InputError(f"reward {name}: returned {found!r}: expected a list with a number for each completion")
-
-
-def is_list_of_one_number(found: Any) -> bool:
-    """Whether trl can use this as the rewards of one completion."""
-    try:
-        [value] = found
-        return value is None or isinstance(float(value), float)
-    except (TypeError, ValueError):
-        return False
+        try:
+            [value] = found
+            float(0 if value is None else value)
+        except (TypeError, ValueError):
+            expected = "expected a list with a number for each completion"
+            raise InputError(f"reward {name}: returned {found!r}: {expected}") from None
 
 
 def described(error: Exception) -> str:

@@ -29,11 +29,8 @@ def group_of(key: str) -> str:
     return key.split("_")[0]
 
 
-def read_parts(keys: Iterable[str], partition_id: str) -> dict[str, Parts]:
+def read_parts(keys: list[str], partition_id: str) -> dict[str, Parts]:
     """trajectory key -> the parts of its reward that compute_score returned."""
-    keys = list(keys)
-    if not keys:
-        return {}
     data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["extra_fields"])
     fields = [getattr(value, "data", value) for value in data["extra_fields"]]
     return {key: field.get("reward_extra_info", {}) for key, field in zip(keys, fields, strict=True)}
@@ -114,14 +111,11 @@ class DapoReplayBuffer(ReplayBuffer):
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
         # verl waits here for prompts that are being sampled. If there are none and no refill is left, it waits forever.
         inflight = self.pending_keys[partition_id] | self.running_keys[partition_id]
-        if partition_id == "train" and self.exhausted and not inflight:
-            raise GenerationCapError(self._cap_message())
-        return super()._wait_for_next_poll(partition_id, last_debug_time)
-
-    def _cap_message(self) -> str:
+        if partition_id != "train" or not self.exhausted or inflight:
+            return super()._wait_for_next_poll(partition_id, last_debug_time)
         flat = len({group_of(key) for key in self.discarded})
-        mean = np.mean([parts["score"] for parts in self.discarded.values()]) if self.discarded else float("nan")
-        return (
+        mean = np.mean([parts["score"] for parts in self.discarded.values()])
+        raise GenerationCapError(
             f"{self.sampled} prompts were sampled (algorithm.filter_groups.max_num_gen_batches allows {self.allowed}), "
             f"and {flat} groups had an equal {self.filter_groups_metric} (their mean score {mean:+.2f}): too few are "
             "left for a step. A policy that writes no valid answer, or that already solves the data, gives no signal: "

@@ -9,30 +9,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common.checkpoints import actor_folder, base_of, run_start, shard_files
+from adapters import load_base
+from common.checkpoints import actor_folder, is_adapter, shard_files
 from common.errors import InputError
 
 
 def join(shards: list[Any]) -> Any:
     """One tensor from its per-rank pieces: DTensors are concatenated along their sharded dimension."""
     import torch
-    from torch.distributed.tensor import DTensor, Replicate, Shard
+    from torch.distributed.tensor import DTensor, Shard
 
     first = shards[0]
     if not isinstance(first, DTensor):
         return first
-    if len(first.placements) != 1:
-        raise InputError(
-            f"placements {first.placements}: only one mesh dimension is supported (no HSDP, no tensor parallel)"
-        )
     placement = first.placements[0]
-    local = [shard._local_tensor for shard in shards]
-    if isinstance(placement, Replicate):
-        return local[0]
-    if not isinstance(placement, Shard):
-        raise InputError(f"placement {placement}: neither sharded nor replicated")
+    if len(first.placements) != 1 or not isinstance(placement, Shard):
+        raise InputError(f"placements {first.placements}: only shards along one dimension are supported (no HSDP)")
     # fully_shard splits like torch.chunk: the last ranks may hold less, or nothing.
-    whole = torch.cat(local, dim=placement.dim)
+    whole = torch.cat([shard._local_tensor for shard in shards], dim=placement.dim)
     if whole.shape != first.shape:
         raise InputError(f"the joined shards have shape {tuple(whole.shape)}, not {tuple(first.shape)}")
     return whole
@@ -47,39 +41,23 @@ def read_weights(checkpoint: Path) -> dict[str, Any]:
     return {name: join([rank[name] for rank in ranks]) for name in ranks[0]}
 
 
-def is_adapter_only(weights: dict[str, Any]) -> bool:
-    """Whether the checkpoint holds only an adapter."""
-    return bool(weights) and all("lora_" in name for name in weights)
-
-
 def run_folder(checkpoint: Path) -> Path:
     """The run's folder: the parent of global_step_N."""
     return actor_folder(checkpoint).resolve().parent.parent
 
 
-def base_model(checkpoint: Path) -> str:
-    """The model that the run started from, according to its run.json."""
-    return base_of(run_start(run_folder(checkpoint)))[0]
-
-
 def load_trained(checkpoint: Path, base: str, revision: str = "main") -> Any:
     """The trained model in float32, its adapter merged by peft. Raises InputError if weights are missing or unknown."""
-    weights = read_weights(checkpoint)
-    if is_adapter_only(weights):
-        return trained_adapter(checkpoint, weights, base, revision).merge_and_unload(safe_merge=True)
-    return trained_model(checkpoint, weights)
-
-
-def trained_model(checkpoint: Path, weights: dict[str, Any]) -> Any:
-    """The model of a full fine-tuning run."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    weights = read_weights(checkpoint)
+    if all("lora_" in name for name in weights):
+        return trained_adapter(checkpoint, weights, base, revision).merge_and_unload(safe_merge=True)
     config = AutoConfig.from_pretrained(actor_folder(checkpoint) / "huggingface")
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()  # the embedding, saved or not
-    _same_names(set(model.state_dict()) - tied, set(weights) - tied, checkpoint)
-    model.load_state_dict(weights, strict=False)
+    _load(model, set(model.state_dict()) - tied, weights, checkpoint)
     model.tie_weights()
     return model
 
@@ -88,19 +66,17 @@ def trained_adapter(checkpoint: Path, weights: dict[str, Any], base: str, revisi
     """A peft model of the base and the checkpoint's adapter, unmerged."""
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
     initial = run_folder(checkpoint) / "adapter_init"
-    if not (initial / "adapter_config.json").is_file():
+    if not is_adapter(initial):
         raise InputError(f"{initial} is missing: it holds the adapter's configuration (DoRA, rank, target modules)")
-    whole = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, revision=revision)
-    model = PeftModel.from_pretrained(whole, str(initial))
-    _same_names({name for name in model.state_dict() if "lora_" in name}, set(weights), checkpoint)
-    model.load_state_dict(weights, strict=False)
+    model = PeftModel.from_pretrained(load_base(base, torch.float32, revision), str(initial))
+    _load(model, {name for name in model.state_dict() if "lora_" in name}, weights, checkpoint)
     return model
 
 
-def _same_names(expected: set[str], found: set[str], where: Path) -> None:
-    for names, what in ((expected - found, "lacks"), (found - expected, "has an unknown")):
+def _load(model: Any, expected: set[str], weights: dict[str, Any], where: Path) -> None:
+    unknown, missing = model.load_state_dict(weights, strict=False).unexpected_keys, expected - set(weights)
+    for names, what in ((missing, "lacks"), (unknown, "has an unknown")):
         if names:
             raise InputError(f"{where}: {what} {sorted(names)[0]} ({len(names)} such weights)")

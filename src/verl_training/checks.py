@@ -18,7 +18,6 @@ from common.errors import InputError
 from records import BAD_ROWS
 from verl_training.config import SRC, check_keys, one_line, plain
 
-ADAPTERS = ("dora", "full")
 KNOWN = {SRC / "rewards.py": tuple(rewards.REWARDS), SRC / "diff_match.py": tuple(diff_match.REWARDS)}
 METRICS = ("reward", "score", "format", "correctness", "syntax", "em", "es")  # reward: score and overlong penalty
 
@@ -42,7 +41,6 @@ def check(config: DictConfig) -> None:
     check_algorithm(config)
     check_reward_keys(config)
     check_model(config)
-    check_rollout(config)
     check_trainer(config)
 
 
@@ -102,28 +100,20 @@ def check_algorithm(config: DictConfig) -> None:
 
 def check_reward_keys(config: DictConfig) -> None:
     """The reward manager, the overlong penalty, the choice of rewards."""
-    reward = config.reward
-    manager = reward.reward_manager
+    reward, function = config.reward, config.reward.custom_reward_function
+    manager, kwargs = reward.reward_manager, reward.reward_kwargs
     is_dapo = manager.source == "register" and manager.name == "dapo"
     need(is_dapo, f"reward.reward_manager.name={manager.name}: must be dapo")
-    if OmegaConf.select(reward, "reward_kwargs.overlong_buffer_cfg.enable"):
-        length, limit = reward.reward_kwargs.overlong_buffer_cfg.len, reward.reward_kwargs.get("max_resp_len")
-        where = "reward.reward_kwargs"
+    if OmegaConf.select(kwargs, "overlong_buffer_cfg.enable"):
+        where, length, limit = "reward.reward_kwargs", kwargs.overlong_buffer_cfg.len, kwargs.get("max_resp_len")
         longest = config.data.max_response_length
         need(limit == longest, f"{where}.max_resp_len={limit}: must be data.max_response_length")
-        need(
-            type(length) is int and 0 < length <= limit,
-            f"{where}.overlong_buffer_cfg.len={length}: must be in 1..{limit}",
-        )
-    check_reward_choice(reward.custom_reward_function)
-
-
-def check_reward_choice(function: DictConfig) -> None:
-    """The arguments of this project's reward files; other files take their own."""
+        holds = type(length) is int and 0 < length <= limit
+        need(holds, f"{where}.overlong_buffer_cfg.len={length}: must be in 1..{limit}")
     where = "reward.custom_reward_function"
     need(bool(function.path), f"{where}.path: must name a file, such as src/rewards.py")
     known = KNOWN.get(Path(SRC.parent, function.path).resolve())
-    if known is None:
+    if known is None:  # a file of the user's takes arguments of its own
         return
     chosen = function.get("reward_kwargs") or {}
     unknown = sorted(set(chosen) - {"reward", "weights"})
@@ -138,9 +128,9 @@ def check_reward_choice(function: DictConfig) -> None:
 
 
 def check_model(config: DictConfig) -> None:
-    """The adapter, the prompt's template and the attention."""
+    """The adapter, the prompt's template, the attention, and the rollout's mode and context."""
     model, kind = config.actor_rollout_ref.model, config.recode.adapter
-    need(kind in ADAPTERS, f"recode.adapter={kind}: choose from {', '.join(ADAPTERS)}")
+    need(kind in ("dora", "full"), f"recode.adapter={kind}: choose from dora, full")
     for key in ("lora_rank", "lora_adapter_path"):
         need(not model.get(key), f"actor_rollout_ref.model.{key}: set recode.adapter and recode.lora_* instead")
     strategy = config.actor_rollout_ref.actor.strategy
@@ -157,10 +147,6 @@ def check_model(config: DictConfig) -> None:
         "actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2 (verl's default): flash_attn is "
         "not installed; use sdpa",
     )
-
-
-def check_rollout(config: DictConfig) -> None:
-    """The rollout's mode and its context."""
     rollout, data = config.actor_rollout_ref.rollout, config.data
     need(rollout.mode == "async", f"actor_rollout_ref.rollout.mode={rollout.mode}: verl 0.9 supports only async")
     context, longest = rollout.max_model_len, data.max_prompt_length + data.max_response_length

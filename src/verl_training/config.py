@@ -1,22 +1,26 @@
-"""verl's configuration for DAPO: composed with Hydra from configs/, its keys checked more strictly than verl does.
+"""verl's configuration for DAPO: composed with Hydra from configs/, its keys checked, and what follows from them.
 
-verl silently ignores unknown keys, such as renamed ones and misspelt ones in a YAML. checks.py checks the values. verl
-is not imported here: it chooses its platform when it is imported, from variables that src/dapo.py sets first.
+verl silently ignores unknown keys, such as renamed ones and misspelt ones in a YAML. checks.py checks the values.
+Nothing writes to the configuration after `finalise`. So --print-config, run.json and verl see the same keys and values.
+verl is not imported here: it chooses its platform when it is imported, from variables that src/dapo.py sets first.
 """
 
 from __future__ import annotations
 
-import difflib
+import copy
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-import records
+from common.cli import unknown_key
 from common.errors import InputError
+from prompts import load_tokenizer, open_chat_template
+from verl_training.parquet import DataFiles
+from verl_training.resume import choose_resume
 
 SRC = Path(__file__).resolve().parents[1]
 CONFIGS = SRC.parent / "configs"
@@ -27,7 +31,9 @@ UNDECLARED = (
     "reward.reward_kwargs.overlong_buffer_cfg.len",
     "reward.reward_kwargs.overlong_buffer_cfg.penalty_factor",
     "reward.reward_kwargs.overlong_buffer_cfg.log",
-    "reward.custom_reward_function.reward_kwargs.",  # of any reward; check_reward_keys checks this project's
+)
+OPEN = (  # everything below them
+    "reward.custom_reward_function.reward_kwargs.",  # of any reward; checks.py checks this project's
     "actor_rollout_ref.actor.fsdp_config.mixed_precision.",
     "ray_kwargs.ray_init.",  # any argument of ray.init
 )
@@ -37,17 +43,6 @@ LEGACY = {
     "reward_model": "reward.reward_model, reward.reward_manager and reward.reward_kwargs",
     "sandbox_fusion": "reward.sandbox_fusion",
 }
-RENAMED = {f"recode.{old}": f"recode.{new}" for old, new in records.RENAMED.items()}
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """`recode.adapter` and its numbers."""
-
-    r: int
-    alpha: int
-    dropout: float
-    target_modules: list[str] | str
 
 
 def one_line(error: BaseException) -> str:
@@ -74,8 +69,6 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
     name = name.removesuffix(".yaml")
     if not (folder / f"{name}.yaml").is_file():
         raise InputError(f"--config-name {name}: no configs/{name}.yaml")
-    for word in overrides:
-        check_name(word.lstrip("+~").partition("=")[0])
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), version_base=None):
@@ -85,17 +78,10 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
         raise InputError(one_line(error)) from None
 
 
-def check_name(path: str) -> None:
-    """Reject a key that an earlier version had. Raises InputError with its new name."""
-    if path in RENAMED:
-        raise InputError(f"{path} is now {RENAMED[path]}")
-
-
 def plain(config: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
     """The configuration as dicts, lists and values."""
-    container = OmegaConf.to_container(config, resolve=resolve)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    container: Any = OmegaConf.to_container(config, resolve=resolve)
+    return container
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -107,43 +93,20 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
-def _allowed(path: str, known: set[str], open_nodes: set[str]) -> bool:
-    if path in known or any(path == key or (key.endswith(".") and path.startswith(key)) for key in UNDECLARED):
-        return True
-    parents = [path.rsplit(".", n)[0] for n in range(1, path.count(".") + 1)]
-    return any(parent in open_nodes for parent in parents)
-
-
 def check_keys(config: DictConfig) -> None:
     """Reject keys that neither verl nor this project reads. Raises InputError."""
     container = plain(config, resolve=False)
     for name, now in LEGACY.items():
-        set_here = [path for path, value in leaves(container.get(name), name) if value is not None]
-        if set_here:
-            raise InputError(f"{set_here[0]}: verl 0.9 accepts this key and ignores it; it is now {now}")
+        for path, value in leaves(container.get(name), name):
+            if value is not None:
+                raise InputError(f"{path}: verl 0.9 accepts this key and ignores it; it is now {now}")
     base = list(leaves(plain(compose("ppo_trainer", folder=verl_folder()), resolve=False)))
-    known, open_nodes = {path for path, _ in base}, {path for path, value in base if value == {}}
-    own = set(OmegaConf.load(CONFIGS / "dapo.yaml").recode)
+    own = [f"recode.{key}" for key in OmegaConf.load(CONFIGS / "dapo.yaml").recode]
+    known = {"run", *own, *UNDECLARED, *(path for path, _ in base)}
+    below = (*OPEN, *(f"{path}." for path, value in base if value == {}))
     for path, _ in leaves(container):
-        check_name(path)
-        top, _, rest = path.partition(".")
-        if top == "recode":
-            if rest not in own:
-                near = difflib.get_close_matches(rest, own, n=1)
-                raise InputError(f"unknown key {path!r}" + (f": did you mean {top}.{near[0]}?" if near else ""))
-        elif path != "run" and not _allowed(path, known, open_nodes):
-            near = difflib.get_close_matches(path, known, n=1)
-            raise InputError(f"unknown key {path!r}" + (f": did you mean {near[0]!r}?" if near else ""))
-
-
-def adapter_of(config: DictConfig) -> Adapter | None:
-    """The DoRA adapter that the run trains, or None for full weights."""
-    recode = config.recode
-    if recode.adapter == "full":
-        return None
-    modules = recode.lora_target_modules
-    modules = list(modules) if isinstance(modules, ListConfig) else modules
-    return Adapter(recode.lora_r, recode.lora_alpha, recode.lora_dropout, modules)
+        if path not in known and not path.startswith(below):
+            raise InputError(unknown_key(path, known))
 
 
 def algorithm_line(config: DictConfig) -> str:
@@ -162,3 +125,75 @@ def algorithm_line(config: DictConfig) -> str:
         f"dynamic sampling {sampling}; clip [{actor.clip_ratio_low}, {actor.clip_ratio_high}] c={actor.clip_ratio_c}; "
         f"loss {actor.loss_agg_mode}; {kl}; {adapter}, lr {actor.optim.lr}"
     )
+
+
+def environment(config: DictConfig) -> dict[str, str]:
+    """Variables that verl, Ray and their workers read. verl chooses its platform when it is imported."""
+    path = [str(SRC), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    variables = {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(filter(None, path))),
+        "VERL_USE_EXTERNAL_MODULES": "verl_training.fixes",
+        "TENSORBOARD_DIR": str(Path(config.trainer.default_local_dir).resolve() / "tensorboard"),
+        "VERL_LOGGING_LEVEL": os.environ.get("VERL_LOGGING_LEVEL", "ERROR"),  # it warns once per completion
+        "TQ_LOGGING_LEVEL": os.environ.get("TQ_LOGGING_LEVEL", "ERROR"),
+        # verl warns about every training engine that is not installed.
+        "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::UserWarning:verl.workers.engine"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    if config.trainer.device == "cpu":
+        variables |= {
+            "VERL_USE_EXTERNAL_MODULES": "verl_training.cpu_platform,verl_training.fixes",
+            "VERL_PLATFORM": "cpu",
+            "VERL_ENGINE_DEVICE": "cuda",  # the name under which verl registers its FSDP engine
+            "OMP_NUM_THREADS": str(os.cpu_count() or 1),  # Ray would give each worker one
+        }
+    return variables
+
+
+def chat_template(config: DictConfig) -> str:
+    """The open chat template of the run's model. Raises InputError if there is none."""
+    return open_chat_template(load_tokenizer(config.actor_rollout_ref.model.path))
+
+
+def finalise(config: DictConfig, template: str | None) -> DictConfig:
+    """A copy of `config` with everything that follows from it: paths, template, adapter, Ray, checkpoint."""
+    final = copy.deepcopy(config)
+    with open_dict(final):
+        set_absolute_paths(final)
+        final.actor_rollout_ref.model.custom_chat_template = template
+        set_adapter(final)
+        ray_init = final.ray_kwargs.ray_init
+        ray_init.setdefault("runtime_env", {})
+        ray_init.runtime_env.env_vars = environment(final)
+        if not os.environ.get("RAY_ADDRESS"):
+            ray_init.address = "local"  # not a cluster that happens to run on this machine
+        choose_resume(final)  # sets trainer.resume_mode and trainer.resume_from_path
+    return final
+
+
+def set_absolute_paths(config: DictConfig) -> None:
+    """Ray's workers run in other folders."""
+    reward, trainer, model = config.reward.custom_reward_function, config.trainer, config.actor_rollout_ref.model
+    reward.path = str(Path(reward.path).resolve() if Path(reward.path).exists() else SRC.parent / reward.path)
+    trainer.default_local_dir = str(Path(trainer.default_local_dir).resolve())
+    for split, path in DataFiles(config).files.items():
+        config.data[f"{split}_files"] = str(path.resolve())
+    if Path(model.path).is_dir():
+        model.path = str(Path(model.path).resolve())
+
+
+def set_adapter(config: DictConfig) -> None:
+    """Point verl to the untrained DoRA adapter that start.write_adapter saves.
+
+    verl builds LoRA by itself, but loads DoRA only from a saved adapter. The adapter must be merged into the weights
+    that the rollout gets, because vLLM does not support DoRA.
+    """
+    if config.recode.adapter == "full":
+        return
+    model, recode = config.actor_rollout_ref.model, config.recode
+    model.lora_adapter_path = str(Path(config.trainer.default_local_dir) / "adapter_init")
+    model.lora_rank = recode.lora_r  # verl loads the adapter only if this is above 0
+    model.lora_alpha = recode.lora_alpha
+    model.lora.merge = True
+    config.actor_rollout_ref.actor.checkpoint.save_lora_only = True

@@ -20,6 +20,10 @@ from verl.workers.rollout.base import _ROLLOUT_REGISTRY
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 
+def nothing(*args: Any, **kwargs: Any) -> None:
+    """What a device's functions do on a CPU."""
+
+
 class CpuDevice(types.ModuleType):
     """torch.cpu, plus the functions of torch.cuda that verl calls on its device module."""
 
@@ -31,12 +35,10 @@ class CpuDevice(types.ModuleType):
     def is_available(self) -> bool:
         return False
 
-    def _nothing(self, *args: Any, **kwargs: Any) -> None: ...
-
     def _zero(self, *args: Any, **kwargs: Any) -> int:
         return 0
 
-    empty_cache = ipc_collect = synchronize = set_device = reset_peak_memory_stats = _nothing
+    empty_cache = ipc_collect = synchronize = set_device = reset_peak_memory_stats = nothing
     memory_allocated = memory_reserved = max_memory_allocated = max_memory_reserved = _zero
 
     def mem_get_info(self, *args: Any) -> tuple[int, int]:
@@ -49,11 +51,7 @@ class CpuDevice(types.ModuleType):
     def get_device_name(self, *args: Any) -> str:
         return "cpu"
 
-    def get_rng_state(self, *args: Any) -> torch.Tensor:
-        return torch.get_rng_state()
-
-    def set_rng_state(self, state: torch.Tensor, *args: Any) -> None:
-        torch.set_rng_state(state)
+    get_rng_state, set_rng_state = staticmethod(torch.get_rng_state), staticmethod(torch.set_rng_state)
 
 
 @PlatformRegistry.register(platform="cpu")
@@ -78,9 +76,7 @@ class CpuPlatform(PlatformBase):
 
     manual_seed_all = manual_seed
 
-    def _nothing(self, *args: Any, **kwargs: Any) -> None: ...
-
-    set_device = synchronize = set_allocator_settings = empty_cache = profiler_start = profiler_stop = cudart = _nothing
+    set_device = synchronize = set_allocator_settings = empty_cache = profiler_start = profiler_stop = cudart = nothing
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
         return None, None

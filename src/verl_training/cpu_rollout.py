@@ -1,4 +1,5 @@
-"""verl's rollout with transformers' generate, for machines without vLLM.
+"""verl's rollout with transformers' generate, for machines without vLLM. A Ray worker imports this file before verl, so
+it cannot be part of cpu_platform.py, which verl imports.
 
     HFServer          a Ray actor that holds the sampling model; concurrent requests run as one batch
     HFReplica         starts the server, as verl's replica starts a vLLM server
@@ -76,7 +77,7 @@ class HFServer:
         self.waiting: list[Request] = []
         self.drain: asyncio.Task | None = None
 
-    async def load_weights(self, named: dict[str, torch.Tensor], global_steps: int | None) -> int:
+    async def load_weights(self, named: dict[str, torch.Tensor], global_steps: int | None) -> None:
         """Copy the policy's weights into the model. Raises KeyError for a name that the model does not have."""
         own = self.model.state_dict()
         unknown = sorted(set(named) - set(own))
@@ -85,7 +86,6 @@ class HFServer:
         for name, tensor in named.items():
             own[name].copy_(tensor)
         self.step = global_steps
-        return len(named)
 
     async def generate(
         self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **unused: Any
@@ -122,16 +122,11 @@ class HFServer:
     abort_all_requests = resume_generation = start_profile = stop_profile = _nothing
 
 
-def server_name(replica_rank: int) -> str:
-    """The server's name in Ray."""
-    return f"hf_server_{replica_rank}"
-
-
 class HFReplica(RolloutReplica):
     """One server per replica."""
 
     async def launch_servers(self) -> None:
-        name = server_name(self.replica_rank)
+        name = f"hf_server_{self.replica_rank}"
         options = {"name": name, "max_concurrency": self.max_concurrency, "num_cpus": 0}
         server: Any = ray.remote(HFServer).options(**options).remote(self.config, self.model_config)
         await server.wake_up.remote()  # raises here if the model does not load
@@ -158,4 +153,4 @@ class HFServerAdapter(BaseRollout):
     ) -> None:
         dtype = getattr(torch, self.config.dtype)
         named = {name: tensor.detach().to("cpu", dtype, copy=True) for name, tensor in weights}
-        await ray.get_actor(server_name(self.rank)).load_weights.remote(named, global_steps)
+        await ray.get_actor(f"hf_server_{self.rank}").load_weights.remote(named, global_steps)

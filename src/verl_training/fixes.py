@@ -33,8 +33,9 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return moved.full_tensor() if isinstance(moved, DTensor) else moved
 
 
-def merged_weight(layer: Any, adapter: str = "default") -> torch.Tensor:
+def merged_weight(layer: Any) -> torch.Tensor:
     """magnitude * (W + s B A) / ||W + s B A||, the norm over each row, in float32 (DoRA, arXiv 2402.09353, eq. 5)."""
+    adapter = "default"
     magnitude = whole(layer.lora_magnitude_vector[adapter].weight).float()
     b, a = whole(layer.lora_B[adapter].weight).float(), whole(layer.lora_A[adapter].weight).float()
     moved = whole(layer.get_base_layer().weight).float() + layer.scaling[adapter] * (b @ a)
@@ -47,9 +48,6 @@ def merged_weights(engine: FSDPEngine) -> Iterator[tuple[str, torch.Tensor]]:
     from peft.tuners.lora import LoraLayer
 
     layers = {f"{name}.base_layer.weight": m for name, m in engine.module.named_modules() if isinstance(m, LoraLayer)}
-    plain = [name for name, layer in layers.items() if not layer.use_dora["default"]]
-    if plain:
-        raise NotImplementedError(f"{plain[0]}: plain LoRA is not supported here, only DoRA")
     try:
         for key, tensor in engine.module.state_dict().items():
             if "lora_" in key:

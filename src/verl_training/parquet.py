@@ -27,9 +27,6 @@ from common.rows import resolve
 from prompts import fit_records, load_tokenizer, migration_messages
 from records import Record, load_records
 
-VAL_LIMIT = 0.5  # a validation share above this is a mistake
-FILTER_VERSION = 1  # increase it if fit_records keeps other records for the same settings
-
 
 def row(record: Record, index: int, split: str) -> dict[str, Any]:
     """One parquet row (module docstring)."""
@@ -41,16 +38,19 @@ def row(record: Record, index: int, split: str) -> dict[str, Any]:
     }
 
 
-def rows_hash(records: Sequence[Record], split: str) -> str:
-    """The sha256 of the records' parquet rows."""
-    rows = [row(record, i, split) for i, record in enumerate(records)]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+def rows_of(records: Sequence[Record], split: str) -> list[dict[str, Any]]:
+    """The rows of a file."""
+    return [row(record, i, split) for i, record in enumerate(records)]
+
+
+def digest(text: str) -> str:
+    """The sha256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def update_of(record: Record) -> str:
     """A hash of the update that a record shows. Records of one update must be on one side of a split."""
-    key = "\n".join((record.dependency, record.new_version, " ".join(record.update_info.split())))
-    return hashlib.sha256(key.encode()).hexdigest()
+    return digest("\n".join((record.dependency, record.new_version, " ".join(record.update_info.split()))))
 
 
 def split_by_update(records: Sequence[Record], val_size: int) -> tuple[list[Record], list[Record]]:
@@ -66,7 +66,7 @@ def split_by_update(records: Sequence[Record], val_size: int) -> tuple[list[Reco
             break
         val_updates.add(update)
         taken += counts[update]
-    if taken > VAL_LIMIT * len(records):
+    if taken > len(records) / 2:
         raise InputError(f"recode.val_size={val_size}: that takes {taken} of {len(records)} records")
     train = [record for record in records if update_of(record) not in val_updates]
     return train, [record for record in records if update_of(record) in val_updates]
@@ -74,69 +74,48 @@ def split_by_update(records: Sequence[Record], val_size: int) -> tuple[list[Reco
 
 @dataclass(frozen=True)
 class DataFiles:
-    """The parquet files of a run, and everything that decides what they hold."""
+    """The parquet files of a run's configuration. Raises InputError if it, or the data, cannot be used."""
 
-    train: Path
-    val: Path
-    data: str
-    val_data: str | None  # if None, `val_size` records of `data`
-    val_size: int
-    bad_rows: str
-    model: str  # its tokenizer counts the tokens
-    max_prompt_length: int
-    max_target_length: int | None
+    config: DictConfig
 
-    @classmethod
-    def of(cls, config: DictConfig) -> DataFiles:
-        """Raises InputError if the configuration lists several files for a split."""
-        recode, data, model = config.recode, config.data, config.actor_rollout_ref.model.path
-        for split in ("train", "val"):
-            if not isinstance(data[f"{split}_files"], str):
-                raise InputError(f"data.{split}_files: must be one file, written by src/data_process.py")
-        return cls(
-            train=Path(data.train_files),
-            val=Path(data.val_files),
-            data=recode.data,
-            val_data=recode.val_data,
-            val_size=recode.val_size,
-            bad_rows=recode.bad_rows,
-            model=str(Path(model).resolve()) if Path(model).is_dir() else model,
-            max_prompt_length=data.max_prompt_length,
-            max_target_length=recode.max_target_length,
-        )
-
-    @property
+    @cached_property
     def files(self) -> dict[str, Path]:
-        return {"train": self.train, "val": self.val}
+        found = {split: self.config.data[f"{split}_files"] for split in ("train", "val")}
+        for split, path in found.items():
+            if not isinstance(path, str):
+                raise InputError(f"data.{split}_files: must be one file, written by src/data_process.py")
+        return {split: Path(path) for split, path in found.items()}
 
     @property
     def manifest(self) -> Path:
-        return self.train.with_suffix(".json")
+        return self.files["train"].with_suffix(".json")
 
     @cached_property
     def sources(self) -> dict[str, Path]:
-        """The record files by the names in the configuration. Raises InputError if one cannot be read."""
-        return {name: resolve(name) for name in (self.data, self.val_data) if name is not None}
+        """The record files by the names in the configuration."""
+        recode = self.config.recode
+        return {name: resolve(name) for name in (recode.data, recode.val_data) if name is not None}
 
     @cached_property
     def splits(self) -> dict[str, list[Record]]:
-        """The records of each split, before long ones are dropped. Raises InputError."""
-        records = load_records(self.data, self.bad_rows)
-        if self.val_data is None:
-            return dict(zip(("train", "val"), split_by_update(records, self.val_size), strict=True))
-        val = load_records(self.val_data, self.bad_rows)
+        """The records of each split, before long ones are dropped."""
+        recode = self.config.recode
+        records = load_records(recode.data, recode.bad_rows)
+        if recode.val_data is None:
+            return dict(zip(("train", "val"), split_by_update(records, recode.val_size), strict=True))
+        val = load_records(recode.val_data, recode.bad_rows)
         if shared := {*map(update_of, records)} & {*map(update_of, val)}:
-            raise InputError(f"{self.val_data}: {len(shared)} of its updates are in {self.data} too")
+            raise InputError(f"{recode.val_data}: {len(shared)} of its updates are in {recode.data} too")
         return {"train": records, "val": val}
 
     def identity(self) -> dict[str, Any]:
         """What decides the files' content. It hashes rows, not code: a change that leaves the rows alone is none."""
+        model = self.config.actor_rollout_ref.model.path  # its tokenizer counts the tokens
         return {
-            **{f"{split}_rows": rows_hash(records, split) for split, records in self.splits.items()},
-            "model": self.model,
-            "max_prompt_length": self.max_prompt_length,
-            "max_target_length": self.max_target_length,
-            "filter_version": FILTER_VERSION,
+            **{f"{split}_rows": digest(json.dumps(rows_of(found, split))) for split, found in self.splits.items()},
+            "model": str(Path(model).resolve()) if Path(model).is_dir() else model,
+            "max_prompt_length": self.config.data.max_prompt_length,
+            "max_target_length": self.config.recode.max_target_length,
         }
 
     def stale(self) -> str | None:
@@ -144,45 +123,40 @@ class DataFiles:
         for path in (*self.files.values(), self.manifest):
             if not path.is_file():
                 return f"{path} is missing"
-        try:
-            made = json.loads(self.manifest.read_text("utf-8"))
-            identity, hashes = made["identity"], {split: made[split]["sha256"] for split in self.files}
-        except (ValueError, KeyError, TypeError):
-            return f"{self.manifest} is damaged"
+        made = json.loads(self.manifest.read_text("utf-8"))
         for key, value in self.identity().items():
-            if identity.get(key) != value:
+            if made["identity"].get(key) != value:
                 return f"{key} has changed"
         for split, path in self.files.items():
-            if hashes[split] != sha256(path):
+            if made[split]["sha256"] != sha256(path):
                 return f"{path} is not the file that was written"
         return None
+
+    def make(self) -> None:
+        """Write the records that fit. Raises InputError before anything is written."""
+        data, recode = self.config.data, self.config.recode
+        splits, tokenizer = self.splits, load_tokenizer(self.config.actor_rollout_ref.model.path)
+        kept: dict[str, Sequence[Record]] = {}
+        for split, records in splits.items():
+            fitted = fit_records(records, tokenizer, split, data.max_prompt_length, recode.max_target_length)
+            print(fitted.report)
+            if fitted.longest_target * 1.5 > data.max_response_length:
+                print(f"  warning: the longest target leaves little room to think in {data.max_response_length} tokens")
+            kept[split] = fitted.records
+        if (rows := len(kept["train"])) < (batch := data.train_batch_size):
+            raise InputError(f"{recode.data}: {rows} records for data.train_batch_size={batch}")
+        self.write(kept)
 
     def write(self, kept: Mapping[str, Sequence[Record]]) -> None:
         """Write both files, each whole or not at all, then the manifest."""
         from datasets import Dataset
 
         self.manifest.unlink(missing_ok=True)  # a kill between the two files must not leave the manifest of an old pair
-        made: dict[str, Any] = {"identity": self.identity(), "bad_rows": self.bad_rows}
+        made: dict[str, Any] = {"identity": self.identity(), "bad_rows": self.config.recode.bad_rows}
         for split, path in self.files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            rows = Dataset.from_list([row(record, i, split) for i, record in enumerate(kept[split])])
             with replacing(path) as part:
-                rows.to_parquet(str(part))
+                Dataset.from_list(rows_of(kept[split], split)).to_parquet(str(part))
             made[split] = {"file": str(path), "rows": len(kept[split]), "sha256": sha256(path)}
             print(f"wrote {path}  {len(kept[split])} rows  sha256 {made[split]['sha256'][:16]}")
         write_json(self.manifest, made)
-
-
-def make(data: DataFiles, *, batch_size: int, max_response_length: int) -> None:
-    """Write the records that fit. Raises InputError before anything is written."""
-    splits, tokenizer = data.splits, load_tokenizer(data.model)
-    kept: dict[str, Sequence[Record]] = {}
-    for split, records in splits.items():
-        fitted = fit_records(records, tokenizer, split, data.max_prompt_length, data.max_target_length)
-        print(fitted.report)
-        if fitted.longest_target * 1.5 > max_response_length:
-            print(f"  warning: the longest target leaves little room to think in {max_response_length} tokens")
-        kept[split] = fitted.records
-    if len(kept["train"]) < batch_size:
-        raise InputError(f"{data.data}: {len(kept['train'])} records for data.train_batch_size={batch_size}")
-    data.write(kept)

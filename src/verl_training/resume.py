@@ -12,13 +12,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from common import same_run
-from common.checkpoints import find_checkpoints, read_checkpoint, world_size
+from common.checkpoints import find_checkpoints, world_size
 from common.errors import InputError
 
 HARMLESS = (  # keys that do not change the trained weights
     # compared by content: the hashes of the record files and of the parquet files
     *("data.train_files", "data.val_files", "recode.data", "recode.val_data", "recode.bad_rows"),
-    "recode.drop_bad_rows",  # an earlier name of bad_rows
     *("run", "trainer.default_local_dir", "trainer.default_hdfs_dir", "trainer.resume_*", "trainer.del_local_*"),
     "actor_rollout_ref.model.lora_adapter_path",  # the untrained adapter, in the run's folder
     *("trainer.project_name", "trainer.experiment_name", "trainer.logger", "trainer.log_val_generations"),
@@ -31,29 +30,22 @@ HARMLESS = (  # keys that do not change the trained weights
     *("trainer.ray_wait_register_center_timeout", "ray_kwargs*", "transfer_queue*"),
     *("global_profiler*", "*.profiler*", "*.disable_log_stats"),
 )
+# Keys that may grow if the learning rate does not depend on the length of the run.
 LENGTH = ("trainer.total_training_steps", "trainer.total_epochs")
 
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint of a run that can be resumed; one that a kill cut short is skipped."""
-    found = [checkpoint.folder for checkpoint in find_checkpoints(folder) if checkpoint.resumable]
-    return found[-1] if found else None
+    return next((found.folder for found in reversed(find_checkpoints(folder)) if found.resumable), None)
 
 
 def choose_resume(config: DictConfig) -> Path | None:
-    """The checkpoint to resume from, also written into the configuration.
-
-    Raises InputError if it cannot be resumed, and if a new run would overwrite an old one.
-    """
+    """The checkpoint to resume from, also written into the configuration."""
     trainer, folder = config.trainer, Path(config.trainer.default_local_dir)
     path: Path | None
     if trainer.resume_mode == "resume_path":
         path = Path(str(trainer.resume_from_path)).resolve()
-        try:
-            complete = read_checkpoint(path).resumable
-        except InputError:
-            complete = False
-        if not complete:
+        if not any(found.resumable and found.folder == path for found in find_checkpoints(path.parent)):
             raise InputError(f"trainer.resume_from_path={path}: no complete checkpoint there")
     else:
         path = last_checkpoint(folder)
@@ -68,11 +60,6 @@ def choose_resume(config: DictConfig) -> Path | None:
 
 def check_same_run(folder: Path, description: Mapping[str, Any]) -> None:
     """Raise InputError if the configuration or the data would change what the run in `folder` trains."""
-    same_run.check_same_run(folder, description, HARMLESS, length_keys(description["config"]))
-
-
-def length_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Keys that may grow: none if the learning rate depends on the length of the run."""
-    optim = config["actor_rollout_ref"]["actor"]["optim"]
+    optim = description["config"]["actor_rollout_ref"]["actor"]["optim"]
     constant = optim["lr_scheduler_type"] == "constant" and not optim["lr_warmup_steps_ratio"]
-    return LENGTH if constant else ()
+    same_run.check_same_run(folder, description, HARMLESS, LENGTH if constant else ())

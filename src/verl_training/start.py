@@ -1,7 +1,7 @@
 """The start of a DAPO run: everything that can fail early, run.json, verl's trainer.
 
-The configuration comes from finalise.py and is only read here. verl is imported inside the functions: it chooses its
-platform when it is imported, from variables that src/dapo.py sets first.
+The configuration comes from `config.finalise` and is only read here. verl is imported inside the functions: it chooses
+its platform when it is imported, from variables that src/dapo.py sets first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from common.errors import InputError, ReCodeError
 from common.provenance import describe, record_start
 from prompts import PREFILL, load_tokenizer, reference_completion
 from verl_training.checks import warnings
-from verl_training.config import adapter_of, algorithm_line, one_line, plain
+from verl_training.config import algorithm_line, one_line, plain
 from verl_training.parquet import DataFiles
 from verl_training.resume import check_same_run
 
@@ -25,7 +25,7 @@ from verl_training.resume import check_same_run
 def prepare(config: DictConfig) -> None:
     """Check data, prompts, reward and configuration, write the adapter and run.json. Raises InputError."""
     folder, checkpoint = Path(config.trainer.default_local_dir), config.trainer.resume_from_path
-    data = DataFiles.of(config)
+    data = DataFiles(config)
     if why := data.stale():
         raise InputError(f"{why}: run src/data_process.py with the same --config-name and overrides")
     print(f"algorithm: {algorithm_line(config)}")
@@ -38,7 +38,6 @@ def prepare(config: DictConfig) -> None:
         print(f"resuming from {checkpoint}")
     check_reward(config, first_row(config))
     check_with_verl(config)
-    folder.mkdir(parents=True, exist_ok=True)
     write_adapter(config)
     record_start(folder, description, checkpoint)
 
@@ -53,7 +52,7 @@ def first_row(config: DictConfig) -> dict[str, Any]:
     if len(rows) < (batch := config.data.train_batch_size):
         raise InputError(f"data.train_files: {len(rows)} prompts for data.train_batch_size={batch}")
     text = tokenizer.apply_chat_template(rows[0]["raw_prompt"], tokenize=False, add_generation_prompt=True)
-    assert text.endswith(PREFILL)  # the template of finalise.py leaves the turn open
+    assert text.endswith(PREFILL)  # the template of config.py leaves the turn open
     print(f"first prompt, as the model sees it:\n{text}\n")
     return rows[0]
 
@@ -97,13 +96,12 @@ def write_adapter(config: DictConfig) -> None:
 
     Training is in float32 (verl keeps a float32 master of the base too); checkpoints hold only the adapter.
     """
-    adapter = adapter_of(config)
-    if adapter is None:
+    model, recode = config.actor_rollout_ref.model, config.recode
+    if recode.adapter == "full":
         return
-    model = config.actor_rollout_ref.model
     folder = Path(model.lora_adapter_path)
     if config.trainer.resume_from_path is None:  # an adapter that an earlier start left may have another shape or base
-        settings = adapter_config(adapter.r, adapter.alpha, adapter.dropout, adapter.target_modules)
+        settings = adapter_config(recode.lora_r, recode.lora_alpha, recode.lora_dropout, recode.lora_target_modules)
         initial_adapter(model.path, settings, folder, config.data.seed)
     elif not is_adapter(folder):
         raise InputError(f"{folder} is missing: the checkpoint's adapter cannot be loaded without it")

@@ -89,8 +89,7 @@ class DapoTrainer(PPOTrainerSync):
 
     def _save_checkpoint(self) -> None:
         # The full row follows after verl's validation; a kill in between must not lose the metrics known so far.
-        step, metrics = self._row
-        append_jsonl(self.folder / METRICS, self._line(step, metrics))
+        self._write_row(*self._row)
         super()._save_checkpoint()
 
     def _load_checkpoint(self) -> None:
@@ -100,7 +99,7 @@ class DapoTrainer(PPOTrainerSync):
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
         if self.global_steps == 0:
-            append_jsonl(self.folder / METRICS, self._line(0, metrics))
+            self._write_row(0, metrics)
         return metrics
 
     def _compute_metrics(
@@ -109,7 +108,7 @@ class DapoTrainer(PPOTrainerSync):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         if "save_checkpoint" in timing_raw:  # replace the row that _save_checkpoint wrote
             drop_after(self.folder / METRICS, global_steps - 1)
-        append_jsonl(self.folder / METRICS, self._line(global_steps, metrics))
+        self._write_row(global_steps, metrics)
         values = scalars(metrics)
         shown = [f"{name} {values[key]:.3g}" for key, name in SHOWN.items() if key in values]
         print(f"step {global_steps}/{self.total_training_steps}  " + "  ".join(shown), flush=True)
@@ -121,8 +120,8 @@ class DapoTrainer(PPOTrainerSync):
                 flush=True,
             )
 
-    def _line(self, step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        return {"step": step, "time": round(time.time(), 1), **scalars(metrics)}
+    def _write_row(self, step: int, metrics: Mapping[str, Any]) -> None:
+        append_jsonl(self.folder / METRICS, {"step": step, "time": round(time.time(), 1), **scalars(metrics)})
 
     def _write_rollouts(self, keys: list[str], *, trained: bool) -> list[Rollout]:
         """Log completions by trajectory key; only those that were trained on have an advantage."""

@@ -61,14 +61,17 @@ def test_rollouts_take_any_text(tmp_path):
     assert (shown[1], shown[3]) == ("x = '\\ud83d'\\x1b[31m", "x = '😀'")
 
 
-def test_a_resume_cuts_the_logs_of_this_and_of_earlier_versions(tmp_path):
-    """Earlier versions wrote rollouts to samples.jsonl: such a run keeps its rows up to the resumed step there."""
-    for name in ("metrics.jsonl", "samples.jsonl"):
+def test_a_resume_cuts_the_logs(tmp_path):
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
         append_jsonl(tmp_path / name, *({"step": step} for step in (1, 2, 3)))
     cut_logs(tmp_path, 2)
-    for name in ("metrics.jsonl", "samples.jsonl"):
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
         assert [row["step"] for row in read_jsonl(tmp_path / name)] == [1, 2]
-    assert not (tmp_path / "rollouts.jsonl").exists()
+
+
+def test_a_resume_without_logs_writes_none(tmp_path):
+    cut_logs(tmp_path, 2)
+    assert not list(tmp_path.iterdir())
 
 
 class Shape(BaseModel):

@@ -69,8 +69,8 @@ def test_what_changes_the_result(run, description, said):
     assert str(stopped.value) == f"{run} was started with {said}: not the same run"
 
 
-def test_the_last_start_counts_and_an_earlier_version_recorded_no_rows(run):
-    record_start(run, {"data": START["data"], "config": {"lr": 0.3}}, "checkpoint-1")
+def test_the_last_start_counts(run):
+    record_start(run, {**START, "config": {"lr": 0.3}}, "checkpoint-1")
     check(run, changed(lr=0.3))
     (run / "run.json").write_text(json.dumps({"starts": "none"}))
     with pytest.raises(InputError, match=r"run.json: starts: Input should be a valid list$"):
@@ -113,5 +113,4 @@ def test_dapo_s_lists_name_keys_that_exist():
     from verl_training.resume import HARMLESS, LENGTH
 
     known = [path for path, _ in leaves(OmegaConf.to_container(compose("dapo"), resolve=False))]
-    known.append("recode.drop_bad_rows")  # of earlier versions
     assert not [pattern for pattern in (*HARMLESS, *LENGTH) if not any(fnmatchcase(k, pattern) for k in known)]

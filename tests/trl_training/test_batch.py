@@ -6,7 +6,7 @@ import pytest
 
 import grpo
 import sft
-from trl_training.batch import Batch, plan_batch
+from trl_training.arguments import Batch, plan_batch
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,7 @@ def test_on_a_cpu_the_loss_looks_at_completions_alone(random_model, monkeypatch)
     import trl.trainer.utils
     from transformers import AutoModelForCausalLM
 
-    from trl_training.cpu_loss import picks_first, trl_s_own
+    from trl_training.callbacks import picks_first, trl_s_own
 
     ids = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])
     labels = torch.tensor([[-100, -100, 7, 8, 9], [-100, -100, -100, 6, 5]])

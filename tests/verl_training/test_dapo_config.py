@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_script
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from common.errors import InputError
 from verl_training import checks as dapo_checks
@@ -47,10 +47,12 @@ def test_the_paper_s_and_the_release_s_numbers():
     paper, released = verl_config.compose("dapo"), verl_config.compose("dapo_released")
     optim = paper.actor_rollout_ref.actor.optim
     assert (optim.lr, optim.lr_warmup_steps, optim.lr_scheduler_type) == (5e-5, 150, "cosine")
-    assert verl_config.adapter_of(paper) == verl_config.Adapter(64, 64, 0.01, ["q_proj", "v_proj"])
+    recode = paper.recode
+    assert (recode.adapter, recode.lora_r, recode.lora_alpha, recode.lora_dropout) == ("dora", 64, 64, 0.01)
+    assert recode.lora_target_modules == ["q_proj", "v_proj"]
     optim = released.actor_rollout_ref.actor.optim
     assert (optim.lr, optim.lr_warmup_steps, optim.lr_scheduler_type, optim.weight_decay) == (1e-6, 10, "constant", 0.1)
-    assert verl_config.adapter_of(released) is None
+    assert released.recode.adapter == "full"
     assert (paper.actor_rollout_ref.actor.optim.weight_decay, dapo_checks.warnings(paper)) == (0.0, [])
     assert dapo_checks.warnings(released) == []  # 0.1, for all weights
     (warning,) = dapo_checks.warnings(verl_config.compose("dapo_released", ["recode.adapter=dora"]))
@@ -73,9 +75,8 @@ def test_equal_budget_is_the_budget_of_grpo(monkeypatch):
     assert (actor.optim.lr, actor.optim.lr_warmup_steps) == (args.learning_rate, args.warmup_steps)
     assert (actor.optim.lr_scheduler_type, actor.optim.weight_decay) == (args.lr_scheduler_type, args.weight_decay)
     assert (actor.optim.clip_grad, config.trainer.total_training_steps) == (args.max_grad_norm, args.max_steps)
-    adapter = verl_config.adapter_of(config)
-    assert (adapter.r, adapter.alpha, adapter.dropout) == (model.lora_r, model.lora_alpha, model.lora_dropout)
-    assert adapter.target_modules == model.lora_target_modules
+    for key in ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"):
+        assert config.recode[key] == getattr(model, key)
     assert (config.data.max_prompt_length, config.data.max_response_length) == (2048, args.max_completion_length)
     assert config.recode.data == script.data
     # The cap counts batches of train_batch_size prompts: as many prompts as configs/dapo.yaml allows, 10 x 8.
@@ -132,9 +133,7 @@ def test_headers_and_sources(name):
             "Could not override 'actor_rollout_ref.actor.clip_ration_high'",
         ),
         (["+reward.reward_kwargs.overlong_buffer_cfg.length=3"], "unknown key"),
-        (["+recode.lora_rank=3"], "unknown key 'recode.lora_rank': did you mean recode.lora_"),
-        (["recode.drop_bad_rows=true"], "recode.drop_bad_rows is now recode.bad_rows: stop, drop or keep"),
-        (["+recode.drop_bad_rows=true"], "recode.drop_bad_rows is now recode.bad_rows: stop, drop or keep"),
+        (["+recode.lora_rank=3"], "unknown key 'recode.lora_rank': did you mean 'recode.lora_"),
         (["recode.bad_rows=skip"], "recode.bad_rows=skip: choose from stop, drop, keep"),
         (["recode.bad_rows=true"], "recode.bad_rows=True: choose from stop, drop, keep"),
         (["trainer.use_v1=false"], "the legacy trainer has no dynamic sampling"),
@@ -206,14 +205,6 @@ def test_mistakes_end_in_one_line(overrides, message):
         dapo_checks.check(verl_config.compose("dapo", overrides))
     assert message in str(stopped.value)
     assert "\n" not in str(stopped.value)
-
-
-def test_the_old_name_of_a_key_in_a_file_is_told_its_new_one():
-    config = verl_config.compose("dapo")
-    with open_dict(config):
-        config.recode.drop_bad_rows = True
-    with pytest.raises(InputError, match=r"^recode\.drop_bad_rows is now recode\.bad_rows: stop, drop or keep$"):
-        dapo_checks.check(config)
 
 
 def test_flash_attention_is_refused_where_it_is_not_installed():

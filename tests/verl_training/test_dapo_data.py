@@ -18,6 +18,7 @@ from verl_runs import OTHER, settings
 from prompts import PREFILL, migration_messages, open_chat_template, reference_completion, render
 from records import load_records
 from verl_training import parquet as verl_data
+from verl_training.config import compose
 
 pytest.importorskip("hydra", reason="requirements/dapo.txt is not installed")
 
@@ -98,19 +99,11 @@ def test_both_trainers_keep_the_same_records(family, tmp_path, capsys):
     targets = sorted(len(tokenizer(record.new_code, add_special_tokens=False)["input_ids"]) for record in records)
     limit, target_limit = lengths[len(records) // 2], targets[len(records) // 2]  # each drops about half
     rows = prompt_rows(records, tokenizer, DataArguments(data, "stop", limit, target_limit))
-    files = verl_data.DataFiles(
-        train=tmp_path / "train.parquet",
-        val=tmp_path / "val.parquet",
-        data=data,
-        val_data=other,
-        val_size=0,
-        bad_rows="stop",
-        model=str(tmp_path / "model"),
-        max_prompt_length=limit,
-        max_target_length=target_limit,
-    )
-    verl_data.make(files, batch_size=1, max_response_length=1000)
-    written = Dataset.from_parquet(str(files.train), cache_dir=str(tmp_path / "cache"))
+    overrides = [f"recode.val_data={other}", "recode.bad_rows=stop", f"data.max_prompt_length={limit}"]
+    overrides += [f"recode.max_target_length={target_limit}", "data.train_batch_size=1"]
+    files = verl_data.DataFiles(compose("dapo", settings(data, tmp_path, tmp_path / "model", *overrides)))
+    files.make()
+    written = Dataset.from_parquet(str(files.files["train"]), cache_dir=str(tmp_path / "cache"))
     assert [row["record_id"] for row in rows] == [info["record_id"] for info in written["extra_info"]]
     assert [row["target"] for row in rows] == [one["ground_truth"] for one in written["reward_model"]]
     assert [row["old_code"] for row in rows] == [info["old_code"] for info in written["extra_info"]]

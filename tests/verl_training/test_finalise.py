@@ -15,8 +15,7 @@ from verl_runs import OTHER, settings
 
 from common.errors import InputError
 from prompts import load_tokenizer, open_chat_template
-from verl_training.config import compose, leaves, plain
-from verl_training.finalise import environment, finalise
+from verl_training.config import compose, environment, finalise, leaves, plain
 
 pytest.importorskip("hydra", reason="requirements/dapo.txt is not installed")
 NAME = "quickstart/dapo"
