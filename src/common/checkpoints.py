@@ -103,11 +103,10 @@ def find_checkpoints(run: Path, *, sharded: bool = False) -> list[Checkpoint]:
 
 
 def run_start(run: Path) -> dict[str, Any]:
-    """The entry of run.json that began the run: the last start from scratch."""
-    fresh = [start for start in read_starts(run) if start.resumed_from is None]
-    if not fresh:
-        raise InputError(f"{run / 'run.json'}: every start is a resume")
-    return fresh[-1].model_dump(exclude_unset=True)
+    """The entry of run.json that began the run: the last start from scratch, or from another run's checkpoint."""
+    starts = read_starts(run)
+    fresh = [start for start in starts if start.resumed_from is None]
+    return (fresh or starts)[-1].model_dump(exclude_unset=True)
 
 
 def base_of(start: Mapping[str, Any]) -> tuple[str, str]:

@@ -39,17 +39,18 @@ def identity(start: Start) -> dict[str, Any]:
 
 
 def check_same_run(
-    run: Path, description: Mapping[str, Any], harmless: Collection[str], length: Collection[str] = ()
+    runs: Collection[Path], description: Mapping[str, Any], harmless: Collection[str], length: Collection[str] = ()
 ) -> None:
-    """Raise InputError, which names the first key that differs from the last start of `run`.
+    """Raise InputError, which names the first key that differs from the last start in one of the folders `runs`.
 
     `harmless`: patterns of keys that do not change the result. `length`: keys that may grow, because they only make
     the run longer.
     """
-    if not (run / "run.json").is_file():
-        return
     now = Start.model_validate(json.loads(json.dumps(description, default=str)))
-    for key, old, new in differences(identity(read_starts(run)[-1]), identity(now)):
-        grows = isinstance(old, (int, float)) and isinstance(new, (int, float)) and new > old
-        if not (matches(key, harmless) or (key in length and grows)):
-            raise InputError(f"{run} was started with {key} = {old}, now it is {new}: not the same run")
+    for run in runs:
+        if not (run / "run.json").is_file():
+            continue
+        for key, old, new in differences(identity(read_starts(run)[-1]), identity(now)):
+            grows = isinstance(old, (int, float)) and isinstance(new, (int, float)) and new > old
+            if not (matches(key, harmless) or (key in length and grows)):
+                raise InputError(f"{run} was started with {key} = {old}, now it is {new}: not the same run")

@@ -40,9 +40,14 @@ LENGTH = ("max_steps", "num_train_epochs")
 
 
 def harmless_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Keys in which a resumed run may differ."""
+    """Keys in which a resumed run may differ.
+
+    The layout counts if the loss has parts of each process's own batch, and if DeepSpeed sharded the optimizer.
+    """
     fixed = config.get("prompts_per_step") or config.get("examples_per_step")
-    return (*HARMLESS, *LAYOUT) if fixed else HARMLESS
+    local = config.get("loss_type") == "bnpo" or config.get("entropy_coef") or config.get("use_adaptive_entropy")
+    local = local or config.get("top_entropy_quantile", 1.0) != 1.0
+    return (*HARMLESS, *LAYOUT) if fixed and not (local or config.get("deepspeed")) else HARMLESS
 
 
 def length_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -52,7 +57,7 @@ def length_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def find_checkpoint(output_dir: Path, wanted: str | None) -> Checkpoint | None:
     """The checkpoint to resume from: `wanted` is None, "auto" (the last one, if any) or a path."""
-    existing = find_checkpoints(output_dir, sharded=True)
+    existing = [found for found in find_checkpoints(output_dir, sharded=True) if found.kind != "verl"]
     if wanted is None and existing:
         raise InputError(
             f"{output_dir} holds checkpoint-{existing[-1].step}: add --resume_from_checkpoint auto to resume, "
@@ -77,8 +82,8 @@ def begin(args: Any, script: DataArguments, model: Any, records: Sequence[Record
     description = describe(config, {script.data: resolve(script.data)}, args.seed)
     ids = hashlib.sha256("\n".join(record.id for record in records).encode()).hexdigest()
     description["records"] = f"{len(records)} with sha256 {ids[:12]}"  # which rows of the file: bad_rows decides
-    if source:
-        check_same_run(source.parent, description, harmless_keys(config), length_keys(config))
+    if source:  # a checkpoint of another folder: its logs, and those of this one, must be of the same run
+        check_same_run({source.parent, folder}, description, harmless_keys(config), length_keys(config))
     if PartialState().is_main_process:
         if source:
             print(f"resuming from {source} (step {step})", flush=True)

@@ -5,7 +5,7 @@ verl notes the last step in a file that a kill can leave wrong, so the checkpoin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ HARMLESS = (  # keys that do not change the trained weights
     *("trainer.project_name", "trainer.experiment_name", "trainer.logger", "trainer.log_val_generations"),
     *("trainer.rollout_data_dir", "trainer.validation_data_dir", "trainer.save_freq", "trainer.esi_redundant_time"),
     *("trainer.max_*_ckpt_to_keep", "trainer.test_freq", "trainer.val_before_train", "trainer.val_only"),
+    *("data.val_batch_size", "data.val_max_samples", "actor_rollout_ref.rollout.val_kwargs*"),
+    *("trainer.nnodes", "trainer.n_gpus_per_node"),  # choose_resume compares their product
     # the machine: workers, memory, timeouts, profiling
-    *("data.dataloader_num_workers", "data.filter_overlong_prompts_workers", "reward.num_workers"),
+    *("data.filter_overlong_prompts_workers", "reward.num_workers"),  # the data loader's are in its saved state
     *("actor_rollout_ref.rollout.agent.num_workers", "actor_rollout_ref.rollout.gpu_memory_utilization"),
     *("*.param_offload", "*.optimizer_offload", "*.enable_gradient_checkpointing", "*.nccl_timeout"),
     *("trainer.ray_wait_register_center_timeout", "ray_kwargs*", "transfer_queue*"),
@@ -36,7 +38,8 @@ LENGTH = ("trainer.total_training_steps", "trainer.total_epochs")
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint of a run that can be resumed; one that a kill cut short is skipped."""
-    return next((found.folder for found in reversed(find_checkpoints(folder)) if found.resumable), None)
+    whole = [found.folder for found in find_checkpoints(folder) if found.kind == "verl" and found.resumable]
+    return whole[-1] if whole else None
 
 
 def choose_resume(config: DictConfig) -> Path | None:
@@ -58,8 +61,8 @@ def choose_resume(config: DictConfig) -> Path | None:
     return path
 
 
-def check_same_run(folder: Path, description: Mapping[str, Any]) -> None:
-    """Raise InputError if the configuration or the data would change what the run in `folder` trains."""
+def check_same_run(folders: Collection[Path], description: Mapping[str, Any]) -> None:
+    """Raise InputError if the configuration or the data would change what the run in one of the folders trains."""
     optim = description["config"]["actor_rollout_ref"]["actor"]["optim"]
     constant = optim["lr_scheduler_type"] == "constant" and not optim["lr_warmup_steps_ratio"]
-    same_run.check_same_run(folder, description, HARMLESS, LENGTH if constant else ())
+    same_run.check_same_run(folders, description, HARMLESS, LENGTH if constant else ())

@@ -29,7 +29,7 @@ def run(tmp_path) -> Path:
 
 
 def check(run: Path, description: dict) -> None:
-    check_same_run(run, description, harmless=("logging_*", "a.c*"), length=("steps",))
+    check_same_run([run], description, harmless=("logging_*", "a.c*"), length=("steps",))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,14 @@ def test_the_last_start_counts(run):
         check(run, START)
 
 
+def test_every_folder_counts_and_one_without_a_run_is_skipped(run, tmp_path):
+    other = tmp_path / "other"
+    record_start(other, changed(lr=0.2))
+    check_same_run([run, tmp_path / "empty"], START, harmless=())
+    with pytest.raises(InputError, match=r"other was started with lr = 0\.2, now it is 0\.1: not the same run$"):
+        check_same_run([run, other], START, harmless=())
+
+
 def test_the_lists_name_keys_that_exist():
     """A renamed key of trl would otherwise begin to count unnoticed."""
     import dataclasses
@@ -99,6 +107,9 @@ def test_how_a_step_is_divided_is_harmless_only_if_its_size_is_fixed():
     assert "per_device_train_batch_size" in harmless_keys({"prompts_per_step": 2})
     assert "processes" in harmless_keys({"examples_per_step": 8})
     assert "per_device_train_batch_size" not in harmless_keys({"prompts_per_step": None})
+    for own in ({"loss_type": "bnpo"}, {"top_entropy_quantile": 0.2}, {"entropy_coef": 0.01}, {"deepspeed": "z.json"}):
+        assert "processes" not in harmless_keys({"prompts_per_step": 2, **own})
+    assert "processes" in harmless_keys({"prompts_per_step": 2, "loss_type": "grpo", "top_entropy_quantile": 1.0})
     assert length_keys({"lr_scheduler_type": "constant"}) == ("max_steps", "num_train_epochs")
     assert length_keys({"lr_scheduler_type": "cosine"}) == ()
 

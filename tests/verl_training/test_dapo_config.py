@@ -299,17 +299,17 @@ def test_a_resume_with_another_configuration_is_refused(tmp_path):
     same = json.loads(json.dumps(start))
     same["config"]["trainer"]["save_freq"] = 2  # how often it saves does not make another run
     same["config"]["trainer"]["total_training_steps"] = 20  # nor does its length: the learning rate is constant
-    dapo_resume.check_same_run(tmp_path, same)
+    dapo_resume.check_same_run([tmp_path], same)
     other = json.loads(json.dumps(start))
     other["config"]["algorithm"]["adv_estimator"] = "rloo"
     with pytest.raises(InputError, match=r"started with algorithm\.adv_estimator = grpo, now it is rloo"):
-        dapo_resume.check_same_run(tmp_path, other)
+        dapo_resume.check_same_run([tmp_path], other)
     start["config"]["recode"] = {"bad_rows": "drop", "val_size": 64}
     (tmp_path / "run.json").write_text(json.dumps({"starts": [start]}))
     same = json.loads(json.dumps(start))
     same["config"]["recode"]["bad_rows"] = "keep"  # the same files, so there was nothing to drop
-    dapo_resume.check_same_run(tmp_path, same)
+    dapo_resume.check_same_run([tmp_path], same)
     other = json.loads(json.dumps(start))
     other["data"]["d"]["sha256"] = "b"
     with pytest.raises(InputError, match=r"sha256 of the data = \['a'\], now it is \['b'\]"):
-        dapo_resume.check_same_run(tmp_path, other)
+        dapo_resume.check_same_run([tmp_path], other)
