@@ -1,6 +1,6 @@
 """Seconds for GRPO's loss and its gradient on a CPU: trl's LM head on prompts and completions, or completions only.
 
-The two take turns on the same batch (src/trl_training/callbacks.py explains why they differ only on a CPU); the
+The two take turns on the same batch (src/trl_training/run.py explains why they differ only on a CPU); the
 log-probabilities of the completions are compared as well. Needs PYTHONPATH=src:
 
     PYTHONPATH=src python benchmarks/bench_loss.py --model models/SmolLM2-135M-Instruct
@@ -18,9 +18,9 @@ from peft import get_peft_model
 from transformers import AutoModelForCausalLM
 
 from adapters import adapter_config
-from trl_training.callbacks import picks_first
+from trl_training.run import use_triton_or_cpu
 
-WAYS = {"completions only": picks_first, "every position": lambda device: False}
+WAYS = {"completions only": use_triton_or_cpu, "every position": lambda device: False}
 
 
 def loss(model: torch.nn.Module, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

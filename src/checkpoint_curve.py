@@ -15,8 +15,7 @@ data or run needs another --out. Writes into --out:
     step-N/        samples, verdicts and scores of each checkpoint
 
 The run must keep its checkpoints: save_total_limit of src/grpo.py at least their number, or
-trainer.max_actor_ckpt_to_keep=null for src/dapo.py. The latter's checkpoints are merged into step-N/ while they are
-evaluated.
+trainer.max_actor_ckpt_to_keep=null for src/dapo.py.
 """
 
 from __future__ import annotations

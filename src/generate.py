@@ -42,7 +42,7 @@ from prompts import load_tokenizer, open_chat_template, reference_completion, re
 
 
 def weights_of(model: backends.LocalModel) -> dict[str, Any]:
-    """The part of an Identity that a model's name does not tell: the hashes of local weights, the commit of a hub's."""
+    """What an Identity needs beyond a model's name: the hashes of local weights, the commit of a hub's."""
     adapter = sha256(Path(model.adapter) / "adapter_model.safetensors") if model.adapter else None
     if Path(model.name).is_dir():
         files = sorted(f for f in Path(model.name).iterdir() if f.suffix in (".safetensors", ".bin", ".gguf"))
@@ -175,7 +175,7 @@ def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int
             bar.update(len(new))
     without = sum(row.code is None for row in rows) / len(rows)
     seconds = time.monotonic() - started
-    print(f"{len(rows)} samples, {tokens} tokens in {seconds:.0f} s; {without:.0%} hold no code")
+    print(f"{len(rows)} samples, {tokens} tokens in {seconds:.0f} s; {without:.0%} contain no code")
     cut = sum(row.finish_reason == "length" for row in rows) / len(rows)
     if cut > 0.2:
         print(f"warning: {cut:.0%} of the completions are cut at --max-new-tokens {drawing.sampling.max_new_tokens}")

@@ -106,10 +106,11 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
     """Run GRPO into args.output_dir."""
     from trl.rewards import get_soft_overlong_punishment
 
-    from trl_training.callbacks import run_trainer, say
+    from trl_training.callbacks import say
     from trl_training.data import prepare
     from trl_training.grpo_trainer import DoraGRPOTrainer
     from trl_training.reward_functions import check_rewards, load_rewards
+    from trl_training.run import run_trainer
 
     if script.updates_per_generation > 1:
         say(f"each batch of rollouts holds the completions of {script.updates_per_generation} steps")

@@ -68,8 +68,9 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
     """Run SFT into args.output_dir."""
     from trl import SFTTrainer
 
-    from trl_training.callbacks import run_trainer, say
+    from trl_training.callbacks import say
     from trl_training.data import prepare
+    from trl_training.run import run_trainer
 
     rows, tokenizer, checkpoint = prepare(script, args, model)
     examples = tokenised(rows, tokenizer)

@@ -46,7 +46,7 @@ def above_zero(kind: Callable[[str], N]) -> Callable[[str], N]:
             raise argparse.ArgumentTypeError(f"{text} is not above 0")
         return value
 
-    number.__name__ = kind.__name__  # in argparse's message for what is no number
+    number.__name__ = kind.__name__  # in argparse's message about a text that is not a number
     return number
 
 

@@ -3,8 +3,7 @@
 Retried, with growing pauses or after the server's Retry-After: connection errors, timeouts, 408, 409, 425, 429, 5xx, a
 body that is cut short or is not a chat completion, and what src/common/completion.py does not accept as an answer.
 Anything else (a wrong key, an unknown model, a prompt that is too long) raises NoAnswer with the server's message, and
-so does the last try. The key comes from the environment, never from a flag; if a server echoes it, or the login of the
-URL, *** is printed and recorded instead.
+so does the last try. The key comes from the environment; if a server echoes it or the URL's login, *** is recorded.
 
 The prompt's last message is an open assistant turn, which servers handle differently, hence three dialects:
 
@@ -39,7 +38,7 @@ DIALECTS = ("vllm", "openai", "transformers")
 REPEATED = {408, 409, 425, 429}
 PROMPT_REJECTED = {400, 413, 422}  # other statuses (a wrong key) concern every prompt
 KEY_VARIABLE = "OPENAI_API_KEY"
-LONGEST = 300  # characters of a server's message in ours
+LONGEST = 300  # characters of a server's message that an error quotes
 Key = TypeVar("Key")
 
 

@@ -1,4 +1,4 @@
-"""Whether a resume continues the run that run.json describes: everything that changes the result must be unchanged.
+"""Whether a resume continues the run that run.json describes, with no change to anything that affects the result.
 
 Every recorded key of the configuration counts unless its trainer lists it as harmless, so that a key that nobody
 thought of stops the resume instead of passing silently.

@@ -15,8 +15,7 @@ The programs run in the sandbox (src/sandbox/): no network, no display, limits o
     python src/check_data.py proofs --record 3f2a9c01b7de   # one record, with the outcome of each run
     python src/check_data.py proofs --write                 # store outcomes and installed packages beside the records
 
-If environments.jsonl beside the records has a lock for a list of pins, pip is held to it (src/curation/virtualenvs.py).
-The exit status is 1 if a record is not proven.
+If environments.jsonl has a lock for a list of pins, pip is held to it. The exit status is 1 if a record is not proven.
 """
 
 from __future__ import annotations

@@ -10,9 +10,8 @@ later one; many stated versions have no wheel for Python 3.11. Rows with errors 
 libraries that no environment contains are left out.
 
 A row *runs* if its new code runs to its end, and is *gold* if that emits no deprecation warning while the old code
-raises or emits one. Programs run in the sandbox (src/sandbox/), forked from an interpreter that has imported the
-environment's libraries: a warning at import is the library's own, not the row's (pandas 2.2.0 emits one). There is no
-network, so rows that download data fail.
+raises or emits one. Programs run in the sandbox, forked from an interpreter that has imported the libraries: a warning
+at import is not the row's (pandas 2.2.0 emits one). There is no network, so rows that download data fail.
 
 OUT has a header (sha256 of the file, environments, commit), then a verdict for each row, which quotes none of its text.
 An interrupted run resumes.

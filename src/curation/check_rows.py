@@ -10,13 +10,9 @@
 Problems read `file:line: field: what is wrong`; warnings start with the word `warning`. The exit status is 1 if a file
 has errors (also with --write-clean, which writes the rows that have none).
 
---clean selects the rows that --write-clean writes; the last two levels need what `check_data.py published` saw when it
-ran the rows.
-
 --against finds the most similar row of other files for each row: edit similarity (1 - Levenshtein distance / length of
 the longer) of both snippets together, after comments, layout and the code's own names are removed. So a clone with
-other variable names has similarity 1. Above 0.9 the exit status is 1. A file may be compared with itself: a row is
-never compared with itself.
+other variable names has similarity 1. Above 0.9 the exit status is 1. A row is never compared with itself.
 """
 
 from __future__ import annotations

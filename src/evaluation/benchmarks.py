@@ -55,7 +55,7 @@ class Benchmark:
     score_flags: Flags  # of src/score.py
     prompts: tuple[str, ...] = ("zero-shot",)
     has_docs: bool = True  # an update, which --no-docs withholds
-    thought: tuple[str, ...] = ()  # of an answer that holds the reference, if it is not about an update
+    thought: tuple[str, ...] = ()  # the thinking part of reference answers, if they are not about an update
     copy: Callable[[Any], str] | None = None  # --copy: the code of a model that changes nothing
     check: Callable[[argparse.Namespace], str] | None = None  # --check: what it found
     seconds: float | None = sandbox.DEFAULT.seconds  # default of src/score.py's --seconds

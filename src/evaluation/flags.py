@@ -82,7 +82,7 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add("--backend", choices=BACKENDS, default="transformers", help="default: %(default)s")
     prompts = dict.fromkeys(prompt for benchmark in BENCHMARKS.values() for prompt in benchmark.prompts)
     add("--prompt", choices=list(prompts), default="zero-shot", help="the paper's form, or the benchmark's own")
-    add("--no-docs", action="store_true", help="withhold the update: what is the text in the prompt worth?")
+    add("--no-docs", action="store_true", help="leave the update out of the prompt")
     add("--limit", type=count, help="a fixed subset of this many problems (that of 100 is part of that of 200)")
     add("--max-target-tokens", type=count, help="only references up to this long; --limit takes them by id")
     add("--skip-bad-tasks", action="store_true", help="leave out rows of the data that cannot be used")

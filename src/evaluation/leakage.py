@@ -4,8 +4,7 @@
     python src/check_data.py leakage data/train.jsonl --test codeupdatearena.jsonl
     python src/check_data.py leakage hf://datasets/zjunlp/ReCode-Train-Data --test data/heldout.jsonl
 
-Test files contain migration records or CodeUpdateArena problems. Training rows with errors (`check_data.py rows`) are
-left out.
+Test files contain migration records or CodeUpdateArena problems. Training rows with errors are left out.
 
 - update: the evidence.jsonl beside a file of records names their updates; the same update on both sides is leakage. The
   updates of CodeUpdateArena are invented, so no record can be about one. A problem leaks if a training record is about

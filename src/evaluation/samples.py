@@ -34,7 +34,7 @@ class Sample(FileFormat):
     task_id: str
     sample_id: int  # 0 to n - 1 for each problem, in any order
     completion: str  # what the model wrote after the prompt
-    code: str | None  # what is scored; None if the completion holds no statement
+    code: str | None  # what is scored; None if the completion contains no statement
     prompt_sha256: str | None = None  # of the prompt's text (of the messages, for a chat server)
     prompt_tokens: int | None = None  # None if they are not known
     completion_tokens: int | None = None
@@ -88,7 +88,7 @@ def code_of(completion: str, prompt: str) -> str | None:
 
 
 def is_empty(code: str) -> bool:
-    """Whether code parses and holds no statement: Python accepts blank lines and comments, but nothing is answered."""
+    """Whether code parses but contains no statement: only blank lines and comments."""
     tree = syntax_tree(dedent(code))
     return not code.strip() or (tree is not None and not tree.body)
 

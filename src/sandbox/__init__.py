@@ -25,10 +25,9 @@ It does not protect against
   open ones; migration checks (src/curation/proof.py) and evalplus's tests have no such guard;
 - kernel bugs, side channels, a shared time budget (on a loaded machine slow programs time out);
 - memory outside of address spaces: memfd and System V segments, for root also file systems that a program mounts;
-- randomness: numpy's and torch's global random states are those of the fork server, so a program must seed them.
+- randomness: numpy's and torch's global states are those of the fork server, so a program must seed them.
 
-With `unsafe=True` (--unsafe) there is no bubblewrap: limits, deadline and token still hold, but a program can read and
-delete what the user can, use the network, and stop the run. Only for disposable machines without user namespaces.
+`unsafe=True` (--unsafe): no bubblewrap. Limits, deadline and token still hold, but a program can do what the user can.
 """
 
 from sandbox.client import Sandbox, Verdict, last_line
@@ -36,15 +35,5 @@ from sandbox.limits import DEFAULT, Limits, add_flags, settings
 from sandbox.mounts import InfrastructureError
 from sandbox.pool import check_ready, run_all
 
-__all__ = [
-    "DEFAULT",
-    "InfrastructureError",
-    "Limits",
-    "Sandbox",
-    "Verdict",
-    "add_flags",
-    "check_ready",
-    "last_line",
-    "run_all",
-    "settings",
-]
+__all__ = ["DEFAULT", "InfrastructureError", "Limits", "Sandbox", "Verdict"]
+__all__ += ["add_flags", "check_ready", "last_line", "run_all", "settings"]

@@ -17,7 +17,7 @@ from common.same_run import check_same_run
 from records import Record
 from trl_training.arguments import DataArguments
 
-HARMLESS = (  # keys of trl's configurations and of ours that do not change the trained weights
+HARMLESS = (  # keys of trl's configurations and of this project's that do not change the trained weights
     *("data", "bad_rows"),  # compared by content: the files' hashes and the rows used
     *("output_dir", "resume_from_checkpoint", "check", "print_samples"),
     *("logging_*", "log_level*", "log_on_each_node", "log_completions*", "log_multimodal", "log_unique_prompts"),
@@ -91,11 +91,11 @@ def begin(args: Any, script: DataArguments, model: Any, records: Sequence[Record
         record_start(folder, description, str(source) if source else None)
     PartialState().wait_for_everyone()
     if source:
-        register_accelerate_s_cpu()
+        register_cpu_device()
     return source
 
 
-def register_accelerate_s_cpu() -> None:
+def register_cpu_device() -> None:
     """Teach torch.load the device "cpu:0", accelerate's name of the CPU in a launch of several processes.
 
     transformers loads the optimizer to that device, so that without this no such launch could resume.

@@ -109,7 +109,7 @@ class DataFiles:
         return {"train": records, "val": val}
 
     def identity(self) -> dict[str, Any]:
-        """What decides the files' content. It hashes rows, not code: a change that leaves the rows alone is none."""
+        """What decides the files' content. It hashes rows, not code: code that does not change them does not count."""
         model = self.config.actor_rollout_ref.model.path  # its tokenizer counts the tokens
         return {
             **{f"{split}_rows": digest(json.dumps(rows_of(found, split))) for split, found in self.splits.items()},

@@ -296,7 +296,7 @@ def test_on_a_cpu_the_loss_looks_at_completions_alone(random_model, monkeypatch)
     import trl.trainer.utils
     from transformers import AutoModelForCausalLM
 
-    from trl_training.callbacks import picks_first, trl_s_own
+    from trl_training.run import TRL_USE_TRITON, use_triton_or_cpu
 
     ids = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])
     labels = torch.tensor([[-100, -100, 7, 8, 9], [-100, -100, -100, 6, 5]])
@@ -306,7 +306,7 @@ def test_on_a_cpu_the_loss_looks_at_completions_alone(random_model, monkeypatch)
         *(trl.trainer.utils._ChunkedLogProbFunction, "apply"),
         lambda hidden, *rest: rows.append(len(hidden)) or real(hidden, *rest),
     )
-    for look in (picks_first, trl_s_own):
+    for look in (use_triton_or_cpu, TRL_USE_TRITON):
         monkeypatch.setattr(trl.trainer.utils, "_use_triton", look)
         model = AutoModelForCausalLM.from_pretrained(random_model)
         trl.trainer.utils.add_fused_lm_head(model)

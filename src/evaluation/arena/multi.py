@@ -7,7 +7,7 @@ joint     Two problems in one, of updates of different functions of one package;
           updates in force, and fail when either update is missing, and when both are.
 natural   One problem whose reference already calls a second function that has an update of its own. Kept if the
           reference passes with both updates in force and fails without its own. Whether it also fails without the
-          second one is counted: if it does not, the model has to tell which note it needs. All questions there are.
+          second one is counted: if it does not, the model must find out which note it needs. All such questions.
 
 Deterministic: the same data and environment give the same file. Pairs come in the order of a hash; an update is used
 again only when no unused pair is left. Each row holds the problems whole, so the file needs nothing else.

@@ -14,7 +14,6 @@ What stays open, to code that is written against this file: a value that rigs an
 with one number alone; an array of objects that do; code that runs while the test compares (a generator, a thread, such
 a value) and undoes its change before the end; a change deeper in a library than COMPARE; a library's function that
 mentions frames and calls back; reading /proc by a relative path; a C extension that it brings along.
-
 What fails although it may be honest: an answer that reads its own frame (sys._getframe, inspect.currentframe, cProfile,
 f.__code__.replace), and one that returns an array class with its own __array_ufunc__ or __torch_function__.
 

@@ -141,7 +141,7 @@ def main() -> None:
     try:
         json.dump(run(job, args.work), answer)
         answer.close()
-    except BaseException:  # evalplus's thread that waits for the last sample would keep this process alive for ever
+    except BaseException:  # evalplus's thread that waits for the last sample would keep this process alive forever
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)

@@ -4,10 +4,8 @@ The verdicts are evalplus's (its tests, oracles, limits). "base" is HumanEval's 
 An answer to evalplus's prompt is cut and sanitised as evalplus does; one to our prompt is judged as it is. The
 problem's text is put before neither: an answer brings its own imports.
 
-evalplus 0.3.1 fails every answer to HumanEval/32: its special case for find_zero continues with the next input without
-recording that this one passed (`continue` in evalplus/eval/__init__.py, unsafe_execute), so the count of passed inputs
-is too short and untrusted_check turns the pass into a fail. The ceiling is 163 of 164; scores without that problem are
-beside the standard ones.
+evalplus 0.3.1 fails every answer to HumanEval/32 (results/humaneval.md says why), so the ceiling is 163 of 164; scores
+without that problem are beside the standard ones.
 
 Time limits are evalplus's too, by the clock: an input has 4 times what its reference took, at least a second; a sample
 has a minute for its base inputs and one for the others. On a busy machine right answers fail. So the reference of each

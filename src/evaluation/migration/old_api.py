@@ -1,6 +1,6 @@
 """Does an answer still use the old API? A static estimate: the names that the old code uses and the target does not.
 
-Names are attributes and methods, imported names, the full paths of both as far as the imports tell (`scipy.linalg.tri`,
+Names are attributes and methods, imported names, the full paths of both as far as the imports show (`scipy.linalg.tri`,
 however it was imported), keyword arguments, what a class body defines (an option of `class Meta`, an overridden
 method), and string constants such as a frequency "M"; not the code's own variables and functions, no builtins, no
 numbers. If an update changes a default or a behaviour, right answers may use every old name: then no name can be

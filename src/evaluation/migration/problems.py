@@ -1,7 +1,7 @@
 """The migration benchmark's problems: held-out records, and the proof of each that `src/check_data.py proofs` ran.
 
 A problem is a record (src/records.py): its old code and the update are asked with the training prompt, its new code is
-the reference. data/evidence.jsonl says how an answer is judged: the environment of the new version, and the check.
+the reference. data/evidence.jsonl defines how an answer is judged: the environment of the new version, and the check.
 """
 
 from __future__ import annotations
