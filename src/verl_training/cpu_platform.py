@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import types
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -111,11 +112,5 @@ def _init_with_gloo(timeout_second: int | None = None, backend: str | None = Non
 verl.utils.distributed.initialize_global_process_group_ray = _init_with_gloo
 
 
-def _load_replica() -> type:
-    from verl_training.cpu_rollout import HFReplica
-
-    return HFReplica
-
-
-RolloutReplicaRegistry.register("hf", _load_replica)
+RolloutReplicaRegistry.register("hf", lambda: import_module("verl_training.cpu_rollout").HFReplica)
 _ROLLOUT_REGISTRY[("hf", "async")] = "verl_training.cpu_rollout.HFServerAdapter"

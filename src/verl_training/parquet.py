@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -133,7 +133,9 @@ class DataFiles:
         return None
 
     def make(self) -> None:
-        """Write the records that fit. Raises InputError before anything is written."""
+        """Write the records that fit: both files, each whole or not at all, then the manifest."""
+        from datasets import Dataset
+
         data, recode = self.config.data, self.config.recode
         splits, tokenizer = self.splits, load_tokenizer(self.config.actor_rollout_ref.model.path)
         kept: dict[str, Sequence[Record]] = {}
@@ -145,14 +147,8 @@ class DataFiles:
             kept[split] = fitted.records
         if (rows := len(kept["train"])) < (batch := data.train_batch_size):
             raise InputError(f"{recode.data}: {rows} records for data.train_batch_size={batch}")
-        self.write(kept)
-
-    def write(self, kept: Mapping[str, Sequence[Record]]) -> None:
-        """Write both files, each whole or not at all, then the manifest."""
-        from datasets import Dataset
-
         self.manifest.unlink(missing_ok=True)  # a kill between the two files must not leave the manifest of an old pair
-        made: dict[str, Any] = {"identity": self.identity(), "bad_rows": self.config.recode.bad_rows}
+        made: dict[str, Any] = {"identity": self.identity(), "bad_rows": recode.bad_rows}
         for split, path in self.files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as part:
