@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+STARTED_WITH = dict(os.environ)  # torch counts its threads when it is imported, which a test may have changed by then
 
 # Records that differ in one name: a tiny model memorises them in seconds, so that GRPO's groups hold correct, wrong and
 # malformed answers.
@@ -44,7 +45,7 @@ def environment(env: dict[str, str] | None = None) -> dict[str, str]:
 def warm_python():
     from warm_python import WarmPython
 
-    return WarmPython(environment())
+    return WarmPython({**environment(), **STARTED_WITH})
 
 
 def run_script(script: str, *args: object, env: dict[str, str] | None = None, check: bool = True, timeout: int = 600):

@@ -19,7 +19,7 @@ from records import BAD_ROWS
 from verl_training.config import SRC, check_keys, one_line, plain
 
 KNOWN = {SRC / "rewards.py": tuple(rewards.REWARDS), SRC / "diff_match.py": tuple(diff_match.REWARDS)}
-METRICS = ("reward", "score", "format", "correctness", "syntax", "em", "es")  # reward: score and overlong penalty
+METRICS = ("reward", "score", "format", "correctness", "syntax", "em", "es", "dm_star")  # reward: score and penalty
 
 
 def need(holds: bool, message: str) -> None:
