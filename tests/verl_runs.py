@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 from conftest import ROOT, TINY_ROWS, VERL_ON_CPU, run_command
@@ -28,6 +32,24 @@ def settings(data, run, model, *more: str) -> list[str]:
 
 def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def kill_after(step: int, run: Path, command: list[str]) -> None:
+    """Start a run, and send it SIGKILL two seconds after it has saved and logged a step."""
+    log = run.parent / "first.log"
+    with open(log, "w") as file:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, env={**os.environ})
+    tracker, metrics = run / "latest_checkpointed_iteration.txt", run / "metrics.jsonl"
+    deadline = time.time() + 400
+    while not (tracker.exists() and tracker.read_text().strip() == str(step)):
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.time() < deadline, log.read_text()[-3000:]
+        time.sleep(0.1)
+    while f'"step": {step},' not in metrics.read_text():
+        time.sleep(0.1)
+    time.sleep(2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
 
 
 def run_engine(ranks: int, jobs: list[tuple[str, Path, Path]]) -> None:

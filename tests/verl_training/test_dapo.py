@@ -4,17 +4,13 @@ model."""
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, run_script
-from verl_runs import OTHER, lines, settings
+from verl_runs import OTHER, kill_after, lines, settings
 
 from verl_training import checkpoint as verl_checkpoint
 from verl_training import resume as dapo_resume
@@ -53,21 +49,7 @@ def killed(warm_model, overrides, tmp_path_factory):
     more += ["algorithm.filter_groups.metric=em", "algorithm.filter_groups.max_num_gen_batches=30"]
     more += ["actor_rollout_ref.rollout.temperature=0.3", "trainer.max_actor_ckpt_to_keep=null"]
     found = overrides(run, warm_model, *more)
-    command = [sys.executable, str(ROOT / "src" / "dapo.py"), *NAME, *found]
-    log = run.parent / "first.log"
-    with open(log, "w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, env={**os.environ})
-    tracker = run / "latest_checkpointed_iteration.txt"
-    deadline = time.time() + 400
-    while not (tracker.exists() and tracker.read_text().strip() == "2"):
-        assert process.poll() is None, log.read_text()[-3000:]
-        assert time.time() < deadline, log.read_text()[-3000:]
-        time.sleep(0.1)
-    while len((run / "metrics.jsonl").read_text().splitlines()) < 2:
-        time.sleep(0.1)
-    time.sleep(2)  # well into step 3
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_after(2, run, [sys.executable, str(ROOT / "src" / "dapo.py"), *NAME, *found])
     (run / "global_step_3").mkdir(exist_ok=True)  # what a kill while saving leaves
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"step": 3, "cut')  # and while logging

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY_ROWS, run_script
+from conftest import ROOT, TINY_ROWS, run_script
 from safetensors.torch import load_file
-from verl_runs import OTHER, lines, settings
+from verl_runs import OTHER, kill_after, lines, settings
 
 from verl_training import checkpoint as verl_checkpoint
 
@@ -50,16 +51,16 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=[("dapo", 1), ("dapo", 2), ("dapo_released", 1)], ids=lambda p: f"{p[0]}-{p[1]}")
 def trained(request, data, warm_model, tmp_path_factory):
-    """(configuration, processes, folder, output of the second start): one step, then a second one after a resume."""
+    """(configuration, processes, folder, output of the second start): killed after one step of two, and resumed."""
     name, processes = request.param
     run = tmp_path_factory.mktemp("paper") / "run"
     found = settings(data[0], run, warm_model, f"recode.val_data={data[1]}", *CPU)
     found += [f"trainer.n_gpus_per_node={processes}", f"+ray_kwargs.ray_init.num_gpus={processes}"]
     found += [f"ray_kwargs.ray_init.num_cpus={ {1: 6, 2: 9}[processes] }"]  # logical, and no more than it needs
     run_script("data_process.py", "--config-name", name, *found)
-    for steps in (1, 2):
-        done = run_script("dapo.py", "--config-name", name, *found, f"trainer.total_training_steps={steps}")
-    return name, processes, run, done.stdout
+    flags = ["--config-name", name, *found, "trainer.total_training_steps=2", "trainer.save_freq=1"]
+    kill_after(1, run, [sys.executable, str(ROOT / "src" / "dapo.py"), *flags])
+    return name, processes, run, run_script("dapo.py", *flags).stdout
 
 
 def test_it_trains_and_resumes(trained):
