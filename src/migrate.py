@@ -31,13 +31,12 @@ def migrate(
 ) -> str:
     """The completion of the model (with its adapter merged) for a record; temperature 0 is greedy."""
     import torch
-    from transformers import AutoTokenizer
 
     from adapters import load_merged
-    from prompts import render
+    from prompts import load_tokenizer, render
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_name)
+    tokenizer: Any = load_tokenizer(model_name)
     model = load_merged(model_name, adapter).to(device).eval()
     inputs = tokenizer(render(tokenizer, migration_messages(record)), return_tensors="pt").to(device)
     sampling: dict[str, Any] = {"do_sample": bool(temperature), "repetition_penalty": 1.0}  # as in the rollouts

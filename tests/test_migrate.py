@@ -50,3 +50,15 @@ def test_a_file_of_imports_may_stay_one(monkeypatch, tmp_path):
     path.write_text("from numpy import trapz\n")
     assert write(monkeypatch, path, answer("from numpy import trapezoid\n")) == 0
     assert path.read_text() == "from numpy import trapezoid\n"
+
+
+def test_a_model_that_cannot_be_loaded_is_one_line(capsys, monkeypatch, tmp_path):
+    (tmp_path / "old.py").write_text(OLD)
+    (tmp_path / "empty").mkdir()
+    for model, said in (("runs/nope", "no such folder"), (str(tmp_path / "empty"), "model ")):
+        argv = ["migrate.py", "--model", model, "--update", "note", str(tmp_path / "old.py")]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as stopped:
+            migrate.main()
+        error = capsys.readouterr().err
+        assert (stopped.value.code, error.count("\n"), said in error) == (2, 1, True), error

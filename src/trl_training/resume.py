@@ -66,6 +66,8 @@ def find_checkpoint(output_dir: Path, wanted: str | None) -> Checkpoint | None:
     if wanted is None or (wanted == "auto" and not existing):
         return None
     checkpoint = existing[-1] if wanted == "auto" else read_checkpoint(Path(wanted))
+    if checkpoint.kind == "verl":
+        raise InputError(f"{checkpoint.folder}: a checkpoint of src/dapo.py: only that resumes it")
     if not checkpoint.resumable:
         raise InputError(f"{checkpoint.folder}: saved without the optimizer's state (save_only_model): not resumable")
     return checkpoint
@@ -83,7 +85,7 @@ def begin(args: Any, script: DataArguments, model: Any, records: Sequence[Record
     ids = hashlib.sha256("\n".join(record.id for record in records).encode()).hexdigest()
     description["records"] = f"{len(records)} with sha256 {ids[:12]}"  # which rows of the file: bad_rows decides
     if source:  # a checkpoint of another folder: its logs, and those of this one, must be of the same run
-        check_same_run({source.parent, folder}, description, harmless_keys(config), length_keys(config))
+        check_same_run((source.parent, folder), description, harmless_keys(config), length_keys(config))
     if PartialState().is_main_process:
         if source:
             print(f"resuming from {source} (step {step})", flush=True)

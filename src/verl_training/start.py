@@ -34,7 +34,7 @@ def prepare(config: DictConfig) -> None:
     files = {**data.sources, **{path.name: path for path in data.files.values()}}
     description = describe(plain(config), files, config.data.seed)
     if checkpoint:
-        check_same_run({Path(checkpoint).parent, folder}, description)
+        check_same_run((Path(checkpoint).parent, folder), description)
         print(f"resuming from {checkpoint}")
     check_reward(config, first_row(config))
     check_with_verl(config)

@@ -67,3 +67,6 @@ def test_a_verl_checkpoint_needs_every_shard(tmp_path):
         torch.save({}, folder / "actor" / f"{kind}_world_size_1_rank_0.pt")
     torch.save({}, folder / "data.pt")
     assert read_checkpoint(folder).resumable
+    assert find_checkpoint(tmp_path, None) is None  # a folder of a DAPO run holds nothing that GRPO could resume
+    with pytest.raises(InputError, match=r"global_step_5: a checkpoint of src/dapo\.py: only that resumes it$"):
+        find_checkpoint(tmp_path, str(folder))

@@ -151,6 +151,22 @@ def test_resume_after_sigkill_equals_an_uninterrupted_run(trained, warm_model, t
     assert [start["resumed_from"] is None for start in starts] == [True, False]
 
 
+def test_a_checkpoint_of_one_run_does_not_touch_the_logs_of_another(trained, warm_model, tiny_data, tmp_path):
+    """The checkpoint is of this very configuration; the output folder holds a run with another learning rate."""
+    other = tmp_path / "other"
+    other.mkdir()
+    start = json.loads((trained / "run.json").read_text())["starts"][0]
+    start["config"]["learning_rate"] = 0.5
+    (other / "run.json").write_text(json.dumps({"starts": [start]}))
+    log = "".join(f'{{"step": {step}}}\n' for step in range(1, 201))
+    (other / "metrics.jsonl").write_text(log)
+    flags = ["--resume_from_checkpoint", trained / "checkpoint-3"]
+    done = run_script("grpo.py", *grpo_args(warm_model, tiny_data, other), *flags, check=False)
+    said = f"grpo: {other} was started with learning_rate = 0.5, now it is 0.01: not the same run\n"
+    assert (done.returncode, done.stderr) == (2, said)
+    assert (other / "metrics.jsonl").read_text() == log
+
+
 def test_two_processes_with_torchrun(warm_model, tiny_data, tmp_path):
     out = tmp_path / "ddp"
     args = grpo_args(warm_model, tiny_data, out, "--max_steps", 2, "--per_device_train_batch_size", 4)

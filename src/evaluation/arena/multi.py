@@ -34,7 +34,7 @@ from evaluation.arena.programs import called_functions, judge
 from evaluation.samples import FileFormat
 from rewards import parses
 
-ARENA = "hf://datasets/leo-liuzy/CodeUpdateArena@main"  # the published file (670 problems), not downloaded yet
+ARENA = "hf://datasets/leo-liuzy/CodeUpdateArena@main"  # the published file of 670 problems: not run yet
 QUESTIONS = 20  # as many as the paper's
 FLAGS: dict[str, dict[str, Any]] = {
     "--questions": {
