@@ -97,8 +97,8 @@ FIELDS = tuple(field.name for field in fields(Record))
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One finding in row number `row` of a file (several rows of a JSON array can start on the same line)."""
+class Finding:
+    """An error or a warning about row number `row` of a file (rows of a JSON array can start on the same line)."""
 
     file: str
     line: int
@@ -121,7 +121,7 @@ class Checked:
     """The accepted records, and everything that was found in the file."""
 
     kept: list[tuple[int, int, Record]]  # row number, line, record
-    problems: list[Problem]
+    problems: list[Finding]
     rows: int
 
     @property
@@ -129,7 +129,7 @@ class Checked:
         return [record for _, _, record in self.kept]
 
     @property
-    def errors(self) -> list[Problem]:
+    def errors(self) -> list[Finding]:
         return [problem for problem in self.problems if problem.is_error]
 
     def summary(self) -> str:
@@ -238,7 +238,7 @@ def check_rows(rows: list[tuple[int, object]], file: str, rejected: Collection[s
                 found.append(("row", "duplicate", f"repeats the old_code and new_code of line {first[1]}"))
             if not any(check in rejected for _, check, _ in found):
                 kept.append((place, line, record))
-        problems += [Problem(file, line, place, *finding) for finding in found]
+        problems += [Finding(file, line, place, *finding) for finding in found]
     return Checked(kept, problems, len(rows))
 
 

@@ -18,7 +18,7 @@ from common.errors import InputError
 from common.files import read_json, write_json, write_jsonl, write_text
 from common.provenance import sha256
 from common.rows import typed
-from evaluation.samples import FileFormat, Identity, differences
+from evaluation.samples import FileFormat, Identity, changed_fields
 
 Numbers = Mapping[str, Any]
 
@@ -89,7 +89,7 @@ def check_owner(out: Path, samples: Path, identity: Identity | None) -> None:
         return
     old = read_result(out).samples
     before = typed(Identity, old.made, str(out / "results.json")) if old.made else None
-    is_same_run = before is not None and identity is not None and not differences(before, identity)
+    is_same_run = before is not None and identity is not None and not changed_fields(before, identity)
     if not is_same_run and old.sha256 != sha256(samples):
         raise InputError(f"{out} holds the results of other samples: choose another --out")
 

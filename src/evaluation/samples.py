@@ -99,7 +99,7 @@ def read_note(samples: Path) -> Note | None:
     return read_json(path, Note) if path.is_file() else None
 
 
-def differences(old: Identity, new: Identity) -> list[str]:
+def changed_fields(old: Identity, new: Identity) -> list[str]:
     """The fields in which two runs differ."""
     before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
     return [key for key in after if key not in NOT_COMPARED and before.get(key) != after[key]]
@@ -109,7 +109,7 @@ def write_note(samples: Path, identity: Identity, problems: Sequence[str], start
     """Record beside the samples file which run it belongs to. Raises InputError if it belongs to another one."""
     note = read_note(samples)
     if note:
-        if other := differences(note.identity, identity):
+        if other := changed_fields(note.identity, identity):
             raise InputError(f"{samples} holds samples of another {', '.join(other)}: choose another --out")
     elif samples.is_file():
         raise InputError(f"{samples} exists without the note of its run, samples.json: choose another --out")

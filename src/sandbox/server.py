@@ -82,7 +82,7 @@ def drain(fd: int, kept: bytearray, most: int, last: bool) -> None:
                 return
 
 
-def judge(token: str, report: bytes, status: int, stopped: tuple[str, str] | None) -> dict[str, str]:
+def verdict_of(token: str, report: bytes, status: int, stopped: tuple[str, str] | None) -> dict[str, str]:
     """The verdict from what the child wrote, how it ended, and why it was stopped, if it was."""
     lines = [line[len(token) + 1 :] for line in report.decode("utf-8", "replace").split("\n") if line.startswith(token)]
     if lines[:1] != ["ready"]:
@@ -144,7 +144,7 @@ def run(program: str, settings: dict, baseline: int) -> dict[str, object]:
         os.close(fd)
     if not ISOLATED:
         shutil.rmtree(folder, ignore_errors=True)
-    verdict = judge(token, bytes(report), status, stopped)
+    verdict = verdict_of(token, bytes(report), status, stopped)
     return {**verdict, "seconds": seconds, "output": printed.decode("utf-8", "replace")}
 
 
