@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import sandbox
+from common.chat import Chat
 from common.cli import program
 from common.completion import Completion, NoAnswer
 from common.endpoint import Endpoint, connect
@@ -38,7 +39,7 @@ from evaluation.arena.problems import fingerprint, subset
 from evaluation.benchmarks import Problem
 from evaluation.flags import LOCAL, Drawing, parse_arguments
 from evaluation.samples import Identity, Sample, code_of, keep_whole, write_note
-from prompts import load_tokenizer, open_chat_template, reference_completion, render
+from prompts import load_chat, reference_completion
 
 
 def weights_of(model: backends.LocalModel) -> dict[str, Any]:
@@ -53,37 +54,35 @@ def weights_of(model: backends.LocalModel) -> dict[str, Any]:
     return {"adapter_sha256": adapter, "model_commit": commit}
 
 
-def choose(problems: Sequence[Problem], drawing: Drawing, tokenizer: Any) -> Sequence[Problem]:
+def choose(problems: Sequence[Problem], drawing: Drawing, chat: Chat | None) -> Sequence[Problem]:
     """The fixed subset that is asked. With a limit on the reference's tokens: by id, the first of the short ones."""
     if drawing.max_target_tokens is None:
         return subset(problems, drawing.limit)
 
-    def size(problem: Problem) -> int:
-        return len(tokenizer(problem.reference, add_special_tokens=False)["input_ids"])
-
-    short = [problem for problem in problems if size(problem) <= drawing.max_target_tokens]
+    assert chat  # src/evaluation/flags.py
+    longest = drawing.max_target_tokens
+    short = [problem for problem in problems if len(chat.encode(problem.reference)) <= longest]
     if not short:
-        raise InputError(f"--max-target-tokens {drawing.max_target_tokens}: no reference is that short")
+        raise InputError(f"--max-target-tokens {longest}: no reference is that short")
     return sorted(short, key=lambda problem: problem.id)[: drawing.limit]
 
 
-def render_all(problems: Sequence[Problem], tokenizer: Any, drawing: Drawing) -> dict[str, backends.Request]:
+def render_all(problems: Sequence[Problem], chat: Chat | None, drawing: Drawing) -> dict[str, backends.Request]:
     """Problem id -> the request for its sample 0."""
-    template = open_chat_template(tokenizer) if tokenizer else None
     found = {}
     for problem in problems:
         messages = tuple(problem.messages(drawing.prompt, docs=drawing.docs))
-        text = render(tokenizer, messages, template) if tokenizer else json.dumps(messages, ensure_ascii=False)
+        text = chat.render(messages) if chat else json.dumps(messages, ensure_ascii=False)
         found[problem.id] = backends.Request(problem.id, 0, text, messages)
     return found
 
 
-def check_fit(prompts: dict[str, backends.Request], tokenizer: Any, model: backends.LocalModel, new: int) -> None:
+def check_fit(prompts: dict[str, backends.Request], chat: Chat, model: backends.LocalModel, new: int) -> None:
     """Raise InputError if prompts and `new` tokens exceed the model's context, as far as its configuration has it."""
     from transformers import AutoConfig
 
     context = getattr(AutoConfig.from_pretrained(model.name, revision=model.revision), "max_position_embeddings", None)
-    sizes = [len(tokenizer(request.prompt)["input_ids"]) for request in prompts.values()] if context else []
+    sizes = [len(chat.encode(request.prompt)) for request in prompts.values()] if context else []
     if over := [size for size in sizes if size + new > (context or 0)]:
         raise InputError(f"{len(over)} prompts (up to {max(over)} tokens) and {new} new ones exceed {context}")
 
@@ -120,7 +119,7 @@ def identity_of(drawing: Drawing, data: str, path: Path, problems: Sequence[Prob
 def draw(
     batches: Sequence[Sequence[backends.Request]],
     problems: Sequence[Problem],
-    tokenizer: Any,
+    chat: Chat | None,
     drawing: Drawing,
     server: Endpoint | None,
 ) -> backends.Drawn:
@@ -136,16 +135,18 @@ def draw(
     elif server:
         yield from backends.with_endpoint(requests, server, *how, drawing.concurrency)
     elif drawing.backend == "vllm":
+        assert chat
         with backends.merged_folder(model, drawing.out.parent) as folder:
-            yield from backends.with_vllm(requests, tokenizer, folder, model, *how)
+            yield from backends.with_vllm(requests, chat.tokenizer, folder, model, *how)
     else:
         import torch
 
         from adapters import load_merged
 
+        assert chat
         device = "cuda" if torch.cuda.is_available() else "cpu"
         loaded = load_merged(model.name, model.adapter, dtype=model.dtype, revision=model.revision).to(device).eval()
-        yield from backends.with_transformers(batches, tokenizer, loaded, *how)
+        yield from backends.with_transformers(batches, chat.tokenizer, loaded, *how)
 
 
 def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int) -> None:
@@ -190,14 +191,14 @@ def main() -> int:
     data = drawing.benchmark.source(args)
     path, model, out = resolve(data), drawing.model, drawing.out
     problems = drawing.benchmark.load(path, drawing.skip_bad_tasks)
-    tokenizer = None
+    chat = None
     if model and drawing.backend in LOCAL:
-        tokenizer = load_tokenizer(model.name, revision=model.revision, padding_side="left")
-        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    problems = choose(problems, drawing, tokenizer)
-    prompts = render_all(problems, tokenizer, drawing)
-    if model and tokenizer:
-        check_fit(prompts, tokenizer, model, drawing.sampling.max_new_tokens)
+        chat = load_chat(model.name, revision=model.revision, padding_side="left")
+        print(*chat.notes, sep="\n", end="\n" if chat.notes else "", file=sys.stderr)
+    problems = choose(problems, drawing, chat)
+    prompts = render_all(problems, chat, drawing)
+    if model and chat:
+        check_fit(prompts, chat, model, drawing.sampling.max_new_tokens)
     requests = [replace(prompts[p.id], sample_id=sample) for sample in range(drawing.samples) for p in problems]
     batches = [[request] for request in requests]
     if drawing.backend == "transformers":
@@ -205,7 +206,10 @@ def main() -> int:
     identity = identity_of(drawing, data, path, problems)
     settings = {key: str(value) for key, value in vars(args).items() if value is not None}
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_note(out, identity, [problem.id for problem in problems], describe(settings, {data: path}, drawing.seed))
+    description = describe(settings, {data: path}, drawing.seed)
+    if chat:
+        description["chat_template"] = list(chat.notes)
+    write_note(out, identity, [problem.id for problem in problems], description)
     hashes = {identity: prompt_hash(request.prompt) for identity, request in prompts.items()}
     there = keep_whole(out, hashes, [[(r.task_id, r.sample_id) for r in batch] for batch in batches])
     left = [batch for batch in batches if (batch[0].task_id, batch[0].sample_id) not in there]
@@ -215,7 +219,7 @@ def main() -> int:
     print(f"first prompt:\n{left[0][0].prompt}\n", file=sys.stderr)
     server = connect(args) if drawing.backend == "endpoint" else None
     try:
-        write_samples(draw(left, problems, tokenizer, drawing, server), drawing, len(there), len(requests))
+        write_samples(draw(left, problems, chat, drawing, server), drawing, len(there), len(requests))
     except NoAnswer as error:
         raise NoAnswer(f"{error}; the same command resumes from here") from None
     print(f"{out}\n{out.with_suffix('.json')}")

@@ -114,16 +114,16 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
 
     if script.updates_per_generation > 1:
         say(f"each batch of rollouts holds the completions of {script.updates_per_generation} steps")
-    rows, tokenizer, checkpoint = prepare(script, args, model)
+    rows, chat, checkpoint = prepare(script, args, model)
     say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
     rewards = load_rewards(script.reward)
-    check_rewards(rewards, rows[0], tokenizer)
+    check_rewards(rewards, rows[0], chat)
     functions = list(rewards.values())
     if script.overlong_buffer is not None:
         functions.append(get_soft_overlong_punishment(args.max_completion_length, script.overlong_buffer))
         args.reward_weights = [*(args.reward_weights or [1.0] * len(rewards)), 1.0]
     settings = {"generation": script.dora_generation, "print_samples": script.print_samples, "reward_funcs": functions}
-    run_trainer(DoraGRPOTrainer, args, model, rows, tokenizer, checkpoint, **settings)
+    run_trainer(DoraGRPOTrainer, args, model, rows, chat.tokenizer, checkpoint, **settings)
 
 
 @program()

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from adapters import AdapterConfig, find_adapter, load_merged
+from common.chat import load_tokenizer
 from common.checkpoints import base_of, run_start, shard_files
 from common.cli import program
 from common.errors import InputError
 from common.files import read_json, write_json
-from prompts import load_tokenizer
 from verl_training.checkpoint import load_trained, run_folder
 
 

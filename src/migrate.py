@@ -33,18 +33,22 @@ def migrate(
     import torch
 
     from adapters import load_merged
-    from prompts import load_tokenizer, render
+    from evaluation.backends import stop_ids
+    from prompts import load_chat
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer: Any = load_tokenizer(model_name)
+    chat = load_chat(model_name)
     model = load_merged(model_name, adapter).to(device).eval()
-    inputs = tokenizer(render(tokenizer, migration_messages(record)), return_tensors="pt").to(device)
+    prompt = torch.tensor([chat.encode(chat.render(migration_messages(record)))], device=device)
     sampling: dict[str, Any] = {"do_sample": bool(temperature), "repetition_penalty": 1.0}  # as in the rollouts
     if temperature:
         sampling |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
     torch.manual_seed(seed)
-    out = model.generate(**inputs, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.eos_token_id, **sampling)
-    return tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    ends = stop_ids(model, chat.tokenizer)
+    out = model.generate(
+        prompt, max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=chat.tokenizer.pad_token_id, **sampling
+    )
+    return chat.decode(out[0, prompt.shape[1] :].tolist())
 
 
 def new_code(completion: str) -> str | None:

@@ -1,31 +1,23 @@
-"""The training prompt, and how messages become text. The benchmarks' prompts are in src/evaluation/prompts.py.
+"""The training prompt, and the records that fit it. The benchmarks' prompts are in src/evaluation/prompts.py.
 
 A prompt has three messages: system, user, and an assistant turn that is left open (the prefill), so that the completion
-starts inside <think> (paper App. C.1; the wording is ours). trl and verl must send the same token ids:
-
-    trl, evaluation   render(tokenizer, messages) -> text, tokenised by the trainer
-    verl              custom_chat_template = open_chat_template(tokenizer), applied to the same messages
-
-`open_chat_template` wraps the tokenizer's own template, whatever its family, so that the last assistant turn stays
-open. The tokenizer itself is never changed: saved models keep their own template.
+starts inside <think> (paper App. C.1; the wording is ours). How messages become tokens: src/common/chat.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from common.chat import Chat, Message, chat_of, load_tokenizer
 from common.errors import InputError
+from rewards import MATCH, extract, score
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from records import Record
 
-Message = dict[str, str]
-
+TAGS = ("</think>", "<answer>", "</answer>")  # of a completion; the prompt ends with <think>
 PREFILL = "Let me solve this step by step.\n<think>"
 
 MIGRATION_SYSTEM = (
@@ -78,89 +70,46 @@ def reference_completion(code: str, thought: str = "I apply the update to the ol
     return f" {thought} </think>\n<answer>\n{fenced(code.strip(chr(10)))}\n</answer>"
 
 
-# --- chat templates --------------------------------------------------------------------------------------------------
+# --- tokenizers ------------------------------------------------------------------------------------------------------
 
-# Jinja: remove an open assistant turn, let the model's own template render the rest, then append the turn's header and
-# text. Without an open turn the model's own template is unchanged.
-_BEFORE = (
-    "{% if add_generation_prompt and messages and messages[-1]['role'] == 'assistant' %}"
-    "{% set recode_tail = messages[-1]['content'] %}{% set messages = messages[:-1] %}"
-    "{% set add_generation_prompt = false %}{% endif %}"
-)
-_AFTER = "{% if recode_tail is defined %}{{ HEADER + recode_tail }}{% endif %}"
-_USER = {"role": "user", "content": "question"}
-_MARK = "recode assistant text"
+SAMPLE = "import numpy as np\n\nif True:\n    print(f'{np.trapezoid([1 , 2]):.1f} , done !')  # é"
 
 
-def load_tokenizer(model: str, **settings: Any) -> PreTrainedTokenizerBase:
-    """The model's tokenizer. Raises InputError if it cannot be loaded."""
-    from transformers import AutoTokenizer
+def load_chat(model: str, **settings: Any) -> Chat:
+    """The model's tokenizer and chat format, checked; its eos is the end of turn, and it has a pad token.
 
-    if model.startswith(("runs/", "models/", "/", ".")) and not Path(model).is_dir():
-        raise InputError(f"model {model}: no such folder")
+    Raises InputError if the tokenizer cannot be loaded, or if it or its chat template cannot be used here.
+    """
+    # Cleaning up removes blanks before punctuation, which changes code.
+    tokenizer = load_tokenizer(model, clean_up_tokenization_spaces=False, **settings)
     try:
-        return AutoTokenizer.from_pretrained(model, **settings)
-    except (OSError, ValueError) as error:  # transformers' errors for a model that is missing or incomplete
-        raise InputError(f"model {model}: {' '.join(str(error).split())}") from None
+        chat = chat_of(tokenizer)
+        check_round_trip(chat)
+    except InputError as error:
+        raise InputError(f"model {model}: {error}") from None
+    tokenizer.pad_token = tokenizer.pad_token or chat.end_of_turn
+    tokenizer.eos_token = chat.end_of_turn
+    return chat
 
 
-def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], **settings: Any) -> str:
-    """The messages as text. Raises InputError if the template rejects them (Gemma 2 takes no system turn)."""
-    from jinja2 import TemplateError
-
-    try:
-        return cast(str, tokenizer.apply_chat_template(list(messages), tokenize=False, **settings))
-    except TemplateError as error:
-        raise InputError(f"the chat template rejects these messages: {error}") from None
+def decoded(chat: Chat, completion: str) -> str:
+    """A completion after it was encoded, with the end of its turn, and decoded as the trainers do it."""
+    return chat.decode(chat.encode_turn(completion))
 
 
-def assistant_header(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the tokenizer's template writes between a user turn and the assistant's text.
-
-    Taken from a finished turn, not from the generation prompt: DeepSeek-Coder's generation prompt lacks the newline
-    that its finished turns have, and reasoning models put their own <think> into it.
-    """
-    turns = [_USER, {"role": "assistant", "content": _MARK}]
-    before = _apply(tokenizer, turns[:1])
-    after = _apply(tokenizer, turns)
-    if not after.startswith(before) or _MARK not in after:
-        raise InputError("the chat template rewrites earlier turns: no open assistant turn can be derived from it")
-    header = after[len(before) : after.index(_MARK)]
-    # Qwen3, GLM-4 and others put an empty, closed think block there: thinking would end before it starts.
-    return header[: header.index("<think>")] if "</think>" in header else header
-
-
-def open_chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A Jinja chat template that leaves the last assistant message open when a generation prompt is requested.
-
-    verl always requests one and cannot continue the final message. Works for the ChatML, DeepSeek and Llama families.
-    """
-    own = tokenizer.chat_template
-    if not isinstance(own, str):
-        raise InputError("the tokenizer has no chat template: use an instruct model, or set tokenizer.chat_template")
-    header = assistant_header(tokenizer)
-    quoted = "'" + header.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
-    # Jinja drops one newline at the end of a template, but not inside a longer template.
-    template = _BEFORE + own.removesuffix("\n") + _AFTER.replace("HEADER", quoted)
-    probe = [_USER, {"role": "assistant", "content": _MARK}]
-    text = _apply(tokenizer, probe, add_generation_prompt=True, chat_template=template)
-    if text != _apply(tokenizer, probe[:1]) + header + _MARK:
-        raise InputError("the chat template does not leave its last assistant turn open")
-    return template
-
-
-def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], template: str | None = None) -> str:
-    """The prompt as text, for code that tokenises it with special tokens (trl does).
-
-    A BOS that the template writes is removed if the tokenizer adds one itself, so that the model sees one.
-    Pass `template=open_chat_template(tokenizer)` to render many prompts.
-    """
-    template = template or open_chat_template(tokenizer)
-    text = _apply(tokenizer, messages, add_generation_prompt=True, chat_template=template)
-    bos = tokenizer.bos_token
-    if bos and text.startswith(bos) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
-        text = text.removeprefix(bos)
-    return text
+def check_round_trip(chat: Chat) -> None:
+    """Raise InputError if the tokenizer changes the end of a prompt, or an answer so that it loses its reward."""
+    prompt = chat.render(with_prefill(MIGRATION_SYSTEM, f"The old code:\n{fenced(SAMPLE)}\n{OUTPUT_RULE}"))
+    ends = str(chat.tokenizer.decode(chat.encode(prompt), skip_special_tokens=False))
+    if not ends.endswith(PREFILL):
+        raise InputError(f"the tokenizer changes the end of the prompt from {PREFILL!r} to {ends[-len(PREFILL) :]!r}")
+    answer = decoded(chat, reference_completion(SAMPLE))
+    found = score(answer, SAMPLE)
+    if (found.format, found.em_star) != (1.0, MATCH):
+        lost = " and ".join(tag for tag in TAGS if tag not in answer)
+        why = f"decoding removes {lost}, as a special token of this tokenizer" if lost else found.reason
+        scores = f"format {found.format:+g}, EM* {found.em_star:+g}"
+        raise InputError(f"the reference answer, encoded and decoded, scores {scores}: {why}")
 
 
 # --- length ----------------------------------------------------------------------------------------------------------
@@ -184,29 +133,28 @@ def percentiles(lengths: Sequence[int]) -> str:
 
 
 def fit_records(
-    records: Sequence[Record],
-    tokenizer: PreTrainedTokenizerBase,
-    name: str,
-    max_prompt_length: int,
-    max_target_length: int | None,
+    records: Sequence[Record], chat: Chat, name: str, max_prompt_length: int, max_target_length: int | None
 ) -> Fitted:
-    """Render each prompt and drop the records whose prompt or target has too many tokens; the report names `name`."""
-    template = open_chat_template(tokenizer)
+    """Render each prompt, and drop the records whose prompt or target has too many tokens and those whose reference
+    answer the tokenizer changes (one without byte fallback cannot write every character). The report names `name`.
+    """
     kept: list[tuple[Record, str, int, int]] = []
-    long_prompts = long_targets = 0
+    long_prompts = long_targets = changed = 0
     for record in records:
-        prompt = render(tokenizer, migration_messages(record), template)
-        prompt_length = len(tokenizer(prompt)["input_ids"])
-        target_length = len(tokenizer(record.new_code, add_special_tokens=False)["input_ids"])
+        prompt, answer = chat.render(migration_messages(record)), reference_completion(record.new_code)
+        prompt_length, target_length = len(chat.encode(prompt)), len(chat.encode(record.new_code))
         if prompt_length > max_prompt_length:
             long_prompts += 1
         elif max_target_length is not None and target_length > max_target_length:
             long_targets += 1
+        elif extract(decoded(chat, answer)) != extract(answer):
+            changed += 1
         else:
             kept.append((record, prompt, prompt_length, target_length))
     counts = (
         f"{name}: {len(kept)} of {len(records)} records; dropped {long_prompts} with a prompt over {max_prompt_length} "
         f"tokens and {long_targets} with a target over {max_target_length}"
+        + (f", and {changed} whose target the tokenizer changes" if changed else "")
     )
     if not kept:
         raise InputError(f"{counts}: no record is left")

@@ -17,7 +17,7 @@ from common.cli import fail, program
 from trl_training import arguments
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from common.chat import Chat
 
 
 @dataclass
@@ -36,7 +36,7 @@ def derive(values: Mapping[str, Any]) -> dict[str, int]:
     return arguments.batch_of(values, values["examples_per_step"])
 
 
-def tokenised(rows: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, list[int]]]:
+def tokenised(rows: Sequence[Mapping[str, str]], chat: Chat) -> list[dict[str, list[int]]]:
     """Rows {input_ids, completion_mask}: the prompt's tokens, then the completion's, then the end of turn.
 
     The two are tokenised separately, as they are when the model generates: joined as text, `>` and a newline can merge
@@ -46,9 +46,7 @@ def tokenised(rows: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerB
 
     out = []
     for row in rows:
-        prompt = tokenizer(row["prompt"])["input_ids"]
-        answer = tokenizer(reference_completion(row["target"]), add_special_tokens=False)["input_ids"]
-        answer.append(tokenizer.eos_token_id)
+        prompt, answer = chat.encode(row["prompt"]), chat.encode_turn(reference_completion(row["target"]))
         out.append({"input_ids": prompt + answer, "completion_mask": [0] * len(prompt) + [1] * len(answer)})
     return out
 
@@ -72,12 +70,12 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
     from trl_training.data import prepare
     from trl_training.run import run_trainer
 
-    rows, tokenizer, checkpoint = prepare(script, args, model)
-    examples = tokenised(rows, tokenizer)
+    rows, chat, checkpoint = prepare(script, args, model)
+    examples = tokenised(rows, chat)
     answer = [t for t, on in zip(examples[0]["input_ids"], examples[0]["completion_mask"], strict=True) if on]
-    say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{tokenizer.decode(answer)}\n")
+    say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{chat.tokenizer.decode(answer)}\n")
     args.completion_only_loss = True
-    run_trainer(SFTTrainer, args, model, examples, tokenizer, checkpoint)
+    run_trainer(SFTTrainer, args, model, examples, chat.tokenizer, checkpoint)
 
 
 @program()

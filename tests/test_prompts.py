@@ -1,4 +1,4 @@
-"""Prompts: three template families, and the same token ids on trl's path and on verl's."""
+"""The training prompt and its round trip through tokenizers. Chat formats: tests/common/test_chat.py."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from families import FAMILIES, make_tokenizer
+from chat_templates import FAMILIES as CHAT_FAMILIES
+from chat_templates import make_family
+from families import make_tokenizer
 
+from common.chat import Chat, chat_of
+from common.errors import InputError
 from prompts import (
     PREFILL,
+    check_round_trip,
     fenced,
+    fit_records,
+    load_chat,
     migration_messages,
-    open_chat_template,
     reference_completion,
-    render,
 )
 from records import Record, load_records
 from rewards import extract, score
+from sft import tokenised
 
 RECORD = Record(
     "NumPy",
@@ -129,79 +135,110 @@ def digest(texts: list[str]) -> str:
 @pytest.mark.parametrize("model", RENDERED)
 def test_training_prompts_are_the_same_bytes_as_ever(model):
     tokenizer = base_tokenizer(model)
-    template = open_chat_template(tokenizer)
+    chat = chat_of(tokenizer)
     text, every = RENDERED[model]
-    assert render(tokenizer, migration_messages(RECORD), template) == text
+    bos = tokenizer.bos_token if model == "DeepSeek-Coder" else ""
+    assert chat.render(migration_messages(RECORD)) == bos + text
     data = Path(__file__).parent.parent / "data"
     records = [record for split in ("train", "heldout") for record in load_records(data / f"{split}.jsonl")]
-    assert digest([render(tokenizer, migration_messages(record), template) for record in records]) == every
+    prompts = [chat.render(migration_messages(record)) for record in records]
+    assert digest([prompt.removeprefix(bos) for prompt in prompts]) == every
     assert digest([reference_completion(record.new_code) for record in records]) == REFERENCES
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_last_turn_stays_open_and_both_paths_agree(family):
-    tokenizer = make_tokenizer(family)
-    messages = migration_messages(RECORD)
-    template = open_chat_template(tokenizer)
-    # verl: the template is set on its tokenizer, a generation prompt is always asked for
-    verl = tokenizer.apply_chat_template(
-        messages, chat_template=template, add_generation_prompt=True, tokenize=True, return_dict=True
-    )["input_ids"]
-    # trl: text, tokenised with special tokens on
-    text = render(tokenizer, messages)
-    trl = tokenizer(text)["input_ids"]
-    assert trl == verl
-    assert text.endswith(FAMILIES[family]["header"] + PREFILL)
-    bos = tokenizer.bos_token_id
-    assert trl.count(bos) == (1 if FAMILIES[family]["writes_bos"] else 0)
+def family_chat(name: str) -> Chat:
+    return chat_of(make_family(CHAT_FAMILIES[name]))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_without_an_open_turn_the_model_s_own_template_is_untouched(family):
-    tokenizer = make_tokenizer(family)
-    own, template = tokenizer.chat_template, open_chat_template(tokenizer)
-    assert tokenizer.chat_template == own
-    turns = [{"role": "user", "content": "hi"}]
-    closed = [*turns, {"role": "assistant", "content": "there"}]
-    for messages, generation in ((turns, True), (turns, False), (closed, False)):
-        expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
-        actual = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=generation, chat_template=template
-        )
-        assert actual == expected
+@pytest.mark.parametrize("name", CHAT_FAMILIES)
+def test_the_reference_answer_scores_the_maximum_for_every_family(name):
+    chat = family_chat(name)
+    check_round_trip(chat)
+    ids = chat.encode_turn(reference_completion(RECORD.new_code))
+    found = score(chat.decode(ids), RECORD.new_code)
+    assert (found.format, found.es_star) == (1.0, 2.0)
 
 
-def test_a_base_model_without_a_template_is_refused():
-    tokenizer = make_tokenizer("chatml")
-    tokenizer.chat_template = None
-    with pytest.raises(ValueError, match="no chat template"):
-        open_chat_template(tokenizer)
+def with_special(*tokens: str) -> Chat:
+    family = CHAT_FAMILIES["chatml"]
+    return chat_of(make_family(replace(family, special=(*family.special, *tokens))))
 
 
-def trl_templates() -> list[Path]:
-    """The chat templates that the installed trl ships, without its training variants of the same."""
-    import trl
+@pytest.mark.parametrize(
+    ("tokens", "why"),
+    [
+        (["</think>"], "scores format -1, EM* +2: decoding removes </think>, as a special token"),
+        (["<think>", "</think>"], "decoding removes </think>, as"),
+        (["<answer>", "</answer>"], "decoding removes <answer> and </answer>"),
+        (["</answer>"], "decoding removes </answer>"),
+        (["```python"], "no closed python fence"),
+    ],
+)
+def test_a_tag_that_decoding_removes_is_refused(tokens, why):
+    with pytest.raises(InputError) as error:
+        check_round_trip(with_special(*tokens))
+    assert why in str(error.value)
 
-    return sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+
+def test_an_opening_tag_that_is_special_is_no_obstacle():
+    """<think> is the prompt's last token, and no completion contains it."""
+    check_round_trip(with_special("<think>"))
 
 
-@pytest.mark.parametrize("path", trl_templates(), ids=lambda path: path.stem)
-def test_trl_s_templates_end_in_our_open_think_part_or_are_refused(path):
-    """Qwen3's and GLM's finished turns hold an empty, closed think part: it must not come before ours."""
-    tokenizer = make_tokenizer("chatml")
-    tokenizer.chat_template = path.read_text("utf-8")
-    messages = [
-        {"role": "system", "content": "rules"},
-        {"role": "user", "content": "question"},
-        {"role": "assistant", "content": PREFILL},
-    ]
-    try:
-        text = render(tokenizer, messages)
-    except ValueError as error:
-        assert "chat template" in str(error)
-        assert not path.stem.startswith(("qwen2_5", "qwen3", "llama3", "glm4moe", "deepseekv3"))
-        return
-    assert text.endswith(PREFILL)
-    assert "</think>" not in text.split("question")[1]
-    if path.stem == "qwen3":
-        assert text.endswith(f"question<|im_end|>\n<|im_start|>assistant\n{PREFILL}")
+def changed(**parts: Any) -> Chat:
+    """The chat format of a tokenizer whose normalizer, pre-tokenizer or decoder is another one."""
+    tokenizer = make_family(CHAT_FAMILIES["chatml"])
+    for name, part in parts.items():
+        setattr(tokenizer.backend_tokenizer, name, part)
+    return chat_of(tokenizer)
+
+
+def test_a_tokenizer_that_changes_the_text_is_refused():
+    from tokenizers import normalizers
+
+    with pytest.raises(InputError, match="changes the end of the prompt"):
+        check_round_trip(changed(normalizer=normalizers.Replace("\n", " ")))
+    with pytest.raises(InputError, match="changes the end of the prompt"):
+        check_round_trip(changed(normalizer=normalizers.Lowercase()))
+    with pytest.raises(InputError, match="similarity"):
+        check_round_trip(changed(normalizer=normalizers.Replace("  ", " ")))
+
+
+def test_records_whose_target_the_tokenizer_changes_are_dropped():
+    from tokenizers import normalizers
+
+    chat = changed(normalizer=normalizers.Replace("é", "e"))
+    other = replace(RECORD, new_code="s = 'é'")
+    fitted = fit_records([RECORD, other], chat, "data", 2048, None)
+    assert fitted.records == [RECORD]
+    assert fitted.report.startswith("data: 1 of 2 records; dropped 0 with a prompt over 2048 tokens")
+    assert "and 1 whose target the tokenizer changes" in fitted.report
+    with pytest.raises(InputError, match="no record is left"):
+        fit_records([other], chat, "data", 2048, None)
+
+
+def test_a_target_that_does_not_parse_is_kept_if_the_tokenizer_returns_it():
+    """bad_rows keep trains on such targets."""
+    bad = replace(RECORD, new_code="area = (")
+    assert fit_records([bad], family_chat("chatml"), "data", 2048, None).records == [bad]
+
+
+@pytest.mark.parametrize("adds", [{}, {"adds_bos": True}, {"adds_eos": True}, {"adds_bos": True, "adds_eos": True}])
+@pytest.mark.parametrize("name", ["gemma-3", "mistral-0.3"])
+def test_a_loaded_tokenizer_ends_turns_as_its_template_does(tmp_path, name, adds):
+    make_family(CHAT_FAMILIES[name], **adds).save_pretrained(tmp_path)
+    chat = load_chat(str(tmp_path))
+    assert chat.tokenizer.eos_token == {"gemma-3": "<end_of_turn>", "mistral-0.3": "</s>"}[name]
+    [example] = tokenised([{"prompt": chat.render(migration_messages(RECORD)), "target": RECORD.new_code}], chat)
+    ids, mask = example["input_ids"], example["completion_mask"]
+    assert ids[-1] == chat.tokenizer.eos_token_id
+    assert ids[:-1].count(chat.tokenizer.eos_token_id) == (1 if name == "gemma-3" else 0)  # the user's turn ends too
+    assert ids.count(chat.tokenizer.bos_token_id) == 1
+    prompt = [token for token, on in zip(ids, mask, strict=True) if not on]
+    assert chat.tokenizer.decode(prompt).endswith(PREFILL)
+
+
+def test_load_chat_names_the_model(tmp_path):
+    make_family(replace(CHAT_FAMILIES["chatml"], special=("</think>",))).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=rf"^model {tmp_path}: the reference answer, encoded and decoded, scores"):
+        load_chat(str(tmp_path))

@@ -42,7 +42,7 @@ class Start(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     config: dict[str, Any]
     data: dict[str, dict[str, Any]] = {}  # name -> {"sha256", "bytes"}
-    records: str | None = None  # which rows of the data are used (src/grpo.py, src/sft.py)
+    prompts: str | None = None  # what they are (src/grpo.py, src/sft.py)
     resumed_from: str | None = None
 
 

@@ -35,7 +35,8 @@ def matches(path: str, patterns: Collection[str]) -> bool:
 def identity(start: Start) -> dict[str, Any]:
     """What may decide the result: the configuration, and the data by content."""
     hashes = [file.get("sha256") for file in start.data.values()]
-    return {"sha256 of the data": hashes, "records": start.records, **start.config}
+    prompts = {"prompts": start.prompts} if start.prompts else {}  # unknown to the trainer or to its version
+    return {"sha256 of the data": hashes, **prompts, **start.config}
 
 
 def check_same_run(

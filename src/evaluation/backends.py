@@ -73,20 +73,25 @@ def plan_batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
     return batches
 
 
+def stop_ids(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end an answer: those of the model's generation configuration, and the end of turn."""
+    configured = model.generation_config.eos_token_id
+    return sorted({*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id} - {None})
+
+
 def with_transformers(
     batches: Sequence[Sequence[Request]], tokenizer: Any, model: Any, sampling: Sampling, seed: int
 ) -> Drawn:
     """Whole batches with their completions."""
     import torch
 
-    stops = model.generation_config.eos_token_id
-    stops = {*(stops if isinstance(stops, list) else [stops]), tokenizer.eos_token_id} - {None}
+    stops = stop_ids(model, tokenizer)
     how: dict[str, Any] = {"do_sample": sampling.temperature > 0, "repetition_penalty": 1.0}
     if how["do_sample"]:
         how |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     if sampling.stop:
         how |= {"stop_strings": list(sampling.stop), "tokenizer": tokenizer}
-    ends = stops | ({tokenizer.pad_token_id} if sampling.stop else set())  # padding follows a stop string
+    ends = {*stops, *([tokenizer.pad_token_id] if sampling.stop else [])}  # padding follows a stop string
 
     def completion(prompt_tokens: int, ids: list[int]) -> Completion:
         end = next((i for i, token in enumerate(ids) if token in ends), None)
@@ -96,14 +101,15 @@ def with_transformers(
         return Completion(text, prompt_tokens, count, "length" if is_cut else "stop")
 
     for batch in batches:
-        inputs = tokenizer([request.prompt for request in batch], return_tensors="pt", padding=True).to(model.device)
+        prompts = [request.prompt for request in batch]
+        inputs = tokenizer(prompts, add_special_tokens=False, return_tensors="pt", padding=True).to(model.device)
         torch.manual_seed(derived_seed(seed, batch[0].sample_id, *(request.task_id for request in batch)))
         with torch.no_grad():
             out = model.generate(
                 **inputs,
                 **how,
                 max_new_tokens=sampling.max_new_tokens,
-                eos_token_id=sorted(stops),
+                eos_token_id=stops,
                 pad_token_id=tokenizer.pad_token_id,
             )
         sizes, answers = inputs["attention_mask"].sum(dim=1).tolist(), out[:, inputs["input_ids"].shape[1] :].tolist()
@@ -140,8 +146,9 @@ def with_vllm(
     os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     from vllm import LLM, SamplingParams, TokensPrompt
 
-    # The token ids of the text as transformers sees them: one BOS, whatever the engine would add.
-    ids = {prompt: tokenizer(prompt)["input_ids"] for prompt in {request.prompt for request in requests}}
+    # The rendered text has its special tokens; the engine would add BOS again.
+    texts = {request.prompt for request in requests}
+    ids = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts}
     engine = LLM(
         model=folder,
         tokenizer=model.name,
@@ -155,6 +162,7 @@ def with_vllm(
     )
     how: dict[str, Any] = {"n": 1, "temperature": sampling.temperature, "top_p": sampling.top_p}
     how |= {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "max_tokens": sampling.max_new_tokens}
+    how |= {"stop_token_ids": [tokenizer.eos_token_id]}  # the end of turn, which the model's configuration may lack
     how |= {"stop": list(sampling.stop) or None, "include_stop_str_in_output": True}
     for at in range(0, len(requests), VLLM_CHUNK):
         chunk = requests[at : at + VLLM_CHUNK]

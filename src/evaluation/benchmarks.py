@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import sandbox
+from common.chat import Message
 from evaluation.arena import multi
 from evaluation.arena import score as arena
 from evaluation.arena.problems import load_tasks
@@ -23,7 +24,6 @@ from evaluation.migration.problems import load_migrations
 from evaluation.migration.training_rewards import score_unexecuted
 from evaluation.results import Scored
 from evaluation.samples import Identity, Sample
-from prompts import Message
 
 Flags = Mapping[str, Mapping[str, Any]]  # flag -> its keywords for argparse; none if sandbox.add_flags adds it
 SANDBOX: Flags = {flag: {} for flag in ("--seconds", "--memory-gb", "--workers", "--read-only", "--unsafe")}

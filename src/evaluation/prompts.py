@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from prompts import OUTPUT_RULE, Message, fenced, with_prefill
+from common.chat import Message
+from prompts import OUTPUT_RULE, fenced, with_prefill
 
 if TYPE_CHECKING:
     from evaluation.arena.problems import ApiUpdate

@@ -68,6 +68,12 @@ class DoraGRPOTrainer(GRPOTrainer):
         sampler: Any = super()._get_train_sampler(dataset)
         return EpochSampler(sampler, lambda: int(round(self.state.epoch or 0, 6)))
 
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        tokenizer: Any = self.processing_class
+        # A rendered prompt has its special tokens already (src/common/chat.py); trl would add BOS, and eos if the
+        # tokenizer adds one.
+        return tokenizer(text=prompts, add_special_tokens=False)["input_ids"], None, {}
+
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         model = self.accelerator.unwrap_model(self.model)
         context: AbstractContextManager[None]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from common.provenance import describe, record_start
 from common.rows import resolve
 from common.run_logs import cut_logs
 from common.same_run import check_same_run
-from records import Record
 from trl_training.arguments import DataArguments
 
 HARMLESS = (  # keys of trl's configurations and of this project's that do not change the trained weights
@@ -73,8 +71,11 @@ def find_checkpoint(output_dir: Path, wanted: str | None) -> Checkpoint | None:
     return checkpoint
 
 
-def begin(args: Any, script: DataArguments, model: Any, records: Sequence[Record]) -> Path | None:
-    """Describe the run in args.output_dir and return the folder of the checkpoint that it resumes from, if any."""
+def begin(args: Any, script: DataArguments, model: Any, prompts: Mapping[str, Any]) -> Path | None:
+    """Describe the run in args.output_dir and return the folder of the checkpoint that it resumes from, if any.
+
+    `prompts` describes what it trains on (trl_training/data.py).
+    """
     from accelerate import PartialState
 
     config = {**asdict(args), **asdict(script), **asdict(model), "processes": args.world_size}
@@ -82,8 +83,7 @@ def begin(args: Any, script: DataArguments, model: Any, records: Sequence[Record
     checkpoint = find_checkpoint(folder, args.resume_from_checkpoint)
     source, step = (checkpoint.folder, checkpoint.step) if checkpoint else (None, 0)
     description = describe(config, {script.data: resolve(script.data)}, args.seed)
-    ids = hashlib.sha256("\n".join(record.id for record in records).encode()).hexdigest()
-    description["records"] = f"{len(records)} with sha256 {ids[:12]}"  # which rows of the file: bad_rows decides
+    description |= prompts
     if source:  # a checkpoint of another folder: its logs, and those of this one, must be of the same run
         check_same_run((source.parent, folder), description, harmless_keys(config), length_keys(config))
     if PartialState().is_main_process:

@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase, TrainerState
+from transformers import TrainerState
 
+from common.chat import Chat
 from common.errors import InputError
 from diff_match import REWARDS
 from prompts import reference_completion
@@ -59,7 +60,7 @@ def import_reward(path: str) -> Reward:
     return function
 
 
-def check_rewards(functions: Mapping[str, Reward], row: Mapping[str, str], tokenizer: PreTrainedTokenizerBase) -> None:
+def check_rewards(functions: Mapping[str, Reward], row: Mapping[str, str], chat: Chat) -> None:
     """Score the reference answer of one prompt row with every reward, as trl will."""
     answer = reference_completion(row["target"])
     columns = {name: [value] for name, value in row.items() if name != "prompt"}
@@ -68,7 +69,7 @@ def check_rewards(functions: Mapping[str, Reward], row: Mapping[str, str], token
             found = function(
                 prompts=[row["prompt"]],
                 completions=[answer],
-                completion_ids=[tokenizer(answer, add_special_tokens=False)["input_ids"]],
+                completion_ids=[chat.encode_turn(answer)],
                 trainer_state=TrainerState(),
                 log_extra=lambda column, values: None,
                 log_metric=lambda metric, value: None,

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from common.cli import unknown_key
 from common.errors import InputError
-from prompts import load_tokenizer, open_chat_template
+from prompts import load_chat
 from verl_training.parquet import DataFiles
 from verl_training.resume import choose_resume
 
@@ -153,7 +153,7 @@ def environment(config: DictConfig) -> dict[str, str]:
 
 def chat_template(config: DictConfig) -> str:
     """The open chat template of the run's model. Raises InputError if there is none."""
-    return open_chat_template(load_tokenizer(config.actor_rollout_ref.model.path))
+    return load_chat(config.actor_rollout_ref.model.path).template
 
 
 def finalise(config: DictConfig, template: str | None) -> DictConfig:

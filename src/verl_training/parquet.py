@@ -24,7 +24,7 @@ from common.errors import InputError
 from common.files import replacing, write_json
 from common.provenance import sha256
 from common.rows import resolve
-from prompts import fit_records, load_tokenizer, migration_messages
+from prompts import fit_records, load_chat, migration_messages
 from records import Record, load_records
 
 
@@ -137,10 +137,10 @@ class DataFiles:
         from datasets import Dataset
 
         data, recode = self.config.data, self.config.recode
-        splits, tokenizer = self.splits, load_tokenizer(self.config.actor_rollout_ref.model.path)
+        splits, chat = self.splits, load_chat(self.config.actor_rollout_ref.model.path)
         kept: dict[str, Sequence[Record]] = {}
         for split, records in splits.items():
-            fitted = fit_records(records, tokenizer, split, data.max_prompt_length, recode.max_target_length)
+            fitted = fit_records(records, chat, split, data.max_prompt_length, recode.max_target_length)
             print(fitted.report)
             if fitted.longest_target * 1.5 > data.max_response_length:
                 print(f"  warning: the longest target leaves little room to think in {data.max_response_length} tokens")

@@ -12,10 +12,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from adapters import adapter_config, initial_adapter
+from common.chat import chat_of
 from common.checkpoints import is_adapter
 from common.errors import InputError, ReCodeError
 from common.provenance import describe, record_start
-from prompts import PREFILL, load_tokenizer, reference_completion
+from prompts import PREFILL, check_round_trip, reference_completion
 from verl_training.checks import warnings
 from verl_training.config import algorithm_line, one_line, plain
 from verl_training.parquet import DataFiles
@@ -44,9 +45,14 @@ def prepare(config: DictConfig) -> None:
 
 def first_row(config: DictConfig) -> dict[str, Any]:
     """Read the training prompts with verl's own data set, check and print the first one; return its row."""
+    from verl.utils import hf_tokenizer
     from verl.utils.dataset.rl_dataset import RLHFDataset
 
-    tokenizer: Any = load_tokenizer(config.actor_rollout_ref.model.path)
+    tokenizer: Any = hf_tokenizer(config.actor_rollout_ref.model.path)
+    chat = chat_of(tokenizer)
+    check_round_trip(chat)
+    for note in chat.notes:
+        print(note)
     tokenizer.chat_template = config.actor_rollout_ref.model.custom_chat_template
     rows = RLHFDataset(config.data.train_files, tokenizer, config.data)
     if len(rows) < (batch := config.data.train_batch_size):

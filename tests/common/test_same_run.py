@@ -13,7 +13,7 @@ from common.same_run import check_same_run
 
 START = {
     "data": {"train.jsonl": {"sha256": "a", "bytes": 1}},
-    "records": "4 with sha256 ab",
+    "prompts": "4 with sha256 ab",
     "config": {"lr": 0.1, "steps": 5, "logging_steps": 1, "fsdp": None, "a": {"b": 1}, "x_kwargs": {"k": 1}},
 }
 
@@ -56,7 +56,7 @@ def test_what_does_not_change_the_result(run, description):
         (changed(a=None), "a = {'b': 1}, now it is None"),
         (changed(fsdp={"size": 2}), "fsdp = None, now it is {'size': 2}"),
         (changed(x_kwargs={"k": 1, "new": 1}), "x_kwargs = {'k': 1}, now it is {'k': 1, 'new': 1}"),
-        ({**START, "records": "5 with sha256 cd"}, "records = 4 with sha256 ab, now it is 5 with sha256 cd"),
+        ({**START, "prompts": "5 with sha256 cd"}, "prompts = 4 with sha256 ab, now it is 5 with sha256 cd"),
         (
             {**START, "data": {"train.jsonl": {"sha256": "b", "bytes": 1}}},
             "sha256 of the data = ['a'], now it is ['b']",

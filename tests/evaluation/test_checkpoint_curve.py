@@ -354,16 +354,18 @@ def learned(random_model: Path, data: Path, tmp_path_factory) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from common.chat import chat_of
     from evaluation.arena.problems import load_tasks
-    from prompts import reference_completion, render
+    from prompts import reference_completion
 
     tokenizer = AutoTokenizer.from_pretrained(random_model)
+    chat = chat_of(tokenizer)
     model = AutoModelForCausalLM.from_pretrained(random_model, dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     rows = []
     for task in load_tasks(data):
         if task.id in (RENAME["prog_syn_id"], ADD["prog_syn_id"]):
-            prompt = tokenizer(render(tokenizer, task.messages()))["input_ids"]
+            prompt = chat.encode(chat.render(task.messages()))
             answer = tokenizer(reference_completion(task.reference) + tokenizer.eos_token)["input_ids"]
             rows.append((torch.tensor([prompt + answer]), torch.tensor([[-100] * len(prompt) + answer])))
     for _ in range(120):

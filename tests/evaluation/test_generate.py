@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from chat_server import ok
+from chat_templates import FAMILIES, make_family
 from conftest import run_script
 from mini_arena import ROWS, write_data
 
@@ -60,10 +61,10 @@ def whole(data, random_model, tmp_path_factory) -> Path:
 def test_transformers_on_a_cpu(data, random_model, whole):
     from transformers import AutoTokenizer
 
-    from prompts import render
+    from common.chat import chat_of
 
     tokenizer = AutoTokenizer.from_pretrained(random_model)
-    prompts = {task.id: render(tokenizer, task.messages()) for task in load_tasks(data)}
+    prompts = {task.id: chat_of(tokenizer).render(task.messages()) for task in load_tasks(data)}
     found = rows(whole)
     assert {(row["task_id"], row["sample_id"]) for row in found} == {(task, i) for task in prompts for i in (0, 1)}
     for row in found:
@@ -314,6 +315,8 @@ class LLM:
         pass
 
     def generate(self, prompts, settings, use_tqdm):
+        global ASKED
+        ASKED = prompts[0], settings[0]
         return [
             SimpleNamespace(prompt_token_ids=[1], outputs=[SimpleNamespace(text=r, token_ids=[2], finish_reason=r)])
             for r in ("stop", "abort", "length", "error", None)
@@ -332,11 +335,12 @@ def fake_vllm(tmp_path, monkeypatch):
 
 
 def draw_with_vllm() -> list[list]:
-    requests = [Request(f"t{i}", 0, "x", ()) for i in range(5)]
-    how = ("m", LocalModel("m", dtype="float32"), Sampling(0.8, 0.7, 4), 1)
+    requests = [Request(f"t{i}", 0, "<s>x", ()) for i in range(5)]
+    tokenizer = make_family(FAMILIES["mistral-0.3"], adds_bos=True, adds_eos=True)
+    how = (tokenizer, "m", LocalModel("m", dtype="float32"), Sampling(0.8, 0.7, 4), 1)
     chunks = []
     with pytest.raises(NoAnswer, match=r"^vLLM dropped 3 requests with finish_reason abort$"):
-        for chunk in with_vllm(requests, lambda prompt: {"input_ids": [1]}, *how):
+        for chunk in with_vllm(requests, *how):
             chunks.append(chunk)
     return chunks
 
@@ -349,6 +353,16 @@ def test_vllm_is_imported_without_flashinfer_s_sampler(fake_vllm, monkeypatch, o
     draw_with_vllm()
     seen = fake_vllm().AT_IMPORT
     assert seen == expected
+
+
+def test_vllm_gets_the_prompt_s_own_tokens_and_the_end_of_a_turn(fake_vllm, monkeypatch):
+    """The rendered prompt has its BOS, which the tokenizer would add again, with an eos at the end."""
+    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "0")
+    draw_with_vllm()
+    tokenizer = make_family(FAMILIES["mistral-0.3"])
+    prompt, settings = fake_vllm().ASKED
+    assert prompt["prompt_token_ids"] == [tokenizer.bos_token_id, *tokenizer("x")["input_ids"]]
+    assert settings["stop_token_ids"] == [tokenizer.eos_token_id]
 
 
 def test_what_vllm_drops_is_not_a_sample(fake_vllm, monkeypatch):

@@ -15,7 +15,8 @@ from conftest import ROOT, TINY_ROWS, run_command, run_script
 from families import FAMILIES, make_tokenizer
 from verl_runs import OTHER, settings
 
-from prompts import PREFILL, migration_messages, open_chat_template, reference_completion, render
+from common.chat import chat_of
+from prompts import PREFILL, migration_messages, reference_completion
 from records import load_records
 from verl_training import parquet as verl_data
 from verl_training.config import compose
@@ -95,10 +96,11 @@ def test_both_trainers_keep_the_same_records(family, tmp_path, capsys):
     tokenizer = make_tokenizer(family)
     tokenizer.save_pretrained(tmp_path / "model")
     records = load_records(data)
-    lengths = sorted(len(tokenizer(render(tokenizer, migration_messages(record)))["input_ids"]) for record in records)
-    targets = sorted(len(tokenizer(record.new_code, add_special_tokens=False)["input_ids"]) for record in records)
+    chat = chat_of(tokenizer)
+    lengths = sorted(len(chat.encode(chat.render(migration_messages(record)))) for record in records)
+    targets = sorted(len(chat.encode(record.new_code)) for record in records)
     limit, target_limit = lengths[len(records) // 2], targets[len(records) // 2]  # each drops about half
-    rows = prompt_rows(records, tokenizer, DataArguments(data, "stop", limit, target_limit))
+    rows = prompt_rows(records, chat, DataArguments(data, "stop", limit, target_limit))
     overrides = [f"recode.val_data={other}", "recode.bad_rows=stop", f"data.max_prompt_length={limit}"]
     overrides += [f"recode.max_target_length={target_limit}", "data.train_batch_size=1"]
     files = verl_data.DataFiles(compose("dapo", settings(data, tmp_path, tmp_path / "model", *overrides)))
@@ -177,14 +179,15 @@ def test_a_split_takes_whole_updates():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_verl_sends_the_very_tokens_that_trl_sends(verl, family):
-    """From the same record: trl tokenises the rendered text; verl's agent loop applies the open template."""
+    """From the same record: for trl the rendered text is encoded; verl's agent loop applies the open template."""
     from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
     record = load_records(ROOT / "data" / "train.jsonl")[0]
     tokenizer = make_tokenizer(family)
-    trl_ids = tokenizer(render(tokenizer, migration_messages(record)))["input_ids"]
+    chat = chat_of(tokenizer)
+    trl_ids = chat.encode(chat.render(migration_messages(record)))
     opened = make_tokenizer(family)
-    opened.chat_template = open_chat_template(tokenizer)
+    opened.chat_template = chat.template
     kind = {"chatml": "qwen2", "deepseek": "llama", "llama": "llama"}[family]  # what decides verl's builder
     builder = create_continuous_token_builder(opened, hf_model_type=kind)
     verl_ids = builder.build_initial_tokens(verl_data.row(record, 0, "train")["prompt"])
@@ -200,7 +203,7 @@ def test_verl_s_data_set_reads_the_file(verl, made, random_model):
     _run, overrides, _ = made
     config = verl_config.compose("quickstart/dapo", overrides)
     tokenizer = make_tokenizer("chatml")
-    tokenizer.chat_template = open_chat_template(tokenizer)
+    tokenizer.chat_template = chat_of(tokenizer).template
     rows = RLHFDataset(config.data.train_files, tokenizer, config.data)
     records = list(load_records(config.recode.data))
     assert [row["extra_info"]["record_id"] for row in rows] == [record.id for record in records]

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from verl_runs import OTHER, settings
 
 from common.errors import InputError
-from prompts import load_tokenizer, open_chat_template
+from prompts import load_chat
 from verl_training.config import compose, environment, finalise, leaves, plain
 
 pytest.importorskip("hydra", reason="requirements/dapo.txt is not installed")
@@ -52,7 +52,7 @@ def test_verl_gets_what_run_json_records_and_print_config_prints(verl, overrides
         "actor_rollout_ref.model.lora_alpha": 64,
         "actor_rollout_ref.model.lora.merge": True,
         "actor_rollout_ref.model.lora_adapter_path": f"{tmp_path}/run/adapter_init",
-        "actor_rollout_ref.model.custom_chat_template": open_chat_template(load_tokenizer(str(random_model))),
+        "actor_rollout_ref.model.custom_chat_template": load_chat(str(random_model)).template,
         "actor_rollout_ref.actor.checkpoint.save_lora_only": True,
         "ray_kwargs.ray_init.address": "local",
         "ray_kwargs.ray_init.runtime_env.env_vars.VERL_PLATFORM": "cpu",
@@ -126,9 +126,9 @@ def test_a_tokenizer_without_a_template_is_one_line(tmp_path):
     tokenizer.chat_template = None
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="the tokenizer has no chat template"):
-        open_chat_template(load_tokenizer(str(tmp_path)))
+        load_chat(str(tmp_path))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError) as stopped:
-        load_tokenizer(str(tmp_path / "empty"))
+        load_chat(str(tmp_path / "empty"))
     assert str(stopped.value).startswith(f"model {tmp_path}/empty: ")
     assert "\n" not in str(stopped.value)

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from common.chat import Message
 from common.errors import InputError
 from common.rows import read_rows
 from evaluation.prompts import one_shot_messages, problem_messages
-from prompts import Message
 
 T = TypeVar("T")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from common.chat import Message
 from common.errors import InputError
 from common.rows import typed
 from curation.evidence import NonEmpty
 from evaluation.prompts import evalplus_messages, function_messages
-from prompts import Message
 
 FUNCTION_PROMPTS = ("zero-shot", "evalplus")
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.chat import Message
 from common.errors import InputError
 from curation.evidence import Evidence, read_evidence
-from prompts import Message, migration_messages
+from prompts import migration_messages
 from records import Record, load_records
 
 

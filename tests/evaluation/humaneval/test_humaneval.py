@@ -16,13 +16,13 @@ import pytest
 from conftest import run_script
 from families import FAMILIES, make_tokenizer
 
+from common.chat import chat_of
 from common.errors import InputError
 from common.estimates import pass_at_k
 from evaluation.humaneval.problems import load_functions
 from evaluation.humaneval.score import verdict_rows
 from evaluation.prompts import EVALPLUS_STOPS, evalplus_messages
 from evaluation.samples import Sample, code_of
-from prompts import render
 from sandbox import mounts
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -496,9 +496,7 @@ def test_the_prompt_is_evalplus_s_own(family):
     tokenizer, text = make_tokenizer(family), PROBLEMS[1]["prompt"]
     words = told["instruction_prefix"], told["response_prefix"]
     expected = theirs["make_raw_chat_prompt"](text.strip() + "\n", *words, tokenizer)
-    if FAMILIES[family]["adds_bos"]:
-        expected = expected.removeprefix(FAMILIES[family]["bos"])
-    assert render(tokenizer, evalplus_messages(text)) == expected
+    assert chat_of(tokenizer).render(evalplus_messages(text)) == expected
     assert (*theirs["EOS"], "\n```\n") == EVALPLUS_STOPS  # the last: every decoder's, with a chat template
 
 

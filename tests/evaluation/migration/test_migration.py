@@ -306,15 +306,16 @@ def test_a_model_s_samples(data, envs, scored, random_model, tmp_path):
     """The prompts are those of training; random weights write no answer, and every sample is counted as that."""
     from transformers import AutoTokenizer
 
+    from common.chat import chat_of
     from common.provenance import prompt_hash
-    from prompts import migration_messages, render
+    from prompts import migration_messages
 
     samples = tmp_path / "samples.jsonl"
     flags = ["--max-new-tokens", 6, "--dtype", "float32", "--samples", 2, "--model", random_model]
     command = ["generate.py", "--benchmark", "migration", "--data", data, "--out", samples, *flags]
     run_script(*command)
     tokenizer = AutoTokenizer.from_pretrained(random_model)
-    hashes = {record.id: prompt_hash(render(tokenizer, migration_messages(record))) for record in PROOFS}
+    hashes = {record.id: prompt_hash(chat_of(tokenizer).render(migration_messages(record))) for record in PROOFS}
     rows = [json.loads(line) for line in samples.read_text().splitlines()]
     assert {(row["task_id"], row["prompt_sha256"]) for row in rows} == set(hashes.items())
     assert "another docs" in run_script(*command, "--no-docs", check=False).stderr
