@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chat_templates import CHATML, FAMILIES, IM, Family, make_family
@@ -213,3 +214,36 @@ def test_a_tokenizer_that_cannot_be_loaded_is_one_line(tmp_path, files, message)
         load_tokenizer(str(folder))
     assert "\n" not in str(error.value)
     assert str(folder) in str(error.value)
+
+
+TABLE = Path(__file__).parent.parent.parent / "docs" / "models.md"
+ROWS = [line.strip("|").split("|") for line in TABLE.read_text("utf-8").splitlines() if line.startswith("| ")][1:]
+
+
+def tokenizer_of(name: str) -> Any:
+    """The tokenizer of a name in the last column of the table in docs/models.md."""
+    if name in FAMILIES:
+        return make_family(FAMILIES[name])
+    [path] = [path for path in trl_templates() if path.stem == name]
+    return make_family(Family(path.read_text("utf-8"), ("<bos>", "<eos>"), "<eos>", "<bos>"))
+
+
+def test_the_table_of_families_names_every_template_of_trl():
+    named = [name for row in ROWS for name in re.findall(r"`(.+?)`", row[3])]
+    assert {path.stem for path in trl_templates()} <= set(named)
+    assert len(named) == len(set(named))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip())
+def test_the_table_of_families_is_true(row):
+    kind, _, how, names = map(str.strip, row)
+    for name in re.findall(r"`(.+?)`", names):
+        if how.startswith("refused"):
+            with pytest.raises(InputError):
+                chat_of(tokenizer_of(name))
+            continue
+        chat = chat_of(tokenizer_of(name))
+        adapted = [note for note in chat.notes if not note.startswith("a turn ends")]
+        expected = {"no system turn (refused)": REFUSES, "no system turn (ignored)": IGNORES, "today's date": DATED}
+        assert adapted == ([expected[kind]] if kind in expected else []), name
+        assert ("|length - 0]" not in chat.template) == kind.startswith("a closed think part"), name

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, run_script
 from transformers import AutoTokenizer
 
+from common.chat import chat_of
 from common.errors import InputError
 from trl_training.reward_functions import check_rewards, load_rewards
 
@@ -101,14 +102,14 @@ def test_mistakes_in_the_name(folder, names, said):
     ],
 )
 def test_one_reference_answer_is_scored_first(folder, random_model, name, said):
-    tokenizer = AutoTokenizer.from_pretrained(random_model)
+    chat = chat_of(AutoTokenizer.from_pretrained(random_model))
     row = {"prompt": "p", "target": "x = 1\n", "old_code": "x = 0\n", "record_id": "r"}
     rewards = load_rewards(f"my_rewards.{name},dm_star")
     if said is None:
-        check_rewards(rewards, row, tokenizer)
+        check_rewards(rewards, row, chat)
         return
     with pytest.raises(InputError) as stopped:
-        check_rewards(rewards, row, tokenizer)
+        check_rewards(rewards, row, chat)
     assert str(stopped.value) == f"reward {name}: {said}"
 
 
