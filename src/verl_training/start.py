@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from adapters import adapter_config, initial_adapter
-from common.chat import chat_of
+from common.chat import Chat, chat_of
 from common.checkpoints import is_adapter
 from common.errors import InputError, ReCodeError
 from common.provenance import describe, record_start
@@ -51,6 +51,7 @@ def first_row(config: DictConfig) -> dict[str, Any]:
     tokenizer: Any = hf_tokenizer(config.actor_rollout_ref.model.path)
     chat = chat_of(tokenizer)
     check_round_trip(chat)
+    check_end_of_turn(config.actor_rollout_ref.model.path, chat)
     for note in chat.notes:
         print(note)
     tokenizer.chat_template = config.actor_rollout_ref.model.custom_chat_template
@@ -61,6 +62,22 @@ def first_row(config: DictConfig) -> dict[str, Any]:
     assert text.endswith(PREFILL)  # the template of config.py leaves the turn open
     print(f"first prompt, as the model sees it:\n{text}\n")
     return rows[0]
+
+
+def check_end_of_turn(model: str, chat: Chat) -> None:
+    """Raise InputError if the rollouts, which stop where the model's own files say, would not stop after a turn."""
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        ends = GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:  # no generation_config.json: transformers takes them from the model's configuration
+        ends = AutoConfig.from_pretrained(model).eos_token_id
+    known = {*(ends if isinstance(ends, list) else [ends]), chat.tokenizer.eos_token_id}
+    if chat.tokenizer.convert_tokens_to_ids(chat.end_of_turn) not in known:
+        raise InputError(
+            f"model {model}: a turn ends with {chat.end_of_turn}, which is not in the eos_token_id of its "
+            "generation_config.json: rollouts would not stop there"
+        )
 
 
 def check_reward(config: DictConfig, row: dict[str, Any]) -> None:

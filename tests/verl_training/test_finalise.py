@@ -132,3 +132,28 @@ def test_a_tokenizer_without_a_template_is_one_line(tmp_path):
         load_chat(str(tmp_path / "empty"))
     assert str(stopped.value).startswith(f"model {tmp_path}/empty: ")
     assert "\n" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ("generation", "stops"),
+    [({"eos_token_id": [1, 2]}, True), ({"eos_token_id": 2}, True), ({"eos_token_id": 1}, False), (None, False)],
+)
+def test_rollouts_stop_at_the_end_of_a_turn(tmp_path, generation, stops):
+    """Gemma 3's turns end with <end_of_turn>, its tokenizer's eos is <eos>; verl stops where the model's files say."""
+    from chat_templates import FAMILIES, make_family
+
+    from common.chat import chat_of
+    from verl_training.start import check_end_of_turn
+
+    tokenizer = make_family(FAMILIES["gemma-3"])
+    ids = {1: tokenizer.convert_tokens_to_ids("<eos>"), 2: tokenizer.convert_tokens_to_ids("<end_of_turn>")}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2", "eos_token_id": ids[1]}))
+    if generation:
+        ends = generation["eos_token_id"]
+        named = [ids[end] for end in ends] if isinstance(ends, list) else ids[ends]
+        (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": named}))
+    if stops:
+        check_end_of_turn(str(tmp_path), chat_of(tokenizer))
+        return
+    with pytest.raises(InputError, match="a turn ends with <end_of_turn>, which is not in the eos_token_id"):
+        check_end_of_turn(str(tmp_path), chat_of(tokenizer))
