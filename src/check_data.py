@@ -35,7 +35,7 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     add("--table", action="store_true", help="print the counts per check and library as Markdown")
     add("--against", nargs="+", metavar="FILE", help="find the most similar rows in these files")
     add("--json", dest="as_json", action="store_true", help="print one JSON object instead of text")
-    add("--limit", type=int, default=40, help="problems printed per file (default: %(default)s)")
+    add("--limit", type=above_zero(int), default=10, help="problems printed per file (default: %(default)s)")
 
 
 def add_proofs(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def add_leakage(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("training", nargs="+", metavar="FILE", help="training records: JSONL, JSON or hf://datasets/…")
     add("--test", nargs="+", required=True, metavar="FILE", help="test records or CodeUpdateArena problems")
-    add("--limit", type=int, default=20, help="leaks printed per test file (default: %(default)s)")
+    add("--limit", type=above_zero(int), default=20, help="leaks printed per test file (default: %(default)s)")
 
 
 # verb -> (its flags, its module)
