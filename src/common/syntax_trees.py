@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 
 # Levels of a syntax tree. Python's parser accepts 1,000 and more; code that walks trees by recursion fails at 250
 # (ast.dump of elif branches, in Python 3.11), earlier if called from deep inside a trainer. Published rows have
@@ -29,3 +30,17 @@ def too_large(tree: ast.AST) -> str | None:
     if any(isinstance(value, int) and value.bit_length() > MAX_BITS for value in constants):
         return "an integer with too many digits"
     return None
+
+
+def syntax_error(code: str) -> str:
+    """Where and why code does not parse, as `: line 3: invalid syntax`; empty if it parses."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(code)
+    except SyntaxError as error:
+        return f": line {error.lineno}: {error.msg}"
+    # SystemError: CPython 3.11 raises it on very deep nesting
+    except (ValueError, RecursionError, MemoryError, SystemError) as error:
+        return f": {error}"
+    return ""
