@@ -123,11 +123,12 @@ def program(*outside: type[Exception]) -> Iterator[None]:
     these files; a file that an installed package opened is not theirs. Any other error keeps its traceback and exit
     status 1. Ctrl-C ends with status 130, and a reader that stops early, such as `| head`, with 141, both quietly.
 
-    Characters that the encoding of stdout or stderr lacks (LANG=C, latin-1) are written as escapes.
+    Characters that the encoding of stdout or stderr lacks (LANG=C, latin-1) are written as escapes, and bytes of stdin
+    that are not text are read as question marks.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=errors)
     expected: tuple[type[Exception], ...] = (ReCodeError, *outside)
     try:
         try:

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from common.cli import printable
 from common.errors import InputError
-from common.files import append_jsonl, read_log, write_jsonl
+from common.files import append_jsonl, read_log, require_writable, write_jsonl
 from common.rows import typed
 from curation.evidence import SPLITS, Evidence, Runs, read_evidence
 from curation.proof import ProofSettings, failures, prove_all
@@ -136,6 +136,7 @@ def prove_records(
     for record, evidence, runs in tqdm(proven, desc="records", total=len(chosen), initial=len(seen)):
         seen[record.id] = runs
         if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
             both = {place: held[place] for place in facts[record.id]["environments"]}
             append_jsonl(log, {"id": record.id, "facts": facts[record.id], "installed": both, "runs": runs})
         for failure in failures(runs):
@@ -154,6 +155,8 @@ def run(
     settings: ProofSettings,
 ) -> int:
     """The exit status: 1 if a record is not proven."""
+    if log:
+        require_writable(log)
     chosen = [pair for pair in load(data) if record in (None, pair[0].id)]
     if sample is not None:
         chosen = draw(chosen, min(sample, len(chosen)), environments, seed)

@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from tqdm import tqdm
 
 from common.errors import InputError
-from common.files import append_jsonl, read_jsonl, read_log
+from common.files import append_jsonl, read_jsonl, read_log, require_writable
 from common.libraries import normalise_dependency, release
 from common.provenance import git_state, sha256
 from common.rows import resolve, typed
@@ -146,8 +146,7 @@ def execute(place: int, jobs: list[Job], settings: ProofSettings) -> Iterator[Ro
 
 def run(file: str, out: Path, settings: ProofSettings) -> int:
     """The exit status."""
-    if out.is_dir():
-        raise InputError(f"{out}: a folder, expected a file")
+    require_writable(out)
     checked = check_file(file)
     part = out.with_name(out.name + ".part")
     header = {
@@ -156,6 +155,7 @@ def run(file: str, out: Path, settings: ProofSettings) -> int:
         "seconds": settings.seconds,
         "commit": git_state()["commit"],
     }
+    out.parent.mkdir(parents=True, exist_ok=True)
     done = read_log(part)
     if not done:
         append_jsonl(part, header)

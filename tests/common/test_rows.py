@@ -114,15 +114,15 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path):
 
 
 def test_an_output_is_tried_before_the_work(tmp_path):
-    require_writable(tmp_path / "new" / "out.jsonl")
-    assert [path.name for path in tmp_path.rglob("*")] == ["new"]
+    require_writable(tmp_path / "new" / "out.jsonl", tmp_path / "other.jsonl")
+    assert not list(tmp_path.iterdir())
     require_writable(Path("/dev/null"))
     (tmp_path / "file").write_text("kept")
     require_writable(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
     for path, message in (
         (tmp_path, "is a folder; expected a file to write"),
-        (tmp_path / "file" / "out", "cannot be written: its folder is a file"),
+        (tmp_path / "file" / "out", "cannot be written: Not a directory"),
         (Path("/proc/none/out"), "cannot be written: No such file or directory"),
         (tmp_path / ("x" * 300) / "out", "cannot be written: File name too long"),
     ):
