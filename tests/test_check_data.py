@@ -27,6 +27,7 @@ def test_each_verb_has_help(verb):
         (["rows", "a.jsonl", "--limit", "2.5"], "argument --limit: invalid int value: '2.5'"),
         (["leakage", "a.jsonl", "--test", "b", "--limit", "-1"], "argument --limit: -1 is not above 0"),
         (["published", "a.jsonl", "--out", "b", "--seconds", "nan"], "argument --seconds: nan is not above 0"),
+        (["rows", "a.jsonl", "--json", "--ids"], "--ids prints text: it cannot be used with --json"),
         (["proofs", "--jobs", "0"], "argument --jobs: 0 is not above 0"),
         (["proofs", "--sample", "many"], "argument --sample: invalid int value: 'many'"),
         (["published", "a.jsonl"], "the following arguments are required: --out"),

@@ -27,6 +27,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from tqdm import tqdm
 
+from common.cli import one_line
 from common.errors import InputError
 from common.files import append_jsonl, read_jsonl, read_log, require_writable
 from common.libraries import normalise_dependency, release
@@ -119,7 +120,7 @@ def verdict_table(records: list[Record], verdicts: list[RowVerdict]) -> str:
             *(rows[name] or len(records), len(mine), sum(verdict.exact for verdict in mine), len(runs)),
             *(sum(verdict.new == "ok" for verdict in runs), sum(verdict.level == "gold" for verdict in runs)),
         )
-        lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
+        lines.append(f"| {one_line(name)} | {' | '.join(map(str, counts))} |")
     why = Counter(verdict.new for verdict in verdicts if verdict.level == "real-change").most_common()
     return "\n".join([*lines, "", "new code fails: " + ", ".join(f"{kind} {count}" for kind, count in why)])
 
