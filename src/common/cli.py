@@ -124,7 +124,7 @@ def program(*outside: type[Exception]) -> Iterator[None]:
     status 1. Ctrl-C ends with status 130, and a reader that stops early, such as `| head`, with 141, both quietly.
 
     Characters that the encoding of stdout or stderr lacks (LANG=C, latin-1) are written as escapes, and bytes of stdin
-    that are not text are read as question marks.
+    that are not text are read as U+FFFD.
     """
     for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):

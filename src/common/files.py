@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
@@ -57,8 +58,11 @@ def require_writable(*paths: Path) -> None:
         try:
             if path.is_dir():
                 raise InputError(f"{one_line(path)}: is a folder; expected a file to write")
+            if path.exists() and not os.access(path, os.W_OK):
+                raise InputError(f"{one_line(path)}: cannot be written: Permission denied")
             if path.is_file() or not path.exists():
-                folder = next(folder for folder in path.resolve().parents if folder.exists())
+                target = Path(os.path.realpath(path))
+                folder = next(folder for folder in target.parents if folder.exists())
                 tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise InputError(f"{one_line(path)}: cannot be written: {error.strerror}") from None

@@ -1,6 +1,6 @@
 """What comes in: files as text, JSON values, rows with their line numbers (JSONL, JSON arrays, data sets of the hub).
 
-Everything here raises InputError, one line that names the file, for input that cannot be used.
+Input that cannot be used raises InputError: one line that names the file.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import re
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -42,8 +43,8 @@ class Row(dict):
 
     def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        keys = [key for key, _ in pairs]
-        self.repeated = [key for key in self if keys.count(key) > 1] if len(self) < len(keys) else []
+        counts = Counter(key for key, _ in pairs)
+        self.repeated = [key for key in self if counts[key] > 1]
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=Row)

@@ -52,6 +52,11 @@ class LoggedRuns(BaseModel):
     runs: Runs
 
 
+def some(ids: Sequence[str], shown: int = 10) -> str:
+    """The first ids, and how many more there are."""
+    return ", ".join(ids[:shown]) + (f", … and {len(ids) - shown:,} more" if len(ids) > shown else "")
+
+
 def load(data: Path) -> Pairs:
     """Every record of a folder (train.jsonl, heldout.jsonl) or of one file, with its evidence."""
     path = (data if data.is_dir() else data.parent) / "evidence.jsonl"
@@ -61,10 +66,10 @@ def load(data: Path) -> Pairs:
     evidence = read_evidence(path)
     lost = records.keys() ^ evidence.keys() if data.is_dir() else records.keys() - evidence.keys()
     if lost:
-        raise InputError(f"{path}: record and evidence do not match: {', '.join(sorted(lost))}")
+        raise InputError(f"{path}: record and evidence do not match: {some(sorted(lost))}")
     wrong = [i for i, (split, _) in records.items() if split in SPLITS and evidence[i].split != split]
     if wrong:
-        raise InputError(f"{path}: split: not the one of the record's file: {', '.join(wrong)}")
+        raise InputError(f"{path}: split: not the one of the record's file: {some(wrong)}")
     return [(record, evidence[i]) for i, (_, record) in records.items()]
 
 
@@ -74,7 +79,7 @@ def draw(pairs: Pairs, size: int, environments: int | None, seed: str) -> Pairs:
     Pairs of environments are tried in a random order that favours few pins per record (quick to install, and many
     records each), and taken if they fit into `environments` in all. Every record can be drawn.
     """
-    rng = random.Random(seed)
+    rng = random.Random(seed.encode("utf-8", "surrogateescape"))  # any bytes of the command line
     groups: dict[tuple[Pins, Pins], Pairs] = {}
     for record, evidence in pairs:
         groups.setdefault((evidence.old_env, evidence.new_env), []).append((record, evidence))

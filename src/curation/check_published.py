@@ -162,7 +162,7 @@ def run(file: str, out: Path, settings: ProofSettings) -> int:
         append_jsonl(part, header)
     elif {**done[0], "commit": None} != {**header, "commit": None}:
         raise InputError(f"{part}: made from another file or with other settings: remove it, or use another --out")
-    finished = {row["line"] for row in done[1:]}
+    finished = {typed(RowVerdict, row, f"{part}:{line}").line for line, row in enumerate(done[1:], start=2)}
     left = chunks((line, record) for _, line, record in checked.kept if line not in finished)
     with tqdm(total=sum(len(jobs) for _, jobs in left), desc="rows") as bar:
         for place, jobs in left:
