@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import gzip
 import json
+import os
 import re
 import tempfile
 import zlib
@@ -169,7 +170,8 @@ def _copy_of(pipe: Path) -> Path:
     """A copy of what a pipe delivers, kept until this process ends: a pipe can be read only once."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
-    copy = Path(folder.name) / pipe.name
+    copy = Path(folder.name) / os.path.abspath(pipe).lstrip("/")  # so that messages name the pipe
+    copy.parent.mkdir(parents=True)
     copy.write_bytes(read_bytes(pipe))
     return copy
 

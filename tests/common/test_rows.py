@@ -67,6 +67,7 @@ def test_a_pipe_is_read_once_and_can_be_used_twice(tmp_path):
     os.mkfifo(pipe)
     threading.Thread(target=lambda: pipe.write_text(ROW), daemon=True).start()
     assert read_rows(resolve(pipe)) == read_rows(resolve(pipe)) == [(1, {"a": "é"})]
+    assert str(resolve(pipe)).endswith(str(pipe))  # as messages name it
 
 
 def test_files_without_rows_have_none(tmp_path):
