@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import gzip
 import json
+import logging
 import os
 import re
 import tempfile
@@ -191,6 +192,7 @@ def resolve(source: str | Path) -> Path:
     import httpx
     from huggingface_hub import HfApi, hf_hub_download
 
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # two lines about each of five retries
     found = re.fullmatch(rf"{HUB}([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.*))?", str(source))
     if not found:
         raise InputError(f"{source}: expected {HUB}OWNER/NAME[@REVISION][/FILE]")
