@@ -66,8 +66,9 @@ def _joined(content: Any) -> Any:
     """Content that comes as a list of text parts, as one text; any other content unchanged."""
     if not isinstance(content, list):
         return content
-    texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
-    return "".join(texts) if all(isinstance(text, str) for text in texts) else content
+    parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+    return "".join(texts) if len(texts) == len(content) else content
 
 
 Lenient = WrapValidator(_none_if_invalid)  # servers differ in what is not needed: it is ignored

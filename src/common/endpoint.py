@@ -206,9 +206,10 @@ def in_parallel(work: Mapping[Key, Callable[[], Completion]], concurrency: int) 
     def take() -> None:
         while not stopped.is_set():
             with lock:
-                key, job = next(waiting, (None, None))
-            if job is None:
+                item = next(waiting, None)
+            if item is None:
                 return
+            key, job = item
             try:
                 done.put((key, job()))
             except BaseException as error:
