@@ -31,6 +31,8 @@ from common.completion import Completion, NoAnswer
 from common.endpoint import Endpoint, connect
 from common.errors import InputError
 from common.files import append_jsonl
+from common.models import check_adapter, check_model, load_config
+from common.outputs import check_outputs
 from common.provenance import describe, prompt_hash, sha256
 from common.rows import resolve
 from evaluation import backends
@@ -47,10 +49,7 @@ def weights_of(model: backends.LocalModel) -> dict[str, Any]:
     if Path(model.name).is_dir():
         files = sorted(f for f in Path(model.name).iterdir() if f.suffix in (".safetensors", ".bin", ".gguf"))
         return {"adapter_sha256": adapter, "model_sha256": {f.name: sha256(f) for f in files}}
-    from transformers import AutoConfig
-
-    commit = AutoConfig.from_pretrained(model.name, revision=model.revision)._commit_hash
-    return {"adapter_sha256": adapter, "model_commit": commit}
+    return {"adapter_sha256": adapter, "model_commit": load_config(model.name, model.revision)._commit_hash}
 
 
 def choose(problems: Sequence[Problem], drawing: Drawing, tokenizer: Any) -> Sequence[Problem]:
@@ -80,9 +79,7 @@ def render_all(problems: Sequence[Problem], tokenizer: Any, drawing: Drawing) ->
 
 def check_fit(prompts: dict[str, backends.Request], tokenizer: Any, model: backends.LocalModel, new: int) -> None:
     """Raise InputError if prompts and `new` tokens exceed the model's context, as far as its configuration has it."""
-    from transformers import AutoConfig
-
-    context = getattr(AutoConfig.from_pretrained(model.name, revision=model.revision), "max_position_embeddings", None)
+    context = getattr(load_config(model.name, model.revision), "max_position_embeddings", None)
     sizes = [len(tokenizer(request.prompt)["input_ids"]) for request in prompts.values()] if context else []
     if over := [size for size in sizes if size + new > (context or 0)]:
         raise InputError(f"{len(over)} prompts (up to {max(over)} tokens) and {new} new ones exceed {context}")
@@ -184,11 +181,19 @@ def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int
 @program(sandbox.InfrastructureError)
 def main() -> int:
     args, drawing = parse_arguments(description=__doc__)
+    model, out = drawing.model, drawing.out
+    check_outputs(out, out.with_suffix(".json"))
+    if args.data:
+        resolve(args.data)
+    if model and drawing.backend in LOCAL:
+        check_model(model.name, model.revision)
+        if model.adapter:
+            check_adapter(Path(model.adapter), model.name, model.revision)
     if args.check:
         print("requirements/vllm.txt" if drawing.backend == "vllm" else "")
         return 0
     data = drawing.benchmark.source(args)
-    path, model, out = resolve(data), drawing.model, drawing.out
+    path = resolve(data)
     problems = drawing.benchmark.load(path, drawing.skip_bad_tasks)
     tokenizer = None
     if model and drawing.backend in LOCAL:
@@ -204,7 +209,6 @@ def main() -> int:
         batches = backends.plan_batches(requests, drawing.batch_size)
     identity = identity_of(drawing, data, path, problems)
     settings = {key: str(value) for key, value in vars(args).items() if value is not None}
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_note(out, identity, [problem.id for problem in problems], describe(settings, {data: path}, drawing.seed))
     hashes = {identity: prompt_hash(request.prompt) for identity, request in prompts.items()}
     there = keep_whole(out, hashes, [[(r.task_id, r.sample_id) for r in batch] for batch in batches])

@@ -27,21 +27,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sandbox
-from common.cli import fail, parse_flags, printable, program
+from common.cli import above_zero, fail, parse_flags, printable, program
 from common.errors import InputError
 from common.files import write_text
+from common.outputs import check_outputs
 from common.provenance import describe, sha256
 from common.rows import resolve
 from evaluation.arena.problems import subset
 from evaluation.benchmarks import BENCHMARKS, Problem
 from evaluation.compare import compare, paper_table
-from evaluation.flags import add_benchmark_flags, refuse_others
-from evaluation.results import check_owner, choose_ks, read_result, write_results
+from evaluation.flags import add_benchmark_flags
+from evaluation.idle_flags import given, refuse_idle, users_of
+from evaluation.results import FILES, check_owner, choose_ks, read_result, write_results
 from evaluation.samples import Note, read_note, read_samples
 from evaluation.tables import paper_rows
 from sandbox import InfrastructureError
 
 SCORE_FLAGS = {name: benchmark.score_flags for name, benchmark in BENCHMARKS.items()}
+INPUT_FLAGS = ("--benchmark", "--data", "--samples", "--limit", "--label")
+RUN_FLAGS = ("--k", *dict.fromkeys(flag for own in SCORE_FLAGS.values() for flag in own))
+# What src/score.py does -> the flags that have an effect then.
+MODE_USERS = users_of(
+    {
+        "--samples": (*INPUT_FLAGS, *RUN_FLAGS, "--out"),
+        "--no-run": (*INPUT_FLAGS, "--no-run", "--out"),
+        "--compare": ("--compare", "--out"),
+        "--paper": ("--paper", "--out"),
+    }
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -52,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--samples", type=Path, help="what src/generate.py wrote")
     add("--out", type=Path, help="folder for results.json, table.md and verdicts.jsonl; --compare, --paper: a file")
     add("--k", help="Pass@k for these k, as 1,5 (default: 1, and 5 if there are 5 samples)")
-    add("--limit", type=int, help="score the fixed subset of this size; default: the samples'")
+    add("--limit", type=above_zero(int), help="score the fixed subset of this size; default: the samples'")
     labels = [row["label"] for row in paper_rows()]
     add("--label", choices=labels, metavar="MODEL/METHOD", help="the row of results/paper.json to compare with")
     add("--compare", nargs="+", type=Path, metavar="DIR", help="two or more folders that hold results.json")
@@ -66,7 +79,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
     """(the flags, the samples' note, which names benchmark and data if the flags do not)."""
     parser = make_parser()
     args = parse_flags(parser, argv)
-    if args.compare or args.paper is not None:
+    modes = {"--compare": args.compare, "--paper": args.paper is not None, "--no-run": args.no_run}
+    mode = next((name for name, is_on in modes.items() if is_on), "--samples")
+    refuse_idle(given(parser, args, argv, modes), MODE_USERS, mode)
+    if mode in ("--compare", "--paper"):
         if args.compare and len(args.compare) < 2:
             fail("--compare needs two results or more")
         return args, None
@@ -80,8 +96,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
     name = args.benchmark or (note.identity.benchmark if note else None)
     if name not in BENCHMARKS:
         fail(f"benchmark {name}: expected one of {', '.join(BENCHMARKS)}")
-    refuse_others(parser, args, name, SCORE_FLAGS)
+    refuse_idle(given(parser, args, argv), users_of(SCORE_FLAGS), name)
     args.benchmark, args.data = name, args.data or (note.identity.data if note else None)
+    if args.samples and not args.data:
+        fail(f"{args.samples.with_suffix('.json')}: identity.data: missing: --data is needed")
     args.seconds = BENCHMARKS[name].seconds if args.seconds is None else args.seconds
     return args, note
 
@@ -96,10 +114,19 @@ def chosen(problems: Sequence[Problem], note: Note | None, limit: int | None) ->
     return subset(problems, note.identity.limit if limit is None and note else limit)
 
 
+def outputs(args: argparse.Namespace) -> list[Path]:
+    """The files that will be written."""
+    own = [args.write_errata] if args.write_errata else []
+    if args.out and (args.compare or args.paper is not None):
+        return [args.out]
+    return [*own, *(args.out / name for name in FILES)] if args.out else own
+
+
 @program(InfrastructureError)
 def main() -> int:
     started = time.time()
     args, note = parse_arguments()
+    check_outputs(*outputs(args))
     if args.compare or args.paper is not None:
         text = compare(args.compare) if args.compare else paper_table([read_result(path) for path in args.paper])
         print(printable(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,17 +38,28 @@ def fail(message: object) -> NoReturn:
     raise SystemExit(2)
 
 
-def above_zero(kind: Callable[[str], N]) -> Callable[[str], N]:
-    """An argparse type: numbers above 0."""
+def in_range(kind: Callable[[str], N], accepted: str, holds: Callable[[N], bool]) -> Callable[[str], N]:
+    """An argparse type: the numbers of which `holds` is true. nan is in no range."""
 
     def number(text: str) -> N:
         value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        if not holds(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {accepted}")
         return value
 
     number.__name__ = kind.__name__  # in argparse's message about a text that is not a number
     return number
+
+
+def above_zero(kind: Callable[[str], N], most: float = math.inf) -> Callable[[str], N]:
+    """An argparse type: finite numbers above 0, up to `most`."""
+    limit = f" and at most {most}" if most < math.inf else " and finite" if kind is float else ""
+    return in_range(kind, f"above 0{limit}", lambda value: 0 < value <= most and value < math.inf)
+
+
+def between(kind: Callable[[str], N], low: float, high: float) -> Callable[[str], N]:
+    """An argparse type: numbers from `low` to `high`."""
+    return in_range(kind, f"between {low} and {high}", lambda value: low <= value <= high)
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def add_flags(parser: argparse.ArgumentParser, prefix: str = "") -> None:
     add("--url", help=f"{prefix}the server's base address, as http://localhost:8000/v1")
     add("--dialect", choices=DIALECTS, default="vllm", help=f"{prefix}what kind of server it is (default: %(default)s)")
     add("--key-variable", default=KEY_VARIABLE, help=f"{prefix}environment variable that holds the key")
-    seconds, count = above_zero(float), above_zero(int)
+    seconds, count = above_zero(float, 86400), above_zero(int, 1000)
     add("--request-seconds", type=seconds, default=600, help=f"{prefix}time limit of a request (default: %(default)s)")
     add("--tries", type=count, default=8, help=f"{prefix}tries of a request (default: %(default)s)")
 

@@ -20,6 +20,7 @@ from common.provenance import sha256
 from common.rows import typed
 from evaluation.samples import FileFormat, Identity, changed_fields
 
+FILES = ("results.json", "table.md", "verdicts.jsonl")
 Numbers = Mapping[str, Any]
 
 
@@ -72,7 +73,7 @@ def choose_ks(text: str | None, n: int, samples: Path) -> list[int]:
     """The k of --k, ascending; by default 1, and 5 if there are as many samples a problem. Raises InputError."""
     if text is None:
         return [k for k in (1, 5) if k <= n]
-    if not re.fullmatch(r" *[1-9]\d* *(, *[1-9]\d* *)*", text):
+    if not re.fullmatch(r" *[1-9][0-9]{0,5} *(, *[1-9][0-9]{0,5} *)*", text):
         raise InputError(f"--k {text}: expected numbers from 1, such as 1,5")
     ks = sorted(set(map(int, text.split(","))))
     if ks[-1] > n:
@@ -96,10 +97,9 @@ def check_owner(out: Path, samples: Path, identity: Identity | None) -> None:
 
 def write_results(out: Path, result: Numbers, verdicts: Sequence[Numbers], markdown: Callable[[Numbers], str]) -> None:
     """Write the three files, then print the table and where they are."""
-    out.mkdir(parents=True, exist_ok=True)
     write_jsonl(out / "verdicts.jsonl", verdicts)
     write_json(out / "results.json", result)
     text = markdown(result)
     write_text(out / "table.md", text + "\n")
     print(printable(text))
-    print("\n" + "\n".join(f"{out / name}" for name in ("results.json", "table.md", "verdicts.jsonl")))
+    print("\n" + "\n".join(f"{out / name}" for name in FILES))

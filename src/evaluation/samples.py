@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from common.errors import InputError
 from common.files import read_json, read_jsonl, write_json, write_jsonl
@@ -47,8 +47,8 @@ class Identity(FileFormat):
     benchmark: str
     data: str | None = None  # the problems, as the user named them
     data_sha256: str
-    limit: int | None = None
-    max_target_tokens: int | None = None
+    limit: PositiveInt | None = None
+    max_target_tokens: PositiveInt | None = None
     skip_bad_tasks: bool = False
     tasks_sha256: str | None = None
     backend: str | None = None
@@ -62,7 +62,7 @@ class Note(FileFormat):
     """The file beside the samples."""
 
     identity: Identity
-    problems: list[str] | None = None  # their ids
+    problems: list[str] | None = Field(None, min_length=1)  # their ids
     starts: list[dict[str, Any]] = []
 
 
