@@ -209,6 +209,7 @@ def main() -> int:
         batches = backends.plan_batches(requests, drawing.batch_size)
     identity = identity_of(drawing, data, path, problems)
     settings = {key: str(value) for key, value in vars(args).items() if value is not None}
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_note(out, identity, [problem.id for problem in problems], describe(settings, {data: path}, drawing.seed))
     hashes = {identity: prompt_hash(request.prompt) for identity, request in prompts.items()}
     there = keep_whole(out, hashes, [[(r.task_id, r.sample_id) for r in batch] for batch in batches])

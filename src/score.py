@@ -26,8 +26,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import sandbox
-from common.cli import above_zero, fail, parse_flags, printable, program
+from common.cli import fail, parse_flags, printable, program
 from common.errors import InputError
 from common.files import write_text
 from common.outputs import check_outputs
@@ -36,48 +35,16 @@ from common.rows import resolve
 from evaluation.arena.problems import subset
 from evaluation.benchmarks import BENCHMARKS, Problem
 from evaluation.compare import compare, paper_table
-from evaluation.flags import add_benchmark_flags
 from evaluation.idle_flags import given, refuse_idle, users_of
 from evaluation.results import FILES, check_owner, choose_ks, read_result, write_results
 from evaluation.samples import Note, read_note, read_samples
-from evaluation.tables import paper_rows
+from evaluation.score_flags import MODE_USERS, SCORE_FLAGS, make_score_parser
 from sandbox import InfrastructureError
-
-SCORE_FLAGS = {name: benchmark.score_flags for name, benchmark in BENCHMARKS.items()}
-INPUT_FLAGS = ("--benchmark", "--data", "--samples", "--limit", "--label")
-RUN_FLAGS = ("--k", *dict.fromkeys(flag for own in SCORE_FLAGS.values() for flag in own))
-# What src/score.py does -> the flags that have an effect then.
-MODE_USERS = users_of(
-    {
-        "--samples": (*INPUT_FLAGS, *RUN_FLAGS, "--out"),
-        "--no-run": (*INPUT_FLAGS, "--no-run", "--out"),
-        "--compare": ("--compare", "--out"),
-        "--paper": ("--paper", "--out"),
-    }
-)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--benchmark", choices=list(BENCHMARKS), help="default: the samples'")
-    add("--data", help="JSONL file or hf://datasets/OWNER/NAME[@REVISION][/FILE]; default: the samples'")
-    add("--samples", type=Path, help="what src/generate.py wrote")
-    add("--out", type=Path, help="folder for results.json, table.md and verdicts.jsonl; --compare, --paper: a file")
-    add("--k", help="Pass@k for these k, as 1,5 (default: 1, and 5 if there are 5 samples)")
-    add("--limit", type=above_zero(int), help="score the fixed subset of this size; default: the samples'")
-    labels = [row["label"] for row in paper_rows()]
-    add("--label", choices=labels, metavar="MODEL/METHOD", help="the row of results/paper.json to compare with")
-    add("--compare", nargs="+", type=Path, metavar="DIR", help="two or more folders that hold results.json")
-    add("--paper", nargs="*", type=Path, metavar="DIR", help="the paper's numbers beside these results with a --label")
-    add_benchmark_flags(parser, SCORE_FLAGS)
-    sandbox.add_flags(parser, f"{sandbox.DEFAULT.seconds:g}; migration: {BENCHMARKS['migration'].seconds:g}")
-    return parser
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, Note | None]:
     """(the flags, the samples' note, which names benchmark and data if the flags do not)."""
-    parser = make_parser()
+    parser = make_score_parser(__doc__)
     args = parse_flags(parser, argv)
     modes = {"--compare": args.compare, "--paper": args.paper is not None, "--no-run": args.no_run}
     mode = next((name for name, is_on in modes.items() if is_on), "--samples")
@@ -131,6 +98,7 @@ def main() -> int:
         text = compare(args.compare) if args.compare else paper_table([read_result(path) for path in args.paper])
         print(printable(text))
         if args.out:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
             write_text(args.out, text + "\n")
             print(f"\n{args.out}")
         return 0

@@ -54,7 +54,8 @@ def read_json(path: Path, schema: type[Schema]) -> Schema:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: {field + ': ' if field else ''}{first['msg']}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path}: {field + ': ' if field else ''}{message}") from None
     except (ValueError, RecursionError):  # not UTF-8, not JSON, or a number with too many digits
         raise InputError(f"{path}: not JSON") from None
 

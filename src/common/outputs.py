@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from common.errors import InputError
 
 
 def check_outputs(*paths: Path) -> None:
-    """Make the folders of these files, and raise InputError if one of the files could not be written or replaced.
-
-    No file is left behind or changed.
-    """
+    """Raise InputError if one of these files could not be written or replaced. No file or folder is left behind."""
     for path in paths:
         part = path.with_name(path.name + ".part")  # where common/files.py writes first
         try:
             if path.is_dir():
                 raise InputError(f"{path}: cannot be written: it is a folder")
+            missing = [folder for folder in path.parents if not folder.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
             part.touch()
             part.unlink()
             if path.exists():
                 open(path, "ab").close()
+            with suppress(OSError):  # another process may have written there
+                for folder in missing:
+                    folder.rmdir()
         except OSError as error:  # mkdir reports a file among the parents as FileExistsError or NotADirectoryError
             place = error.filename if error.filename != str(part) else path
             why = "it is a file" if isinstance(error, FileExistsError) else error.strerror

@@ -127,7 +127,7 @@ def protocol(tmp_path):
     def make(config: dict, *flags: str) -> Protocol:
         path = tmp_path / "config.yaml"
         path.write_text(json.dumps({"data": str(data), **config}))  # JSON is YAML
-        return protocol_of(path, flags, ["--jobs", "2"], run)
+        return protocol_of(path, flags, ["--workers", "2"], run)
 
     return make
 
@@ -137,10 +137,10 @@ def test_the_settings_are_read_by_generate_s_own_parser(protocol):
     settings = protocol(config).settings
     assert (settings["backend"], settings["top_p"], settings["no_docs"], settings["limit"]) == ("vllm", 0.7, False, 100)
     assert settings["data_sha256"] == hashlib.sha256(b"{}").hexdigest()
-    assert (settings["start of the run"], settings["score flags"]) == ("2026", "--jobs 2")
-    flags = ["--backend", "transformers", "--no-docs", "--top-p=0.70", "--seed", "-1", "--limit", "7"]
+    assert (settings["start of the run"], settings["score flags"]) == ("2026", "--workers 2")
+    flags = ["--backend", "transformers", "--no-docs", "--top-p=0.70", "--seed", "7", "--limit", "7"]
     found = protocol(config, *flags)
-    assert found.settings == settings | {"backend": "transformers", "no_docs": True, "seed": -1, "limit": 7}
+    assert found.settings == settings | {"backend": "transformers", "no_docs": True, "seed": 7, "limit": 7}
     assert found.flags[2:] == (*flags, "--limit", "7")
 
 
@@ -210,6 +210,7 @@ def test_bad_input_ends_in_one_line(tmp_path):
     assert "--limit 1: an interval needs" in failure("--data", data, "--limit", 1)
     assert "argument --every: 0 is not above 0" in failure("--data", data, "--every", 0)
     assert "--ema 1.0" in failure("--ema", 1)
+    assert "argument --k: x: expected numbers" in failure("--data", data, "--score-flags=--k x")
     assert not (run / "curve").exists()
 
 

@@ -12,6 +12,7 @@ from conftest import run_script
 from mini_arena import ANSWERS, METHOD, RENAME, ROWS, TRIM, sample_rows, write_data, write_samples
 
 import sandbox
+import score
 from common.errors import InputError
 from common.provenance import sha256
 from evaluation.arena.problems import load_tasks
@@ -188,9 +189,9 @@ def refused(tmp_path: Path, data: Path, rows: list[dict], *flags: object) -> str
             "samples.jsonl:1: code: field req",
         ),
         (lambda rows: rows, ["--k", "1,5"], "Pass@5 needs 5 samples a problem"),  # there are 4
-        (lambda rows: rows, ["--k", "one"], "--k one: expected numbers"),
+        (lambda rows: rows, ["--k", "one"], "argument --k: one: expected numbers"),
         (lambda rows: rows, ["--k", "1", "--write-errata", "x"], "--write-errata needs the samples of"),
-        (lambda rows: rows, ["--k", "0"], "--k 0: expected numbers from 1"),
+        (lambda rows: rows, ["--k", "0"], "argument --k: 0: expected numbers from 1"),
         (lambda rows: rows, ["--k", "1", "--label", "Qwen/GRPO"], "argument --label: invalid choice: 'Qwen/GRPO'"),
         (lambda rows: rows, ["--k", "1", "--errata", "absent.jsonl"], "absent.jsonl: "),
         (lambda rows: rows, ["--evidence", "x"], "--evidence: not for arena"),
@@ -205,6 +206,78 @@ def refused(tmp_path: Path, data: Path, rows: list[dict], *flags: object) -> str
 )
 def test_what_is_refused(tmp_path, data, change, flags, message):
     assert message in refused(tmp_path, data, change(sample_rows()), *flags)
+
+
+ROW = {"task_id": "t0", "sample_id": 0, "completion": "x", "code": "x = 1", "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (json.dumps({**ROW, "code": 3}).encode(), ":1: code: input should be a valid string"),
+        (json.dumps({**ROW, "sample_id": True}).encode(), ":1: sample_id: input should be a valid integer"),
+        (json.dumps({**ROW, "sample_id": float("nan")}).encode(), ":1: sample_id: input should be a valid integer"),
+        (json.dumps({**ROW, "finish_reason": None}).encode(), ":1: finish_reason: input should be a valid string"),
+        (json.dumps({**ROW, "finish_reason": "error"}).encode(), ":1: finish_reason: "),
+        (json.dumps({**ROW, "completion_tokens": "7"}).encode(), ":1: completion_tokens: input should be a valid int"),
+        (b"null\n", ":1: not a JSON object"),
+        (b"[" * 100_000 + b"\n", ":1: not JSON"),
+        (b'{"sample_id": ' + b"9" * 5000 + b"}\n", ":1: not JSON"),
+        (b'{"x": "\xe9"}\n', ":1: not JSON"),
+        (b"\xef\xbb\xbf" + json.dumps(ROW).encode(), ": begins with a byte order mark: expected plain UTF-8"),
+        (b"\x1f\x8b\x08", ": compressed with gzip: expected plain UTF-8"),
+        (json.dumps(ROW).encode("utf-16"), ": UTF-16: expected plain UTF-8"),
+    ],
+)
+def test_samples_that_are_not_samples(tmp_path, data, stops, content, message):
+    samples = tmp_path / "samples.jsonl"
+    samples.write_bytes(content)
+    command = ["--benchmark", "arena", "--data", data, "--samples", samples, "--out", tmp_path / "out"]
+    assert f": {samples}{message}" in stops(score.main, *command)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"problems": []}, "problems: List should have at least 1 item"),
+        ({"problems": [1]}, "problems.0: Input should be a valid string"),
+        ({"starts": None}, "starts: Input should be a valid list"),
+        ({"identity": None}, "identity: Input should be a valid dictionary"),
+        ({"identity": {"benchmark": 3, "data_sha256": "x"}}, "identity.benchmark: Input should be a valid string"),
+        ({"identity": {"benchmark": "arena"}}, "identity.data_sha256: Field required"),
+        ({"identity": {"benchmark": "arena", "data_sha256": "x"}}, "identity.data: missing: --data is needed"),
+        (
+            {"identity": {"benchmark": "arena", "data_sha256": "x", "limit": 0}},
+            "identity.limit: Input should be greater",
+        ),
+        ({"identity": {"benchmark": "other", "data_sha256": "x"}}, "benchmark other: expected one of arena, multi"),
+    ],
+)
+def test_a_note_that_cannot_be_used(tmp_path, stops, change, message):
+    samples, note = tmp_path / "samples.jsonl", {"identity": {"benchmark": "arena", "data_sha256": "x", "data": "d"}}
+    samples.write_text(json.dumps(ROW))
+    samples.with_suffix(".json").write_text(json.dumps({**note, **change}))
+    assert message in stops(score.main, "--samples", samples, "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--limit", "0"], "argument --limit: 0 is not above 0"),
+        (["--seconds", "inf"], "argument --seconds: inf is not above 0 and at most 86400"),
+        (["--memory-gb", "nan"], "argument --memory-gb: nan is not above 0"),
+        (["--workers", "0"], "argument --workers: 0 is not above 0"),
+        (["--k", "9" * 5000], "expected numbers from 1"),
+        (["--sample-seconds", "nan"], "argument --sample-seconds: nan is not above 0"),
+        (["--compare", "a", "b"], ": not for --compare, only for --samples, --no-run"),
+        (["--compare", "a", "b", "--label", "x"], "argument --label: invalid choice"),
+        (["--paper", "a"], ": not for --paper, only for --samples, --no-run"),
+        (["--no-run", "--seconds", "30"], "--seconds: not for --no-run, only for --samples"),
+        (["--out", "/proc/none"], "/proc/none/results.json: cannot be written: /proc/none: "),
+    ],
+)
+def test_flags_that_are_refused(stops, flags, message):
+    assert message in stops(score.main, "--benchmark", "arena", "--data", "x", "--samples", __file__, *flags)
 
 
 def test_samples_of_other_data(tmp_path, data):

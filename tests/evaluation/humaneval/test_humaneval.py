@@ -261,6 +261,9 @@ def test_mistakes_end_in_one_line(tmp_path, flags, message):
     [
         ("", "contains no problem"),
         ("{", "own.jsonl:1: row: "),
+        ('{"a":' * 50_000, "own.jsonl:1: row: maximum recursion depth exceeded"),
+        ('{"a": ' + "9" * 5000 + "}", "own.jsonl:1: row: Exceeds the limit (4300 digits)"),
+        ("null", "own.jsonl:1: row: input should be"),
         (json.dumps(PROBLEMS[0]) + "\n\n" + json.dumps(PROBLEMS[0]), "own.jsonl:2: task_id: HumanEval/900 is already"),
         (json.dumps({**PROBLEMS[0], "entry_point": 3}), "own.jsonl:1: entry_point: input should be a valid string"),
     ],
