@@ -133,7 +133,9 @@ def check(how: Judging) -> None:
         command, own = judge_command(how, folder)
         done = subprocess.run([*command, "--check"], **own, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InfrastructureError(f"{how.python} cannot import evalplus there: {last_line(done.stderr)}")
+        user = "a user without files" if mounts.ROOT and not how.unsafe else "the current user"
+        why = last_line(done.stderr)
+        raise InfrastructureError(f"programs (as {user}) cannot import what {how.python} has: {why}")
 
 
 def judge_command(how: Judging, folder: str) -> tuple[list[str], dict[str, Any]]:
