@@ -39,6 +39,7 @@ from common.files import read_json, replacing, write_json, write_text
 from common.outputs import check_outputs
 from common.provenance import sha256
 from common.rows import resolve
+from common.signals import exit_on_sigterm
 from evaluation.arena.multi import ARENA
 from evaluation.curve import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
 from evaluation.curve_run import Run, read_run
@@ -220,7 +221,7 @@ def evaluate_all(chosen: Sequence[Checkpoint], run: Run, protocol: Protocol, out
         )
     lock = locked(out)
     claim(out, protocol.settings, write=False)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # subprocess.run then ends the running program
+    exit_on_sigterm()  # subprocess.run then ends the running program
     left = [step for step in chosen if not (out / f"step-{step.step}" / "results.json").is_file()]
     if not left:
         print(f"{out}: all {len(chosen)} checkpoints have their scores")

@@ -35,6 +35,7 @@ from common.models import check_adapter, check_model, load_config
 from common.outputs import check_outputs
 from common.provenance import describe, prompt_hash, sha256
 from common.rows import resolve
+from common.signals import exit_on_sigterm
 from evaluation import backends
 from evaluation.arena.problems import fingerprint, subset
 from evaluation.benchmarks import Problem
@@ -180,6 +181,7 @@ def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int
 
 @program(sandbox.InfrastructureError)
 def main() -> int:
+    exit_on_sigterm()
     args, drawing = parse_arguments(description=__doc__)
     model, out = drawing.model, drawing.out
     check_outputs(out, out.with_suffix(".json"))

@@ -32,6 +32,7 @@ from common.files import write_text
 from common.outputs import check_outputs
 from common.provenance import describe, sha256
 from common.rows import resolve
+from common.signals import exit_on_sigterm
 from evaluation.arena.problems import subset
 from evaluation.benchmarks import BENCHMARKS, Problem
 from evaluation.compare import compare, paper_table
@@ -92,6 +93,7 @@ def outputs(args: argparse.Namespace) -> list[Path]:
 @program(InfrastructureError)
 def main() -> int:
     started = time.time()
+    exit_on_sigterm()
     args, note = parse_arguments()
     check_outputs(*outputs(args))
     if args.compare or args.paper is not None:

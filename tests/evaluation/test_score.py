@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import run_script
+from conftest import ROOT, run_script
 from mini_arena import ANSWERS, METHOD, RENAME, ROWS, TRIM, sample_rows, write_data, write_samples
 
 import sandbox
@@ -286,6 +290,35 @@ def test_samples_of_other_data(tmp_path, data):
     command = ["--samples", tmp_path / "samples.jsonl", "--out", tmp_path / "out", "--data", changed, "--k", 1]
     done = run_script("score.py", *command, check=False)
     assert "was made for other data than" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_soon_and_leaves_nothing(tmp_path, data, number):
+    rows = [{**row, "code": "import time\ntime.sleep(60)"} for row in sample_rows()]
+    samples = write_samples(tmp_path / "samples.jsonl", rows)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    command = ["--benchmark", "arena", "--data", data, "--samples", samples, "--out", tmp_path / "out"]
+    program = subprocess.Popen(
+        [sys.executable, ROOT / "src" / "score.py", *map(str, command)],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for line in program.stderr:
+            if "with the update in force" in line:  # the control has run, the samples begin
+                break
+        time.sleep(1)
+        started = time.monotonic()
+        program.send_signal(number)
+        program.communicate(timeout=30)
+    finally:
+        program.kill()
+    assert time.monotonic() - started < 10
+    assert program.returncode in ((143,) if number == signal.SIGTERM else (130, -number))
+    assert list(temporary.glob("sandbox-*")) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_references_through_both_scripts_and_the_errata_they_write(tmp_path, scored):
