@@ -179,18 +179,25 @@ def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int
         print(f"warning: {cut:.0%} of the completions are cut at --max-new-tokens {drawing.sampling.max_new_tokens}")
 
 
+def check_inputs(data: str | None, drawing: Drawing) -> None:
+    """Raise InputError if the output cannot be written, the data file is not there, or the model is damaged."""
+    check_outputs(drawing.out, drawing.out.with_suffix(".json"))
+    if data:
+        resolve(data)
+    model = drawing.model
+    if model and drawing.backend in LOCAL:
+        check_model(model.name, model.revision)
+        if model.adapter:
+            check_adapter(Path(model.adapter), model.name, model.revision)
+
+
 @program(sandbox.InfrastructureError)
 def main() -> int:
     exit_on_sigterm()
     args, drawing = parse_arguments(description=__doc__)
     model, out = drawing.model, drawing.out
-    check_outputs(out, out.with_suffix(".json"))
-    if args.data:
-        resolve(args.data)
-    if model and drawing.backend in LOCAL:
-        check_model(model.name, model.revision)
-        if model.adapter:
-            check_adapter(Path(model.adapter), model.name, model.revision)
+    if args.check != "flags":
+        check_inputs(args.data, drawing)
     if args.check:
         print("requirements/vllm.txt" if drawing.backend == "vllm" else "")
         return 0

@@ -116,9 +116,8 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
         default=32,
         help="endpoint: requests at a time (default: %(default)s)",
     )
-    add(
-        "--check", action="store_true", help="check flags, model and data, print the requirements files they need, stop"
-    )
+    checks = "check flags, model and data (or only the flags), print the requirements files they need, and stop"
+    add("--check", nargs="?", const="all", choices=["all", "flags"], help=checks)
     endpoint.add_flags(parser, "endpoint: ")
     add_benchmark_flags(parser, DRAW_FLAGS)
     sandbox.add_flags(parser)  # multi
