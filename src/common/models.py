@@ -14,6 +14,7 @@ from pydantic import BaseModel, PositiveFloat, PositiveInt
 
 from common.errors import InputError
 from common.files import read_json
+from common.http_client import check_variables
 
 Shapes = Mapping[str, tuple[int, ...]]
 LFS = b"version https://git-lfs"
@@ -81,6 +82,8 @@ def load_config(name: str, revision: str = "main") -> Any:
         read_json(Path(name) / "config.json", ModelConfig)
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"model {name}: no such folder")
+    else:
+        check_variables()
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 

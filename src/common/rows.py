@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from common.errors import InputError
+from common.http_client import check_variables
 
 M = TypeVar("M", bound=BaseModel)
 HUB = "hf://datasets/"
@@ -95,6 +96,7 @@ def resolve(source: str | Path) -> Path:
     if not found:
         raise InputError(f"{source}: expected {HUB}OWNER/NAME[@REVISION][/FILE]")
     repository, revision, file = found.groups()
+    check_variables()
     try:
         if not file:
             files = HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)
