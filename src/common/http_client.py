@@ -58,6 +58,14 @@ def check_variables() -> None:
         raise InputError(f"{where}: expected host names, separated by commas") from None
 
 
+def check_hub_variables() -> None:
+    """The same for the client of huggingface_hub, which needs none if HF_HUB_OFFLINE is set."""
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE:
+        check_variables()
+
+
 def open_client(**settings: Any) -> httpx.Client:
     """An httpx.Client. Raises InputError as `check_variables` does."""
     import httpx

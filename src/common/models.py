@@ -14,7 +14,7 @@ from pydantic import BaseModel, PositiveFloat, PositiveInt
 
 from common.errors import InputError
 from common.files import read_json
-from common.http_client import check_variables
+from common.http_client import check_hub_variables
 
 Shapes = Mapping[str, tuple[int, ...]]
 LFS = b"version https://git-lfs"
@@ -83,7 +83,7 @@ def load_config(name: str, revision: str = "main") -> Any:
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"model {name}: no such folder")
     else:
-        check_variables()
+        check_hub_variables()
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 

@@ -13,6 +13,8 @@ from chat_server import Server, answer, ok
 from common.completion import NoAnswer, PromptRejected, Sampling
 from common.endpoint import Endpoint, in_parallel, read_key, url_problem
 from common.errors import InputError
+from common.http_client import check_hub_variables
+from common.rows import resolve
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.7, max_new_tokens=64)
 MESSAGES = [
@@ -161,6 +163,16 @@ def test_a_variable_with_which_no_client_can_be_built_is_named(monkeypatch, vari
     with pytest.raises(InputError) as error:
         Endpoint("http://127.0.0.1:1/v1", "big")
     assert str(error.value).startswith(f"${variable}: {message}")
+
+
+def test_a_hub_that_is_offline_needs_no_client(monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:7891")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    check_hub_variables()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    for use in (check_hub_variables, lambda: resolve("hf://datasets/owner/name/x.jsonl")):
+        with pytest.raises(InputError, match=r"^\$ALL_PROXY: socks://127.0.0.1:7891: not a proxy"):
+            use()
 
 
 def test_a_connection_that_a_proxy_may_have_broken_names_its_variable(monkeypatch):

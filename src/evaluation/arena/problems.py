@@ -197,10 +197,8 @@ def add_update(identity: str, task: Task, update: ApiUpdate) -> Task:
 
 
 def _multi_task(row: Mapping[str, Any]) -> Task:
-    kind, parts = (
-        row.get("kind"),
-        [parse_task(part, parse_update(_object(part, "update"))) for part in _objects(row, "problems")],
-    )
+    kind, rows = row.get("kind"), _objects(row, "problems")
+    parts = [parse_task(part, parse_update(_object(part, "update"))) for part in rows]
     if len(parts) != {"joint": 2, "natural": 1}.get(str(kind)):
         raise ValueError(f"kind: {kind!r} with {len(parts)} problems: expected joint with two, or natural with one")
     if kind == "joint":
