@@ -68,7 +68,7 @@ def _joined(content: Any) -> Any:
         return content
     parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
     texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
-    return "".join(texts) if len(texts) == len(content) else content
+    return "".join(texts) if texts and len(texts) == len(content) else content
 
 
 Lenient = WrapValidator(_none_if_invalid)  # servers differ in what is not needed: it is ignored

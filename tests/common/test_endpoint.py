@@ -53,6 +53,7 @@ FAILURES = {
     "a tool call": lambda body: (200, {}, stopped(body, "tool_calls", None), 0),
     "a finish reason that is a list": lambda body: (200, {}, stopped(body, ["stop"], "x"), 0),
     "no text": lambda body: (200, {}, stopped(body, "stop", None), 0),
+    "no part": lambda body: (200, {}, stopped(body, "stop", []), 0),
     "a part that is not text": lambda body: (200, {}, stopped(body, "stop", [{"type": "image_url"}]), 0),
     "JSON nested too deeply": lambda body: (200, {}, b"[" * 100_000, 0),
 }
