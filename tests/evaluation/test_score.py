@@ -299,12 +299,14 @@ def test_a_signal_ends_the_run_soon_and_leaves_nothing(tmp_path, data, number):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     command = ["--benchmark", "arena", "--data", data, "--samples", samples, "--out", tmp_path / "out"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     program = subprocess.Popen(
         [sys.executable, ROOT / "src" / "score.py", *map(str, command)],
         env={**os.environ, "TMPDIR": str(temporary)},
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)
     try:
         for line in program.stderr:
             if "with the update in force" in line:  # the control has run, the samples begin
