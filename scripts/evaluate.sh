@@ -37,9 +37,9 @@ read -ra score <<<"${SCORE:-}"
 use_python
 use_gpus
 need requirements.txt requirements/eval.txt
-# The flags once, before anything is sampled; it prints the requirements files that they need beyond these.
+# Flags, model and data once (a dry run: the flags), before anything is sampled; it prints the requirements files that they need beyond these.
 if [[ -z "${DRY_RUN:-}" ]] || has torch; then
-  layers="$("$PYTHON" src/generate.py --config "$config" "${data[@]}" "${flags[@]}" --out "$out/arena.jsonl" --check)"
+  layers="$("$PYTHON" src/generate.py --config "$config" "${data[@]}" "${flags[@]}" --out "$out/arena.jsonl" --check ${DRY_RUN:+flags})"
   read -ra layers <<<"$layers"
   need "${layers[@]}"
 fi

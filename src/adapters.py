@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from common.checkpoints import is_adapter
 from common.errors import InputError
 from common.files import read_json
+from common.models import tensor_shapes
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -189,11 +190,8 @@ def find_adapter(folder: str | Path) -> Path | None:
     for place in (Path(folder), Path(folder) / "lora_adapter"):
         if is_adapter(place):
             weights = place / "adapter_model.safetensors"
-            if weights.is_file() and not read_json(place / "adapter_config.json", AdapterConfig).use_dora:
-                from safetensors import safe_open
-
-                with safe_open(weights, framework="np") as tensors:
-                    if any("lora_magnitude_vector" in name for name in tensors.keys()):  # noqa: SIM118 (no mapping)
-                        raise InputError(f"{place}: has DoRA weights: set use_dora to true in its adapter_config.json")
+            has_dora = weights.is_file() and any("lora_magnitude_vector" in name for name in tensor_shapes(weights))
+            if has_dora and not read_json(place / "adapter_config.json", AdapterConfig).use_dora:
+                raise InputError(f"{place}: has DoRA weights: set use_dora to true in its adapter_config.json")
             return place
     return None

@@ -350,7 +350,7 @@ def test_dapo_reports_what_it_cannot_do(node):
 
 def test_the_evaluation_launcher(monkeypatch):
     """Samples and scores of all benchmarks; every command goes through the parser of its script."""
-    import score
+    from evaluation.score_flags import make_score_parser
 
     flags = ["--model", "a model", "--backend", "transformers", "--limit=7", "--out", "runs/with space", "--k=1"]
     label = "Qwen2.5-Coder-7B-Instruct/GRPO"
@@ -369,12 +369,12 @@ def test_the_evaluation_launcher(monkeypatch):
         ("humaneval", None, "runs/with space/humaneval.jsonl", "a model", "zero-shot"),
     ]
     assert [(drawing.limit, drawing.samples) for _, drawing in drawn] == [(7, 10)] * 3
-    parser = score.make_parser()
+    parser = make_score_parser(None)
     scores = [parser.parse_args(commands[i][2:]) for i in (1, 3, 6)]
     assert [(str(args.samples), str(args.out), args.k, args.label, args.seconds) for args in scores] == [
-        ("runs/with space/arena.jsonl", "runs/with space/arena", "1", label, 9.0),
-        ("runs/with space/multi.jsonl", "runs/with space/multi", "1", label, 9.0),
-        ("runs/with space/humaneval.jsonl", "runs/with space/humaneval", "1", label, None),
+        ("runs/with space/arena.jsonl", "runs/with space/arena", [1], label, 9.0),
+        ("runs/with space/multi.jsonl", "runs/with space/multi", [1], label, 9.0),
+        ("runs/with space/humaneval.jsonl", "runs/with space/humaneval", [1], label, None),
     ]
     check = parser.parse_args(commands[4][2:])
     assert (check.check, check.benchmark) == (True, "humaneval")

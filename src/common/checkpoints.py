@@ -112,9 +112,16 @@ def run_start(run: Path) -> dict[str, Any]:
 def base_of(start: Mapping[str, Any]) -> tuple[str, str]:
     """(model, revision) that a run started from."""
     config = start.get("config", {})
-    try:
-        if "actor_rollout_ref" in config:
-            return config["actor_rollout_ref"]["model"]["path"], "main"
-        return config["model_name_or_path"], config.get("model_revision") or "main"
-    except KeyError as error:
-        raise InputError(f"run.json: config.{error.args[0]} is missing: name the base model with --base") from None
+
+    def text(*keys: str) -> str:
+        value: Any = config
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if not isinstance(value, str):
+            path = ".".join(("config", *keys))
+            raise InputError(f"run.json: {path} is missing or not text: name the base model with --base")
+        return value
+
+    if "actor_rollout_ref" in config:
+        return text("actor_rollout_ref", "model", "path"), "main"
+    return text("model_name_or_path"), text("model_revision") if config.get("model_revision") else "main"

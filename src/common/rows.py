@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from common.cli import one_line
 from common.errors import InputError
+from common.http_client import check_hub_variables
 
 M = TypeVar("M", bound=BaseModel)
 HUB = "hf://datasets/"
@@ -197,6 +198,7 @@ def resolve(source: str | Path) -> Path:
     if not found:
         raise InputError(f"{source}: expected {HUB}OWNER/NAME[@REVISION][/FILE]")
     repository, revision, file = found.groups()
+    check_hub_variables()
     try:
         if not file:
             files = HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)
