@@ -16,9 +16,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from common.cli import above_zero, fail, program
+from common.cli import Parser, above_zero, program
 from common.errors import ReCodeError
 from curation import check_proofs, check_published, check_rows, proof
 from evaluation import leakage
@@ -76,13 +75,10 @@ VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], ModuleType]] =
 
 @program(InfrastructureError)
 def main(argv: Sequence[str] | None = None) -> int:
-    style: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = argparse.ArgumentParser(description=__doc__, **style)
-    parser.error = fail  # type: ignore[method-assign]
+    parser = Parser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", help=", ".join(VERBS))
     for name, (add_flags, module) in VERBS.items():
-        verb = verbs.add_parser(name, description=module.__doc__, **style)
-        verb.error = fail  # type: ignore[method-assign]
+        verb = verbs.add_parser(name, description=module.__doc__)
         add_flags(verb)
     flags = vars(parser.parse_args(argv))
     run = VERBS[flags.pop("verb")][1].run

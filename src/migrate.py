@@ -11,14 +11,13 @@ did more.
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.cli import printable, program
+from common.cli import Parser, printable, program
 from common.files import write_text
 from common.libraries import normalise_dependency, normalise_version
 from prompts import migration_messages
@@ -70,7 +69,7 @@ def read_note(update: str) -> str:
 
 @program()
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("old", type=Path, metavar="OLD.py", help="the code to migrate")
     parser.add_argument("--model", required=True, help="folder or hub name of the model")
     parser.add_argument("--adapter", type=Path, help="folder of a peft adapter for it")

@@ -8,12 +8,11 @@ Thin lines are the logged values, thick ones their exponential moving average (p
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from common.cli import program
+from common.cli import Parser, program
 from common.files import read_jsonl, replacing
 from common.run_logs import ema, points
 
@@ -89,7 +88,7 @@ def draw(runs: list[Path], weight: float, out: Path) -> None:
 
 @program()
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, each with metrics.jsonl")
     parser.add_argument("--out", type=Path, default=Path("reward.png"), help="default: %(default)s")
     parser.add_argument("--ema", type=float, default=0.9, help="weight of the moving average (default: %(default)s)")
