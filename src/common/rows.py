@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -91,6 +92,7 @@ def resolve(source: str | Path) -> Path:
     import httpx
     from huggingface_hub import HfApi, hf_hub_download
 
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # two lines about each of five retries
     found = re.fullmatch(rf"{HUB}([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.*))?", str(source))
     if not found:
         raise InputError(f"{source}: expected {HUB}OWNER/NAME[@REVISION][/FILE]")
