@@ -35,7 +35,8 @@ def matches(path: str, patterns: Collection[str]) -> bool:
 def identity(start: Start) -> dict[str, Any]:
     """What may decide the result: the configuration, and the data by content."""
     hashes = [file.get("sha256") for file in start.data.values()]
-    return {"sha256 of the data": hashes, "records": start.records, **start.config}
+    rewards = (start.model_extra or {}).get("reward_files")  # of the user's own rewards
+    return {"sha256 of the data": hashes, "records": start.records, "sha256 of the rewards": rewards, **start.config}
 
 
 def check_same_run(
