@@ -67,6 +67,8 @@ def trl_checkpoint(run: Path, step: int, *, whole: bool = True, kind: str = "ada
     folder = run / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     (folder / kind).write_text("{}")
+    weights = {"adapter_config.json": "adapter_model.safetensors", "config.json": "model.safetensors"}[kind]
+    (folder / weights).write_bytes((2).to_bytes(8, "little") + b"{}")  # a safetensors file without tensors
     (folder / "trainer_state.json").write_text(f'{{"global_step": {step}}}' if whole else '{"global_st')
     return folder
 

@@ -158,4 +158,5 @@ def test_the_file_of_a_comparison_is_tried_first(tmp_path, stops):
     (tmp_path / "file").touch()
     line = stops(score.main, "--compare", "absent", "absent", "--out", tmp_path / "file" / "summary.md")
     assert "file/summary.md: cannot be written: " in line
-    assert "is a folder; expected a file to write" in stops(score.main, "--compare", "absent", "absent", "--out", tmp_path)
+    line = stops(score.main, "--compare", "absent", "absent", "--out", tmp_path)
+    assert "is a folder; expected a file to write" in line
