@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
         found, rest = self.parse_known_args(args, namespace)
         if rest:  # the value of a misspelt flag is not shown: it may be a secret
             flags = [word.partition("=")[0] for word in rest if word.startswith("-")]
-            self.error(f"unrecognized arguments: {' '.join(flags) or 'one without a flag'}")
+            self.error(f"unrecognized arguments: {' '.join(flags or rest)}")
         return found
 
 

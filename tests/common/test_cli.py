@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from common import cli
-from common.cli import program
+from common.cli import Parser, program
 from common.errors import InputError, ReCodeError
 
 SRC = Path(__file__).parent.parent.parent / "src"
@@ -197,3 +197,11 @@ def test_a_file_that_an_installed_package_cannot_open_keeps_its_traceback(tmp_pa
         sys.path[:] = path
     with pytest.raises(FileNotFoundError):
         cli.program()(work)()
+
+
+def test_the_value_of_a_misspelt_flag_is_not_shown(capsys):
+    """It may be a secret."""
+    for words in (["--api-kye", "sk-secret"], ["--api-kye=sk-secret"]):
+        with pytest.raises(SystemExit):
+            Parser().parse_args(words)
+        assert capsys.readouterr().err.endswith(": unrecognized arguments: --api-kye\n")

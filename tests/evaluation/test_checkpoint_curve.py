@@ -229,7 +229,7 @@ def test_words_that_generate_does_not_know(protocol, capsys):
         with pytest.raises(SystemExit) as stopped:
             protocol({}, *words)
         assert stopped.value.code == 2
-        assert f"unrecognized arguments: {' '.join(words)}" in capsys.readouterr().err
+        assert capsys.readouterr().err.endswith(f": unrecognized arguments: {words[0]}\n")  # not the value
 
 
 def test_settings_never_mix(tmp_path):
