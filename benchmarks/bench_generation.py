@@ -3,21 +3,17 @@
 The four take turns on the same prompts, so that the ratios are fair even if the machine's speed drifts. Each timing
 covers what src/trl_training/grpo_trainer.py does for one generation, including entering and leaving the context.
 
-    python benchmarks/bench_generation.py --model models/SmolLM2-135M-Instruct
-    python benchmarks/bench_generation.py --targets all-linear --rounds 5
+    PYTHONPATH=src python benchmarks/bench_generation.py --model models/SmolLM2-135M-Instruct
+    PYTHONPATH=src python benchmarks/bench_generation.py --targets all-linear --rounds 5
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
 from peft import get_peft_model
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from adapters import adapter_config, load_base, rollout_policy
 from common.cli import Parser, above_zero, program

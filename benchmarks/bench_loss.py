@@ -3,21 +3,17 @@
 The two take turns on the same batch (src/trl_training/run.py explains why they differ only on a CPU); the
 log-probabilities of the completions are compared as well.
 
-    python benchmarks/bench_loss.py --model models/SmolLM2-135M-Instruct
+    PYTHONPATH=src python benchmarks/bench_loss.py --model models/SmolLM2-135M-Instruct
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
 import trl.trainer.utils
 from peft import get_peft_model
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from adapters import adapter_config, load_base
 from common.cli import Parser, above_zero, program

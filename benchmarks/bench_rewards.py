@@ -3,20 +3,16 @@
 The plain reward takes the same steps (extract, parse, normalise, compare) with the textbook Levenshtein distance in
 pure Python, as the authors' release does. Both score the same completions in the same run.
 
-    python benchmarks/bench_rewards.py
+    PYTHONPATH=src python benchmarks/bench_rewards.py
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from Levenshtein import distance
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from common.cli import Parser, above_zero, program
 from rewards import clean, es_star, extract, score

@@ -7,7 +7,7 @@ a fork server starts a fresh interpreter for each program; here it is not isolat
 The projection assumes one program per unit test; CodeUpdateArena has 6.25 tests per problem (the mean of the 387
 problems in an early snapshot of its repository).
 
-    python benchmarks/bench_sandbox.py
+    PYTHONPATH=src python benchmarks/bench_sandbox.py
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from common.cli import Parser, above_zero, program
 from sandbox import InfrastructureError, Limits, run_all

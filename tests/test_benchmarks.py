@@ -1,4 +1,4 @@
-"""benchmarks/: the programs start from anywhere, without PYTHONPATH, and reject flags in one line."""
+"""benchmarks/: with src/ on PYTHONPATH the programs start from anywhere, and reject flags in one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conftest import ROOT
 
 
 def start(name: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, str(ROOT / "benchmarks" / name), *flags]
     return subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, check=False)
 
