@@ -16,9 +16,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from common.cli import above_zero, fail, program
+from common.cli import Parser, above_zero, program
 from common.errors import ReCodeError
 from curation import check_proofs, check_published, check_rows, proof
 from evaluation import leakage
@@ -36,7 +35,7 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     add("--table", action="store_true", help="print the counts per check and library as Markdown")
     add("--against", nargs="+", metavar="FILE", help="find the most similar rows in these files")
     add("--json", dest="as_json", action="store_true", help="print one JSON object instead of text")
-    add("--limit", type=int, default=40, help="problems printed per file (default: %(default)s)")
+    add("--limit", type=above_zero(int), default=10, help="problems printed per file (default: %(default)s)")
 
 
 def add_proofs(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +61,7 @@ def add_leakage(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("training", nargs="+", metavar="FILE", help="training records: JSONL, JSON or hf://datasets/…")
     add("--test", nargs="+", required=True, metavar="FILE", help="test records or CodeUpdateArena problems")
-    add("--limit", type=int, default=20, help="leaks printed per test file (default: %(default)s)")
+    add("--limit", type=above_zero(int), default=20, help="leaks printed per test file (default: %(default)s)")
 
 
 # verb -> (its flags, its module)
@@ -76,13 +75,10 @@ VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], ModuleType]] =
 
 @program(InfrastructureError)
 def main(argv: Sequence[str] | None = None) -> int:
-    style: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = argparse.ArgumentParser(description=__doc__, **style)
-    parser.error = fail  # type: ignore[method-assign]
+    parser = Parser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", help=", ".join(VERBS))
     for name, (add_flags, module) in VERBS.items():
-        verb = verbs.add_parser(name, description=module.__doc__, **style)
-        verb.error = fail  # type: ignore[method-assign]
+        verb = verbs.add_parser(name, description=module.__doc__)
         add_flags(verb)
     flags = vars(parser.parse_args(argv))
     run = VERBS[flags.pop("verb")][1].run

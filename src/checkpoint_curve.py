@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from common.checkpoints import Checkpoint, base_of, find_checkpoints, run_start
-from common.cli import above_zero, fail, parse_flags, program
+from common.cli import Parser, above_zero, fail, parse_flags, program
 from common.errors import InputError, ReCodeError
 from common.files import read_jsonl, replacing, write_json, write_text
 from common.provenance import sha256
@@ -244,9 +244,7 @@ def evaluate_all(chosen: Sequence[Checkpoint], run: Run, protocol: Protocol, out
 
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """(the flags, those for src/generate.py)"""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, required=True, help="the training run's folder: checkpoints, metrics.jsonl, run.json")
     add("--out", type=Path, help="folder to write (default: curve/ in the run's folder)")
@@ -258,7 +256,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
     add("--base", help="the base model, if it has moved since the run")
     add("--config", type=Path, default=SRC.parent / "configs" / "eval.yaml", help="YAML of src/generate.py's flags")
     add("--score-flags", type=shlex.split, default=[], metavar="'…'", help="flags for src/score.py, as one argument")
-    parser.error = fail  # type: ignore[method-assign]
     args, rest = parser.parse_known_args(argv)
     flags = [word for word in rest if word != "--"]
     if not 0 <= args.ema < 1:

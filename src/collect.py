@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from common import endpoint
-from common.cli import above_zero, fail, parse_flags, printable, program
+from common.cli import Parser, above_zero, fail, parse_flags, printable, program
 from common.completion import Sampling
 from common.errors import InputError, ReCodeError
 from common.files import write_json, write_jsonl
@@ -50,7 +50,7 @@ Candidates = list[tuple[Paragraph, str | None]]  # with the reason why a paragra
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add, count = parser.add_argument, above_zero(int)
     add("--notes", help="release notes: a text, Markdown or reStructuredText file; - for stdin")
     add("--old", nargs="+", metavar="PIN", help="exact pins of the old environment, the library first")

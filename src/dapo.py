@@ -12,19 +12,18 @@ Overrides are Hydra's key=value. The run's folder is runs/RUN; the same command 
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from pathlib import Path
 
-from common.cli import program
+from common.cli import Parser, program
 from common.errors import InputError
 from common.run_logs import results
 
 
 @program()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--config-name", default="dapo", help="a file of configs/ (default: %(default)s)")
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and exit")
     parser.add_argument("--check", action="store_true", help="check the configuration and this machine, and exit")

@@ -11,14 +11,12 @@ nothing is written; `recode.bad_rows=drop` leaves them out, `keep` keeps those t
 
 from __future__ import annotations
 
-import argparse
-
-from common.cli import program
+from common.cli import Parser, program
 
 
 @program()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--config-name", default="dapo", help="a file of configs/ (default: %(default)s)")
     parser.add_argument("--if-stale", action="store_true", help="do nothing if the files are up to date")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides")

@@ -33,6 +33,7 @@ from itertools import pairwise
 from typing import Any
 
 import rewards
+from common.syntax_trees import too_large
 from rewards import MATCH, MISS, NO_PARSE, dedent, extract, reward_names, syntax_tree, text_of
 
 LAYOUT = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT, tokenize.ENDMARKER}
@@ -40,16 +41,15 @@ Pairs = Counter[tuple[str | None, str | None]]
 
 
 def token_pairs(code: str) -> Pairs | None:
-    """B(x), or None if the code does not parse, or parses but is too deep for ast.unparse."""
+    """B(x), or None if the code does not parse, or parses but is too deep for ast.unparse (`too_large`)."""
     tree = syntax_tree(dedent(code))
-    if tree is None:
+    if tree is None or too_large(tree):
         return None
     try:
         text = ast.unparse(tree)
         found = tokenize.generate_tokens(io.StringIO(text).readline)
         tokens = [token.string for token in found if token.type not in LAYOUT]
-    # ValueError: an integer with more digits than Python converts.
-    except (RecursionError, MemoryError, ValueError, SyntaxError, tokenize.TokenError):
+    except (MemoryError, ValueError, SyntaxError, tokenize.TokenError):  # ValueError: f-strings with backslashes
         return None
     return Counter(pairwise([None, *tokens, None]))
 

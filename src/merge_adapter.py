@@ -12,7 +12,6 @@ per parameter (7B: 30 GB, and 60 GB for a full-weights checkpoint). The tokenize
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 from adapters import AdapterConfig, find_adapter, load_merged
 from common.chat import load_tokenizer
 from common.checkpoints import base_of, run_start, shard_files
-from common.cli import program
+from common.cli import Parser, program
 from common.errors import InputError
 from common.files import read_json, write_json
 from verl_training.checkpoint import load_trained, run_folder
@@ -48,7 +47,7 @@ def merged_checkpoint(checkpoint: Path, base: str | None, revision: str, dtype: 
 
 @program()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--adapter", type=Path, help="folder with adapter_config.json")
     which.add_argument("--checkpoint", type=Path, help="verl's global_step_N folder")

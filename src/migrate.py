@@ -13,14 +13,21 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
+import re
 import sys
+import tokenize
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.cli import printable, program
-from common.files import write_text
+from common.cli import Parser, above_zero, between, one_line, printable, program
+from common.errors import InputError
+from common.files import replacing, require_writable
 from common.libraries import normalise_dependency, normalise_version
+from common.rows import read_bytes, read_text
+from common.syntax_trees import syntax_error
 from prompts import migration_messages
 from records import Record, does_nothing
 from rewards import dedent, extract, syntax_tree
@@ -51,6 +58,57 @@ def migrate(
     return chat.decode(out[0, prompt.shape[1] :].tolist())
 
 
+@dataclass(frozen=True)
+class Source:
+    """A file of Python code: its text with \\n as line end, and how it is stored."""
+
+    path: Path
+    text: str
+    encoding: str
+    newline: str
+
+    def as_stored(self, text: str) -> str:
+        """New text with the line ends of this file, and a final one only if it has one."""
+        end = "\n" if self.text.endswith("\n") else ""
+        return (text.rstrip("\n") + end).replace("\n", self.newline)
+
+    def write(self, stored: str) -> None:
+        """Replace the file; its mode and byte order mark stay, and so does a link to it.
+
+        The encoding is that of a `coding` comment, which the new code may have dropped.
+        """
+        try:
+            stated = encoding_of(stored.encode())
+            content = stored.encode(self.encoding if self.encoding == "utf-8-sig" else stated)
+        except (SyntaxError, UnicodeEncodeError) as error:
+            raise InputError(f"{one_line(self.path)}: not written: {error}") from None
+        with replacing(self.path) as part:
+            part.write_bytes(content)
+
+
+def encoding_of(content: bytes) -> str:
+    """The encoding in which Python reads a file: of its byte order mark or `coding` comment. Raises SyntaxError."""
+    return tokenize.detect_encoding(io.BytesIO(content).readline)[0]
+
+
+def read_source(path: Path) -> Source:
+    """The code to migrate. Raises InputError if it is not Python."""
+    content = read_bytes(path)
+    try:
+        encoding = encoding_of(content)
+        text = content.decode(encoding)
+        newline = "\r\n" if "\r\n" in text else "\n"
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        problem = syntax_error(text)
+    except (SyntaxError, UnicodeDecodeError) as error:  # an unknown encoding; a character that is not in it
+        problem = f": {error}"
+    if problem:
+        raise InputError(f"{one_line(path)}: not Python code{problem}")
+    if not text.strip():
+        raise InputError(f"{one_line(path)}: nothing to migrate: the file is empty")
+    return Source(path, text, encoding, newline)
+
+
 def new_code(completion: str) -> str | None:
     """The code of an answer, as the reward reads it; None if there is none that parses and has a statement."""
     code = dedent(extract(completion) or "")
@@ -60,52 +118,83 @@ def new_code(completion: str) -> str | None:
 
 def erases(old: str, new: str) -> bool:
     """Whether the new code does nothing (src/records.py) and the old code does something."""
-    before, after = syntax_tree(old), syntax_tree(new)
+    before, after = syntax_tree(old, longest=None), syntax_tree(new)
     return after is not None and does_nothing(after.body) and (before is None or not does_nothing(before.body))
 
 
+def unified_diff(old: str, new: str, name: str) -> str:
+    """The change in the format of diff -u, which marks a last line without a line end."""
+
+    def lines(text: str) -> list[str]:
+        return re.findall(r"[^\n]*\n|[^\n]+$", text)  # splitlines would split at form feeds too
+
+    found = difflib.unified_diff(lines(old), lines(new), name, f"{name} (migrated)")
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in found)
+
+
 def read_note(update: str) -> str:
-    """The update note: the content of the file with this name, or the text itself."""
+    """The update note: the content of the file with this name, or the text itself.
+
+    Raises InputError for a file that cannot be read, for a single word that is not the name of a file, and for nothing.
+    """
     try:
-        return Path(update).read_text("utf-8")
-    except (OSError, ValueError):  # no such file, or too long for a file name
-        return update
+        is_there = Path(update).exists()
+    except OSError:  # too long for a file name
+        is_there = False
+    note = read_text(Path(update)) if is_there else update
+    if not note.strip():
+        raise InputError("--update: the note is empty")
+    if not is_there and len(note.split()) == 1:
+        raise InputError(f"--update {update}: no such file, and one word is not a note")
+    return note
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    add = parser.add_argument
+    add("old", type=Path, metavar="OLD.py", help="the code to migrate")
+    add("--model", required=True, help="folder or hub name of the model")
+    add("--adapter", type=Path, help="folder of a peft adapter for it")
+    add("--update", required=True, help="the update note, or a file with it")
+    add("--dependency", default="the library", help="the library's name (default: %(default)s)")
+    add("--version", default="its latest release", help="its new version (default: %(default)s)")
+    number = between(float, 0, 100)
+    add("--temperature", type=number, default=0.0, help="0 is greedy (default: %(default)s)")
+    add("--max-new-tokens", type=above_zero(int), default=1024, help="of the answer (default: %(default)s)")
+    add("--seed", type=between(int, 0, 2**63 - 1), default=42, help="of the sampling (default: %(default)s)")
+    add("--show-thinking", action="store_true", help="print the whole completion first")
+    add("--write", action="store_true", help="write the new code into OLD.py")
+    args = parser.parse_args()
+    if args.adapter and not args.adapter.exists():
+        parser.error(f"--adapter {args.adapter}: not found")
+    return args
 
 
 @program()
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("old", type=Path, metavar="OLD.py", help="the code to migrate")
-    parser.add_argument("--model", required=True, help="folder or hub name of the model")
-    parser.add_argument("--adapter", type=Path, help="folder of a peft adapter for it")
-    parser.add_argument("--update", required=True, help="the update note, or a file with it")
-    parser.add_argument("--dependency", default="the library", help="the library's name (default: %(default)s)")
-    parser.add_argument("--version", default="its latest release", help="its new version (default: %(default)s)")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default: %(default)s)")
-    parser.add_argument("--max-new-tokens", type=int, default=1024, help="of the answer (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=42, help="of the sampling (default: %(default)s)")
-    parser.add_argument("--show-thinking", action="store_true", help="print the whole completion first")
-    parser.add_argument("--write", action="store_true", help="write the new code into OLD.py")
-    args = parser.parse_args()
-    for path in filter(None, (args.old, args.adapter)):
-        if not path.exists():
-            parser.error(f"{path}: not found")
-
-    old = args.old.read_text("utf-8")
+    args = parse_arguments()
+    source = read_source(args.old)
     library, version = normalise_dependency(args.dependency), normalise_version(args.version)
-    record = Record(library, version, "", read_note(args.update), old, "")
+    record = Record(library, version, "", read_note(args.update), source.text, "")
+    if args.write:
+        require_writable(args.old)
+    print(f"migrate: {one_line(args.old)}: asking {args.model}; this can take minutes", file=sys.stderr, flush=True)
     completion = migrate(args.model, args.adapter, record, args.temperature, args.max_new_tokens, args.seed)
     shown: Callable[[str], str] = printable if sys.stdout.isatty() else str  # unchanged into a pipe
     if args.show_thinking:
         print(shown(f"{completion}\n"))
     new = new_code(completion)
-    if new is None or erases(old, new):
+    if new is None or erases(source.text, new):
         print("migrate: the answer has no code that parses and does something (--show-thinking prints it)")
         return 1
-    diff = difflib.unified_diff(old.splitlines(True), new.splitlines(True), str(args.old), f"{args.old} (migrated)")
-    print(shown("".join(diff) or "no change"))
+    stored = source.as_stored(new)
+    if stored == source.as_stored(source.text):
+        print("no change")
+        return 0
+    difference = unified_diff(source.text.replace("\n", source.newline), stored, str(args.old))
+    print(shown(difference.replace("\r\n", "\n") if sys.stdout.isatty() else difference), end="")
     if args.write:
-        write_text(args.old, new)
+        source.write(stored)
         print(f"wrote {args.old}")
     return 0
 

@@ -8,13 +8,13 @@ Thin lines are the logged values, thick ones their exponential moving average (p
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from common.cli import program
-from common.files import read_jsonl, replacing
+from common.cli import Parser, in_range, one_line, program
+from common.errors import InputError
+from common.files import read_jsonl, replacing, require_writable
 from common.run_logs import ema, points
 
 # title, y label, {key in metrics.jsonl: legend}; GRPO's keys (trl), then DAPO's (src/verl_training/trainer.py, verl)
@@ -56,14 +56,31 @@ PANELS = [
 ]
 
 
-def draw(runs: list[Path], weight: float, out: Path) -> None:
+FORMATS = ("png", "pdf", "svg", "jpg", "webp")
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The metrics of a run. Values that are not numbers are counted on stderr; InputError if there is no number."""
+    path = run / "metrics.jsonl"
+    rows = read_jsonl(path)
+    keys = [key for _, _, panel in PANELS for key in panel]
+    logged = sum(key in row for row in rows for key in keys)
+    drawn = sum(len(points(rows, key)[0]) for key in keys)
+    if not drawn:
+        raise InputError(f"{path}: nothing to plot: {len(rows)} rows, none with a step and a number under a known key")
+    if logged > drawn:
+        print(f"plot: {path}: {logged - drawn} values left out: NaN, infinite, null or not numbers", file=sys.stderr)
+    return rows
+
+
+def draw(logs: dict[Path, list[dict[str, Any]]], weight: float, out: Path) -> None:
     """Write the figure: one panel per measure, one colour per run and key."""
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams.update({"text.parse_math": False, "text.usetex": False})  # a run's name can contain $
     import matplotlib.pyplot as plt
 
-    logs: dict[Path, list[dict[str, Any]]] = {run: read_jsonl(run / "metrics.jsonl") for run in runs}
     figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), constrained_layout=True)
     for axis, (title, label, keys) in zip(axes.flat, PANELS, strict=True):
         for run, rows in logs.items():
@@ -71,7 +88,9 @@ def draw(runs: list[Path], weight: float, out: Path) -> None:
                 steps, values = points(rows, key)
                 if not steps:
                     continue
-                name = legend if len(runs) == 1 else f"{run.name}: {legend}"
+                name = legend if len(logs) == 1 else f"{one_line(run.name)}: {legend}"
+                if name.startswith("_"):
+                    name = f" {name}"  # matplotlib leaves such names out of the legend
                 [line] = axis.plot(steps, ema(values, weight), linewidth=2.2, label=name)
                 axis.plot(steps, values, linewidth=0.8, alpha=0.45, color=line.get_color())
         axis.set_title(title, fontsize=11)
@@ -81,25 +100,24 @@ def draw(runs: list[Path], weight: float, out: Path) -> None:
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
     axes.flat[3].set_ylim(-0.03, 1.03)
-    figure.suptitle(f"{', '.join(str(run) for run in runs)}   (EMA {weight})", fontsize=10)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.suptitle(f"{', '.join(one_line(run) for run in logs)}   (EMA {weight})", fontsize=10)
     with replacing(out) as part:
-        figure.savefig(part, format=out.suffix.removeprefix(".") or "png", dpi=130)
+        figure.savefig(part, format=out.suffix.removeprefix(".").lower() or "png", dpi=130)
+    plt.close(figure)
 
 
 @program()
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
+    weight = in_range(float, "in [0, 1)", lambda value: 0 <= value < 1)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, each with metrics.jsonl")
     parser.add_argument("--out", type=Path, default=Path("reward.png"), help="default: %(default)s")
-    parser.add_argument("--ema", type=float, default=0.9, help="weight of the moving average (default: %(default)s)")
+    parser.add_argument("--ema", type=weight, default=0.9, help="weight of the moving average (default: %(default)s)")
     args = parser.parse_args()
-    for run in args.runs:
-        if not (run / "metrics.jsonl").is_file():
-            parser.error(f"{run}: no metrics.jsonl there")
-    if not 0 <= args.ema < 1:
-        parser.error(f"--ema {args.ema}: must be in [0, 1)")
-    draw(args.runs, args.ema, args.out)
+    if args.out.suffix and args.out.suffix.removeprefix(".").lower() not in FORMATS:
+        parser.error(f"--out {args.out}: expected a name that ends in {', '.join(f'.{name}' for name in FORMATS)}")
+    require_writable(args.out)
+    draw({run: read_log(run) for run in args.runs}, args.ema, args.out)
     print(f"wrote {args.out}")
     return 0
 

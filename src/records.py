@@ -28,17 +28,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
-from common.cli import printable
+from common.cli import one_line, printable
 from common.errors import InputError
 from common.libraries import normalise_dependency, normalise_version
 from common.rows import read_rows, resolve
+from common.syntax_trees import MAX_DEPTH, too_large
 from prompts import reference_completion
 from rewards import MATCH, score, syntax_tree
 
-# Levels of a syntax tree. Python's parser accepts 1,000 and more; code that walks trees by recursion fails at 250
-# (ast.dump of elif branches, in Python 3.11), earlier if called from deep inside a trainer. Published rows have
-# up to 13.
-MAX_DEPTH = 150
+SHOWN = 10  # errors listed when a file is rejected
 
 # check -> what it means. An error makes a row unusable for training; a warning is worth a look.
 ERRORS = {
@@ -49,7 +47,7 @@ ERRORS = {
     "unicode": "a field is not Unicode text: it contains half of a surrogate pair",
     "blank": "a field is empty",
     "parse": "code does not parse",
-    "deep": f"code is nested deeper than {MAX_DEPTH} levels",
+    "deep": f"code is nested deeper than {MAX_DEPTH} levels, or has an integer of thousands of digits",
     "empty_target": "new_code has no statement",
     "no_old_code": "old_code has nothing to migrate: only comments, pass, imports or empty definitions",
     "no_op": "old_code and new_code are the same program",
@@ -64,6 +62,9 @@ WARNINGS = {
 }
 UNREADABLE = {"json", "missing", "null", "type", "unicode", "blank"}  # errors that leave no text for a prompt
 BAD_ROWS = ("stop", "drop", "keep")
+NOTHING = (ast.Import, ast.ImportFrom, ast.Pass)
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+BLOCKS = (ast.If, ast.Try, ast.TryStar, ast.ExceptHandler, ast.With, ast.AsyncWith)
 SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can escape one half of a pair, which UTF-8 cannot encode
 
 
@@ -112,8 +113,7 @@ class Finding:
         return self.check in ERRORS
 
     def __str__(self) -> str:
-        text = printable(f"{self.file}:{self.line}: {self.field}: {self.message}")
-        return text.replace("\n", "\\n")  # a field's name can contain anything
+        return one_line(f"{self.file}:{self.line}: {self.field}: {self.message}")
 
 
 @dataclass(frozen=True)
@@ -144,23 +144,24 @@ class Checked:
         return "\n".join(out)
 
 
-def depth(tree: ast.AST) -> int:
-    """Levels of a syntax tree, counted without recursion."""
-    levels, nodes = 0, [tree]
-    while nodes:
-        nodes = [child for node in nodes for child in ast.iter_child_nodes(node)]
-        levels += 1
-    return levels
-
-
 def does_nothing(body: list[ast.stmt]) -> bool:
-    """Whether statements are only imports, pass, `...`, bare strings, and definitions of nothing else."""
-    return all(
-        isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass))
-        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-        or (isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and does_nothing(node.body))
-        for node in body
-    )
+    """Whether statements are only imports, pass, `...`, bare strings, and blocks and definitions of nothing else.
+
+    A block whose header calls something, such as `with open(path): pass`, does something.
+    """
+    left: list[ast.AST] = [*body]
+    while left:  # no recursion: a chain of elif is deeper than Python's stack
+        node = left.pop()
+        if isinstance(node, DEFINITIONS):
+            left += node.body
+        elif isinstance(node, BLOCKS):
+            left += ast.iter_child_nodes(node)
+        elif isinstance(node, (ast.expr, ast.withitem)):
+            if any(isinstance(part, ast.Call) for part in ast.walk(node)):
+                return False
+        elif not (isinstance(node, NOTHING) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))):
+            return False
+    return True
 
 
 def check_fields(row: object) -> Iterator[tuple[str, str, str]]:
@@ -191,8 +192,8 @@ def read_code(code: str) -> ast.Module | tuple[str, str]:
     tree = syntax_tree(code, longest=None)
     if tree is None:
         return "parse", "does not parse as Python"
-    levels = depth(tree)
-    return tree if levels <= MAX_DEPTH else ("deep", f"nested too deeply: {levels} levels, at most {MAX_DEPTH}")
+    problem = too_large(tree)
+    return ("deep", problem) if problem else tree
 
 
 def check_record(record: Record) -> Iterator[tuple[str, str, str]]:
@@ -242,6 +243,12 @@ def check_rows(rows: list[tuple[int, object]], file: str, rejected: Collection[s
     return Checked(kept, problems, len(rows))
 
 
+def first_of(lines: list[str], what: str, shown: int = SHOWN) -> str:
+    """The first lines, and how many more there are."""
+    more = [f"… and {len(lines) - shown:,} more {what}"] if len(lines) > shown else []
+    return "\n".join([*lines[:shown], *more])
+
+
 def check_file(source: str | Path, rejected: Collection[str] = frozenset(ERRORS)) -> Checked:
     """Read and check a file of records, as `check_rows`."""
     return check_rows(read_rows(resolve(source)), str(source), rejected)
@@ -250,12 +257,12 @@ def check_file(source: str | Path, rejected: Collection[str] = frozenset(ERRORS)
 def load_records(source: str | Path, bad_rows: str = "stop") -> list[Record]:
     """The records of a JSONL or JSON file, local or `hf://datasets/zjunlp/ReCode-Train-Data`.
 
-    `bad_rows` is one of BAD_ROWS (see the module docstring). "stop" raises InputError listing every error, one a line;
-    the others print the counts by check to stderr.
+    `bad_rows` is one of BAD_ROWS (see the module docstring). "stop" raises InputError listing the first errors, one a
+    line; the others print the counts by check to stderr.
     """
     checked = check_file(source, () if bad_rows == "keep" else ERRORS)
     if checked.errors and bad_rows == "stop":
-        raise InputError("\n".join(map(str, checked.errors)))
+        raise InputError(first_of([str(error) for error in checked.errors], "errors; check_data.py rows lists them"))
     if not checked.records:
         first = f"; the first error: {checked.errors[0]}" if checked.errors else ""
         raise InputError(f"{source}: no usable record{first}")

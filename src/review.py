@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.cli import fail, parse_flags, printable, program
+from common.cli import Parser, fail, parse_flags, printable, program
 from common.files import append_jsonl, encoded
 from curation import proof
 from curation.collecting import proposals
@@ -192,7 +192,7 @@ class Review:
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add_flag = parser.add_argument
     add_flag("run", type=Path, metavar="RUN", help="the --out folder of src/collect.py")
     add_flag("--data", type=Path, required=True, help="folder for accepted records; created if missing")

@@ -35,12 +35,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import Levenshtein
 
 MATCH, MISS, NO_PARSE = 2.0, -1.5, -2.0  # paper §3.3: EM*, and the range of ES*
 MAX_CODE = 200_000  # ours: characters; longer code scores as code that does not parse
+MAX_PARTS = 100_000  # ours: of a chat list
 PYTHON_TAGS = {"python", "py", "python3", "py3"}  # compared in lower case
 # End-of-turn tokens of the supported model families; the format check treats them as white space.
 END_OF_TURN = re.compile(
@@ -68,14 +69,26 @@ class Score:
 
 
 def text_of(completion: Any) -> str:
-    """The text of a completion: a string, or a chat list whose messages' contents are joined."""
-    if isinstance(completion, str):
-        return completion
-    if isinstance(completion, dict):
-        return text_of(completion.get("content", completion.get("text", "")))
-    if isinstance(completion, (list, tuple)):
-        return "".join(text_of(part) for part in completion)
-    return "" if completion is None else str(completion)
+    """The text of a completion: a string, or a chat list whose messages' contents are joined. Never raises."""
+    texts, left = [], [completion]
+    try:
+        for _ in range(MAX_PARTS):  # no recursion: a list can be nested deeply, or contain itself
+            if not left:
+                break
+            part = left.pop()
+            if isinstance(part, str):
+                texts.append(str.__str__(part))  # a plain str: a subclass can redefine anything
+            elif isinstance(part, (bytes, bytearray)):
+                texts.append(part.decode("utf-8", "replace"))
+            elif isinstance(part, dict):
+                left.append(part.get("content", part.get("text", "")))
+            elif isinstance(part, (list, tuple)):
+                left += reversed(part)
+            elif part is not None:
+                texts.append(str(part))
+    except Exception:  # of an object's own methods
+        pass
+    return "".join(texts)
 
 
 def is_well_formed(completion: str) -> bool:
@@ -358,19 +371,41 @@ def compute_score(
 # --- command line ----------------------------------------------------------------------------------------------------
 
 
+class Parser(argparse.ArgumentParser):
+    """Usage errors in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"rewards: {printable(message)}".replace("\n", "\\n"), file=sys.stderr)
+        raise SystemExit(2)
+
+
+def printable(text: str) -> str:
+    """The text with control characters written as escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=__doc__, formatter_class=formatter, allow_abbrev=False)
     parser.add_argument("--target", required=True, type=Path, help="file with the target code")
     parser.add_argument("completion", type=Path, metavar="FILE", help="file with one completion, as the model wrote it")
     args = parser.parse_args()
-    for path in (args.target, args.completion):
-        if not path.is_file():
-            parser.error(f"{path}: no such file")
-    result = score(args.completion.read_text("utf-8"), args.target.read_text("utf-8"))
-    print("code that was scored:\n" + ("(none)" if result.code is None else result.code) + "\n")
+    texts = []
+    for path in (args.completion, args.target):
+        try:
+            texts.append(path.read_text("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            parser.error(f"{path}: not UTF-8: {error.reason} at byte {error.start}")
+        except OSError as error:
+            parser.error(f"{path}: {error.strerror}")
+    result = score(*texts)
+    print("code that was scored:\n" + ("(none)" if result.code is None else printable(result.code)) + "\n")
     for name, value in asdict(result).items():
         if name != "code":
-            print(f"{name:<11}{value}")
+            print(f"{name:<11}{round(value, 4) if isinstance(value, float) else value}")
     print(f"total      {result.format + result.es_star:+.4f}  (format + es_star, in [-3, 3])")
 
 

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sandbox
-from common.cli import fail, parse_flags, printable, program
+from common.cli import Parser, fail, parse_flags, printable, program
 from common.errors import InputError
 from common.files import write_text
 from common.provenance import describe, sha256
@@ -45,7 +45,7 @@ SCORE_FLAGS = {name: benchmark.score_flags for name, benchmark in BENCHMARKS.ite
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--benchmark", choices=list(BENCHMARKS), help="default: the samples'")
     add("--data", help="JSONL file or hf://datasets/OWNER/NAME[@REVISION][/FILE]; default: the samples'")

@@ -53,6 +53,8 @@ def test_token_pairs():
         ("x" * 200_001, -2.0),
         ("y = " + "(" * 5000 + ")" * 5000, -2.0),
         ("y = " + "-" * 5000 + "1", -2.0),  # maybe parses, but is too deep to be written back
+        ("y = x" + ".a" * 160, -2.0),  # parses, and would be written back or not, depending on the caller's stack
+        ("if a:\n    pass\n" + "elif b:\n    pass\n" * 300, -2.0),
         ("y = 0x" + "f" * 5000, -2.0),  # parses; Python writes no decimal number of that length
         ("y = '\0'", -2.0),
         ("y = '\ud800'", -2.0),

@@ -112,6 +112,13 @@ def test_dependencies(written, name):
             "deep",
         ),  # module, assignment, 148 sums, number: 151
         ({"old_code": f"x = {' + '.join(['1'] * 1500)}"}, "old_code", "deep"),
+        ({"old_code": "if a:\n    pass\n" + "elif b:\n    pass\n" * 300}, "old_code", "deep"),
+        ({"new_code": "y" + ".a" * 200}, "new_code", "deep"),
+        ({"new_code": "lambda: " * 180 + "1"}, "new_code", "deep"),
+        ({"new_code": f"x = 0x{'f' * 5000}"}, "new_code", "deep"),  # Python does not print so many digits
+        ({"old_code": "if True:\n    pass\nelse:\n    import numpy"}, "old_code", "no_old_code"),
+        ({"old_code": "try:\n    import numpy\nexcept ImportError:\n    pass"}, "old_code", "no_old_code"),
+        ({"old_code": "with lock:\n    'later'"}, "old_code", "no_old_code"),
         ({"new_code": "x = '</answer>'"}, "new_code", "reference"),
         ({"new_code": "x = 1  # <answer>"}, "new_code", "reference"),
         ({"new_code": "x = 1  # </think>"}, "new_code", "reference"),
@@ -292,6 +299,61 @@ def test_rewards_of_kept_rows_are_numbers(tmp_path, name):
     assert undefined or all(math.isfinite(value) for value in found)
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "with np.errstate():\n    pass",
+        "if np.trapz(y):\n    pass",
+        "try:\n    np.bool\nexcept AttributeError:\n    pass",
+    ],
+)
+def test_a_block_whose_header_or_body_uses_something_can_be_migrated(tmp_path, code):
+    assert checks(write(tmp_path / "r.jsonl", {**GOOD, "old_code": code})) == []
+
+
+def test_data_of_another_kind_is_rejected_in_a_few_lines(tmp_path):
+    path = write(tmp_path / "problems.jsonl", *({"task_id": str(n), "prompt": "\x1b[2J"} for n in range(400)))
+    with pytest.raises(InputError) as raised:
+        load_records(path)
+    lines = str(raised.value).split("\n")
+    assert (len(lines), lines[0]) == (11, f"{path}:1: dependency: the field is missing")
+    assert lines[-1] == "… and 2,390 more errors; check_data.py rows lists them"
+    done = check_rows(path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.split("\n")[10] == "… and 3,190 more problems (--limit shows more)"
+    assert len(done.stdout.split("\n")) < 20
+    assert len(check_rows(path, "--limit", "5000").stdout.split("\n")) > 3200
+
+
+@pytest.mark.parametrize("content", ["", "\n\n  \n", "[]"])
+def test_a_file_without_rows_is_not_good_data(tmp_path, content):
+    path = write(tmp_path / "rows.jsonl", content)
+    done = check_rows(path)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"check_data: {path}: no rows: the file is empty\n")
+    with pytest.raises(InputError, match="no usable record"):
+        load_records(path, "drop")
+
+
+def test_rows_from_a_pipe_are_read_once_for_every_use(tmp_path):
+    script, out = ROOT / "src" / "check_data.py", tmp_path / "out.jsonl"
+    command = [sys.executable, str(script), "rows", "/dev/stdin", "--table", "--write-clean", str(out)]
+    done = subprocess.run(command, input="\ufeff" + json.dumps(GOOD), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, f"wrote 1 rows to {out}\n")
+    assert "/dev/stdin: 1 rows, 1 good, 0 with errors\n" in done.stdout
+    assert "| good | 1 | 1 |\n" in done.stdout
+    assert len(load_records(out)) == 1
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_rows_are_read(tmp_path):
+    done = check_rows(tmp_path / "absent.jsonl", "--write-clean", tmp_path)
+    assert done.stderr == f"check_data: {tmp_path}: is a folder; expected a file to write\n"
+
+
+def test_the_first_row_after_a_byte_order_mark_is_not_lost(tmp_path):
+    path = write(tmp_path / "r.jsonl", "\ufeff" + json.dumps(GOOD), {**GOOD, "old_code": "np.trapz(x)"})
+    assert len(load_records(path, "drop")) == 2
+
+
 def test_errors_stop_and_dropping_is_loud(tmp_path, capsys):
     path = write(tmp_path / "r.jsonl", GOOD, {**GOOD, "new_code": None}, {**GOOD, "old_code": ""})
     with pytest.raises(InputError, match=r":2: new_code: the value is null\n.*:3: old_code: nothing to migrate"):
@@ -303,7 +365,7 @@ def test_errors_stop_and_dropping_is_loud(tmp_path, capsys):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_records(tmp_path / "absent.jsonl")
-    (tmp_path / "latin.jsonl").write_bytes(b"\xff\xfe")
+    (tmp_path / "latin.jsonl").write_bytes(b"caf\xe9")
     with pytest.raises(InputError, match="not UTF-8"):
         load_records(tmp_path / "latin.jsonl")
     with pytest.raises(InputError, match="no usable record"):
@@ -548,7 +610,7 @@ def test_verdicts_that_are_missing_or_of_another_file(tmp_path):
     out = ("--write-clean", tmp_path / "out.jsonl")
     for given, said in [
         ((), "the level gold needs --verdicts FILE, written by check_data.py published"),
-        (("--verdicts", tmp_path / "absent"), "absent: No such file or directory"),
+        (("--verdicts", tmp_path / "absent"), "absent: no such file"),
         (("--verdicts", write(tmp_path / "none.jsonl", GOOD)), "none.jsonl:1: file_sha256: not verdicts on "),
         (
             ("--verdicts", write(tmp_path / "v.jsonl", {"file_sha256": "0" * 64})),

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rewards
 from rewards import (
     REWARDS,
     clean,
@@ -294,9 +295,58 @@ def test_code_beyond_the_limit_scores_as_no_code():
 # --- robustness ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("completion", [None, 3, b"x", [], {}, [{"role": "assistant", "content": None}], [None]])
+class Hostile:
+    """Everything that Python may call on it raises."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+class Text(str):
+    """A text that cannot be hashed, split or searched."""
+
+    __slots__ = ()
+    __hash__ = None
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    partition = find = __contains__ = __str__
+
+
+def deep(levels: int) -> list:
+    value: list = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def cyclic() -> list:
+    value: list = [" x "]
+    value += [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        *(None, 3, b"x", [], {}, [{"role": "assistant", "content": None}], [None], float("nan"), 10**5000, True),
+        *(Hostile(), [Hostile()], {"content": Hostile()}, [{"content": [{"text": Hostile()}]}], object, {1, 2}),
+        *(deep(100_000), cyclic(), "\ud83d", b"\xff\xfe", {"role": "assistant"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_anything_is_a_completion(completion):
     assert score(completion, TARGET).es_star == -2.0
+    assert score(answer(TARGET), completion).em_star == -1.5
+    assert compute_score("recode", completion, TARGET)["score"] == -3.0
+
+
+def test_a_subclass_of_str_and_bytes_are_texts():
+    for completion in (Text(answer(TARGET)), answer(TARGET).encode(), [{"content": Text(answer(TARGET))}]):
+        assert score(completion, Text(TARGET)).em_star == 2.0
 
 
 def test_chat_lists():
@@ -408,7 +458,37 @@ def test_the_command_line_explains_a_completion(tmp_path: Path):
     assert "total      +2.3000" in done.stdout  # 1 + 1.3
     missing = subprocess.run([*command[:-1], "absent"], capture_output=True, text=True, check=False)
     assert missing.returncode == 2
-    assert "absent: no such file" in missing.stderr
+    assert missing.stderr == "rewards: absent: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "message"),
+    [
+        (b"\x80\x81", [], "{c}: not UTF-8: invalid start byte at byte 0"),
+        (None, [], "{c}: Is a directory"),
+        (b"", ["--tar", "x"], "unrecognized arguments: --tar x"),
+        (b"", ["a\nb"], r"unrecognized arguments: a\nb"),
+    ],
+)
+def test_the_command_line_rejects_in_one_line(monkeypatch, capsys, tmp_path, content, flags, message):
+    path = tmp_path / "c.txt"
+    path.mkdir() if content is None else path.write_bytes(content)
+    monkeypatch.setattr(sys, "argv", ["rewards.py", "--target", str(path), str(path), *flags])
+    with pytest.raises(SystemExit) as stopped:
+        rewards.main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"rewards: {message.format(c=path)}\n"
+
+
+def test_the_command_line_rounds_and_escapes(monkeypatch, capsys, tmp_path):
+    (tmp_path / "t.py").write_text(f"x = '{'a' * 14}b'\n")
+    (tmp_path / "c.txt").write_text("\ufeff" + answer(f"x = '{'a' * 14}\x1b[2J'"))
+    monkeypatch.setattr(sys, "argv", ["rewards.py", "--target", str(tmp_path / "t.py"), str(tmp_path / "c.txt")])
+    rewards.main()
+    out = capsys.readouterr().out
+    assert f"\nx = '{'a' * 14}\\x1b[2J'\n" in out
+    assert "\nsimilarity 0.8333\n" in out  # 4 edits, over 24 characters
+    assert "\nes_star    1.4167\n" in out
 
 
 def test_rewards_need_nothing_but_the_standard_library_and_levenshtein():

@@ -36,10 +36,14 @@ def uses(tree: ast.AST) -> Counter[tuple[Any, ...]]:
     def path(node: ast.expr) -> str:
         if isinstance(node, ast.Name):
             return names.get(node.id, "")
-        if isinstance(node, ast.Attribute):
-            base = path(node.value)
-            return f"{'' if base.startswith('.') else base}.{node.attr}"
-        return ""
+        if not isinstance(node, ast.Attribute):
+            return ""
+        attributes = []
+        while isinstance(node, ast.Attribute):  # no recursion: a chain can be deeper than Python's stack
+            attributes.append(node.attr)
+            node = node.value
+        base = path(node)
+        return ".".join([base, *reversed(attributes)]) if base else f".{attributes[0]}"
 
     found: Counter[tuple[Any, ...]] = Counter((name,) for name in names.values() if "." in name)
     for node in ast.walk(tree):

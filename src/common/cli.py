@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
+import io
+import math
+import os
+import select
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,6 +21,8 @@ from common.errors import ReCodeError
 from common.redaction import without_logins
 
 N = TypeVar("N", int, float)
+FULL = {errno.ENOSPC, errno.EDQUOT}
+SRC = str(Path(__file__).resolve().parent.parent) + os.sep
 # Packages of optional layers -> the requirements file that installs them.
 LAYERS = {
     **dict.fromkeys(("torch", "transformers", "trl", "peft", "datasets", "accelerate"), "requirements.txt"),
@@ -31,46 +39,122 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
+def one_line(text: object) -> str:
+    """The text, with line breaks too written as escapes: for names of files and fields, which can contain anything."""
+    return printable(str(text)).replace("\n", "\\n")
+
+
 def fail(message: object) -> NoReturn:
     """One line on stderr, exit status 2."""
     print(printable(without_logins(f"{Path(sys.argv[0]).stem}: {message}")), file=sys.stderr)
     raise SystemExit(2)
 
 
-def above_zero(kind: Callable[[str], N]) -> Callable[[str], N]:
-    """An argparse type: numbers above 0."""
+class Parser(argparse.ArgumentParser):
+    """The parser of every program: no abbreviated flags, usage errors in one line, descriptions as they are written."""
+
+    def __init__(self, **settings: Any) -> None:
+        how: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**(how | settings))
+
+    def error(self, message: str) -> NoReturn:
+        fail(one_line(message))
+
+
+def in_range(kind: Callable[[str], N], accepted: str, holds: Callable[[N], bool]) -> Callable[[str], N]:
+    """An argparse type: the numbers of which `holds` is true. nan is in no range."""
 
     def number(text: str) -> N:
         value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        if not holds(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {accepted}")
         return value
 
     number.__name__ = kind.__name__  # in argparse's message about a text that is not a number
     return number
 
 
+def above_zero(kind: Callable[[str], N], most: float = math.inf) -> Callable[[str], N]:
+    """An argparse type: finite numbers above 0, up to `most`."""
+    limit = f" and at most {most}" if most < math.inf else " and finite" if kind is float else ""
+    return in_range(kind, f"above 0{limit}", lambda value: 0 < value <= most and value < math.inf)
+
+
+def between(kind: Callable[[str], N], low: float, high: float) -> Callable[[str], N]:
+    """An argparse type: numbers from `low` to `high`."""
+    return in_range(kind, f"between {low} and {high}", lambda value: low <= value <= high)
+
+
+def reader_is_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads any more, as after `| head`."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout, 0)
+        return bool(poll.poll(0))  # it reports only errors: no events were asked for
+    except (OSError, ValueError, AttributeError):  # closed, not a file, or None
+        return False
+
+
+def discard_stdout() -> None:
+    """Keep the interpreter, which flushes stdout once more when it exits, from raising the same error again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _flush() -> None:
+    if sys.stdout:  # None if it is closed
+        sys.stdout.flush()
+
+
+def raised_by_a_package(error: BaseException) -> bool:
+    """Whether an installed package, not this project, called the function that raised the error."""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        file = frame.f_code.co_filename
+        if file.startswith(SRC) or "site-packages" in file:
+            return not file.startswith(SRC)
+    return False
+
+
 @contextmanager
 def program(*outside: type[Exception]) -> Iterator[None]:
     """Decorates a program's main: an error that is not a bug of this project ends in one line and exit status 2.
 
-    These are a ReCodeError, a file that the operating system refuses to open, a package of an optional layer that is
-    not installed, and `outside`: the errors of modules that import nothing from this project. Any other error keeps
-    its traceback and exit status 1.
+    These are a ReCodeError, a package of an optional layer that is not installed, and `outside`: the errors of modules
+    that import nothing from this project. So is an OSError about a file that this project opened, because users name
+    these files; a file that an installed package opened is not theirs. Any other error keeps its traceback and exit
+    status 1. Ctrl-C ends with status 130, and a reader that stops early, such as `| head`, with 141, both quietly.
+
+    Characters that the encoding of stdout or stderr lacks (LANG=C, latin-1) are written as escapes.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     expected: tuple[type[Exception], ...] = (ReCodeError, *outside)
     try:
-        yield
+        try:
+            yield
+        except SystemExit:  # --help
+            _flush()
+            raise
+        _flush()
     except expected as error:
         fail(error)
     except ModuleNotFoundError as error:
         if error.name not in LAYERS:  # a submodule that an installed package lacks is a bug
             raise
         fail(f"{error.name} is not installed: pip install -r {LAYERS[error.name]}")
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     except OSError as error:
-        if error.filename is None:
+        quiet = isinstance(error, BrokenPipeError) and reader_is_gone()
+        if quiet or error.errno in FULL:  # stdout may be what is full
+            discard_stdout()
+        if quiet:
+            raise SystemExit(141) from None
+        if error.errno in FULL and error.filename is None:
+            fail(f"{error.strerror}")
+        if error.filename is None or raised_by_a_package(error):
             raise
-        fail(f"{error.filename}: {error.strerror}")
+        fail(f"{one_line(error.filename)}: {error.strerror}")
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
@@ -87,8 +171,7 @@ def require(package: str) -> None:
 
 def split_config(argv: Sequence[str]) -> tuple[list[str], str | None]:
     """(the flags without --config, its file)."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.error = fail  # type: ignore[method-assign]
+    parser = Parser(add_help=False)
     parser.add_argument("--config")
     args, rest = parser.parse_known_args(argv)
     return rest, args.config
@@ -110,14 +193,12 @@ def read_yaml(path: str) -> dict[str, Any]:
 
 
 def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse strictly: no abbreviated flags, errors in one line, and `--config FILE`.
+    """The flags and `--config FILE`.
 
     The keys of the YAML file are the flags without dashes; true and false switch a flag that takes no value; flags on
     the command line take precedence.
     """
-    parser.allow_abbrev = False
     parser.add_argument("--config", help="YAML file with these keys; flags take precedence")
-    parser.error = fail  # type: ignore[method-assign]
     flags, config = split_config(sys.argv[1:] if argv is None else argv)
     known = {action.dest: action for action in parser._actions if action.option_strings and action.dest != "config"}
     from_file: list[str] = []

@@ -9,26 +9,58 @@ repairs it first (`read_log`); a program that only reads skips the truncated lin
 
 from __future__ import annotations
 
+import codecs
 import json
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from common.cli import one_line
 from common.errors import InputError
+from common.rows import loads, read_bytes, read_text, typed
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed over it if the block ends without an exception."""
+    """A temporary path beside `path`, renamed over it if the block ends without an exception, else removed.
+
+    The file keeps its mode; if `path` is a link, the file that it names is replaced. A device or a pipe, such as
+    /dev/stdout, is written directly.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve()
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
-    yield part
-    part.replace(path)
+    try:
+        yield part
+        if path.exists():
+            shutil.copymode(path, part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def require_writable(path: Path) -> None:
+    """Make the folder of an output file. Raises InputError if the file could not be written there."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{one_line(path)}: is a folder; expected a file to write")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file() or not path.exists():
+            tempfile.TemporaryFile(dir=path.resolve().parent).close()
+    except OSError as error:
+        why = "its folder is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise InputError(f"{one_line(path)}: cannot be written: {why}") from None
 
 
 def encoded(text: str) -> bytes:
@@ -49,14 +81,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path, schema: type[Schema]) -> Schema:
     """The content of a JSON file. Raises InputError, which names the file and the field, if it does not fit."""
+    text = read_text(path)
     try:
-        return schema.model_validate(json.loads(path.read_text("utf-8")))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: {field + ': ' if field else ''}{first['msg']}") from None
-    except (ValueError, RecursionError):  # not UTF-8, not JSON, or a number with too many digits
-        raise InputError(f"{path}: not JSON") from None
+        value = loads(text)
+    except ValueError as error:
+        raise InputError(f"{path}: {f'not JSON: {error}' if text.strip() else 'the file is empty'}") from None
+    return typed(schema, value, str(path), whole="")
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -77,12 +107,12 @@ def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSONL file, without a last line that a kill truncated, possibly inside a character."""
     rows = []
-    lines = path.read_bytes().split(b"\n")
+    lines = read_bytes(path).removeprefix(codecs.BOM_UTF8).split(b"\n")
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                row = json.loads(line.decode("utf-8"))
-            except (ValueError, RecursionError):  # not UTF-8, not JSON, or a number with too many digits
+                row = loads(line.decode("utf-8"))
+            except ValueError:  # also text that is not UTF-8
                 if number < len(lines):  # only the last line, which has no newline, may be truncated
                     raise InputError(f"{path}:{number}: not JSON") from None
                 continue

@@ -1,20 +1,40 @@
-"""Files of rows with their line numbers: JSONL, JSON arrays, and data sets of the Hugging Face hub; typed rows."""
+"""What comes in: files as text, JSON values, rows with their line numbers (JSONL, JSON arrays, data sets of the hub).
+
+Everything here raises InputError, one line that names the file, for input that cannot be used.
+"""
 
 from __future__ import annotations
 
+import atexit
+import gzip
 import json
 import re
-from collections.abc import Iterator, Sequence
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from string import whitespace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from common.cli import one_line
 from common.errors import InputError
 
 M = TypeVar("M", bound=BaseModel)
 HUB = "hf://datasets/"
+MAX_NESTING = 100  # levels of lists and dicts in a JSON value; published files have up to 4
+DEEP = f"nested too deeply: at most {MAX_NESTING} levels"
+OTHER_KINDS = {  # first bytes -> what the file is
+    b"PK\x03\x04": "a zip archive",
+    b"PAR1": "a Parquet file",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ": "compressed with xz",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+}
 
 
 class Row(dict):
@@ -26,30 +46,84 @@ class Row(dict):
         self.repeated = [key for key in self if keys.count(key) > 1] if len(self) < len(keys) else []
 
 
+_decoder = json.JSONDecoder(object_pairs_hook=Row)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, decompressed if it is gzip's. Raises InputError if it cannot be opened."""
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+    except FileNotFoundError:
+        raise InputError(f"{one_line(path)}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{one_line(path)}: is a folder; expected a file") from None
+    except (OSError, EOFError, zlib.error) as error:  # the last two: truncated
+        why = getattr(error, "strerror", None) or f"not a complete gzip file: {error}"
+        raise InputError(f"{one_line(path)}: {why}") from None
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, without its byte order mark. Raises InputError with what else the file is."""
+    content = read_bytes(path)
+    for start, kind in OTHER_KINDS.items():
+        if content.startswith(start):
+            raise InputError(f"{one_line(path)}: {kind}; expected UTF-8 text")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{one_line(path)}: not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def nesting(value: object) -> int:
+    """Levels of lists and dicts in a value, counted without recursion."""
+    levels, values = 0, [value]
+    while values := [one for one in values if isinstance(one, (dict, list))]:
+        values = [inner for one in values for inner in (one.values() if isinstance(one, dict) else one)]
+        levels += 1
+    return levels
+
+
+def loads(text: str, decode: Callable[[str], Any] = json.loads) -> Any:
+    """The value of a JSON text. Raises ValueError, also for numbers of too many digits and for too deep nesting.
+
+    Python reads about 1,000 levels, but fails to copy, print or write them from deeper inside a program.
+    """
+    try:
+        value = decode(text)
+    except RecursionError:
+        raise ValueError(DEEP) from None
+    if text.count("[") + text.count("{") > MAX_NESTING and nesting(value) > MAX_NESTING:
+        raise ValueError(DEEP)
+    return value
+
+
+def _row(text: str) -> object:
+    """The JSON value of a line; its ValueError if it cannot be read."""
+    try:
+        return loads(text, _decoder.decode)
+    except ValueError as error:
+        return ValueError(error)
+
+
 def read_rows(path: Path) -> list[tuple[int, object]]:
     """(line number, row) of a JSONL file or of a JSON array; a line that cannot be read is given as its ValueError.
 
-    Raises InputError for a file that is not UTF-8, for a truncated array, and for text after an array.
+    Raises InputError for a file that is not UTF-8 text, for a truncated array, for text after an array, and for one
+    object that fills several lines.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
+    text = read_text(path)
     if text.lstrip().startswith("["):
         return list(read_array(text, path))
-    rows: list[tuple[int, object]] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append((number, json.loads(line, object_pairs_hook=Row)))
-            except (ValueError, RecursionError) as error:  # also a number of too many digits; nested too deeply
-                rows.append((number, ValueError(error)))
+    lines = enumerate(text.split("\n"), start=1)
+    rows = [(number, _row(line)) for number, line in lines if line.strip()]
+    if len(rows) > 1 and isinstance(rows[0][1], ValueError) and isinstance(_row(text), dict):
+        raise InputError(f"{path}: one JSON object: expected a JSON array, or one JSON object a line")
     return rows
 
 
 def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
     """The elements of a JSON array, each with the line where it starts (json.loads would lose the lines)."""
-    decoder = json.JSONDecoder(object_pairs_hook=Row)
 
     def skip(characters: str, at: int) -> int:
         return next((i for i in range(at, len(text)) if text[i] not in characters), len(text))
@@ -60,8 +134,12 @@ def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
     at = text.index("[") + 1
     while not text.startswith("]", at := skip(f"{whitespace},", at)):
         try:
-            row, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError) as error:
+            row, end = _decoder.raw_decode(text, at)
+            if nesting(row) > MAX_NESTING:
+                raise ValueError(DEEP)
+        except RecursionError:
+            raise InputError(f"{path}:{line(at)}: row: {DEEP}") from None
+        except ValueError as error:
             raise InputError(f"{path}:{line(at)}: row: {error}") from None
         yield line(at), row
         at = end
@@ -70,24 +148,43 @@ def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
         raise InputError(f"{path}:{line(at)}: row: the array has ended: expected one array, or one JSON object a line")
 
 
-def typed(model: type[M], row: object, where: str) -> M:
-    """A row as `model`. Raises InputError that names `where`, the first field that cannot be used, and why."""
+def typed(model: type[M], value: object, where: str, whole: str = "row: ") -> M:
+    """A value as `model`. Raises InputError that names `where`, the first field that cannot be used, and why.
+
+    `whole` is what the message has in place of a field if the value itself is of another type.
+    """
     try:
-        return model.model_validate(row)
+        return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "row"
+        field = one_line(".".join(map(str, first["loc"])))
         message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{where}: {field}: {message[0].lower()}{message[1:]}") from None
+        where = f"{where}: {f'{field}: ' if field else whole}"
+        raise InputError(f"{where}{message[0].lower()}{message[1:]}") from None
+
+
+@lru_cache
+def _copy_of(pipe: Path) -> Path:
+    """A copy of what a pipe delivers, kept until this process ends: a pipe can be read only once."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    copy = Path(folder.name) / pipe.name
+    copy.write_bytes(read_bytes(pipe))
+    return copy
 
 
 def resolve(source: str | Path) -> Path:
-    """A local path as it is; `hf://datasets/OWNER/NAME[@REVISION][/FILE]` downloaded through huggingface_hub."""
+    """The local file of a source: a path, or `hf://datasets/OWNER/NAME[@REVISION][/FILE]`, which is downloaded.
+
+    A pipe (/dev/stdin, <(…)) is replaced by a file with its content.
+    """
     if not str(source).startswith(HUB):
         path = Path(source)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        return path
+        if not path.exists():
+            raise InputError(f"{one_line(path)}: no such file")
+        if path.is_dir():
+            raise InputError(f"{one_line(path)}: is a folder; expected a file")
+        return path if path.is_file() else _copy_of(path)
     import httpx
     from huggingface_hub import HfApi, hf_hub_download
 
@@ -105,5 +202,7 @@ def resolve(source: str | Path) -> Path:
         return Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision))
     except InputError:
         raise
-    except (OSError, ValueError, httpx.HTTPError) as error:  # offline, not found, an invalid name, no connection
-        raise InputError(f"{source}: cannot be downloaded: {str(error).splitlines()[0]}") from None
+    # offline, not found, an invalid name or proxy; a proxy that needs another package; no connection
+    except (OSError, ValueError, ImportError, httpx.HTTPError) as error:
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(f"{source}: cannot be downloaded: {why}") from None

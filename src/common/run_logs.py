@@ -93,9 +93,14 @@ def ema(values: Sequence[float], weight: float) -> list[float]:
     return out
 
 
+def is_number(value: object) -> bool:
+    """Whether a logged value can be drawn: not NaN, infinite, null or a text."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
 def points(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
-    """(steps, values) of the metrics rows that have `key`."""
-    found = [row for row in rows if row.get(key) is not None]
+    """(steps, values) of the metrics rows that have a number under `key`."""
+    found = [row for row in rows if is_number(row.get(key)) and is_number(row.get("step"))]
     return [row["step"] for row in found], [row[key] for row in found]
 
 

@@ -27,13 +27,13 @@ from tqdm import tqdm
 
 from common.cli import printable
 from common.errors import InputError
-from common.files import write_jsonl
+from common.files import require_writable, write_jsonl
 from common.libraries import normalise_dependency
 from common.provenance import sha256
 from common.rows import read_rows, resolve
 from curation.check_published import read_verdicts
 from curation.similarity import CLONE, nearest, read_snippets, spread
-from records import ERRORS, UNREADABLE, WARNINGS, Checked, Record, check_file
+from records import ERRORS, UNREADABLE, WARNINGS, Checked, Record, check_file, first_of
 
 # Each level contains the ones after it. The training scripts accept the rows from `real-change` on.
 LEVELS = {
@@ -104,10 +104,9 @@ def checks_by_library(source: str, checked: Checked) -> str:
 
 def show(source: str, checked: Checked, limit: int) -> None:
     """Print the first `limit` problems and the summary."""
-    for problem in checked.problems[:limit]:
-        print(f"{'' if problem.is_error else 'warning: '}{problem}")
-    if len(checked.problems) > limit:
-        print(f"… and {len(checked.problems) - limit} more problems (--limit shows more)")
+    lines = [f"{'' if problem.is_error else 'warning: '}{problem}" for problem in checked.problems]
+    if lines:
+        print(first_of(lines, "problems (--limit shows more)", limit))
     print(printable(f"{source}: {checked.summary()}"))
     libraries = Counter(record.dependency for record in checked.records).most_common()
     print(printable("good rows by library: " + ", ".join(f"{name} {count}" for name, count in libraries)))
@@ -142,7 +141,12 @@ def run(
         raise InputError("--against prints text: it cannot be used with --json")
     if clean and not write_clean:
         raise InputError("--clean selects what --write-clean writes: --write-clean is missing")
+    if write_clean:
+        require_writable(write_clean)
     results = {source: check_file(source) for source in files}
+    for source, checked in results.items():
+        if not checked.rows:
+            raise InputError(f"{source}: no rows: the file is empty")
     if as_json:
         print(json.dumps({"files": [findings(*item) for item in results.items()]}, indent=1))  # any text, as ASCII
     else:

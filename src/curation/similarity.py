@@ -15,7 +15,9 @@ from statistics import quantiles
 
 import Levenshtein
 
+from common.errors import InputError
 from common.rows import read_rows, resolve
+from common.syntax_trees import too_large
 from rewards import syntax_tree
 
 CLONE = 0.9  # edit similarity above which two rows count as one
@@ -45,9 +47,9 @@ def bound(tree: ast.AST) -> Iterator[str]:
 
 
 def canonical(code: str) -> str:
-    """The code without comments and layout, its own names as v0, v1, …; code that does not parse: no white space."""
+    """The code without comments and layout, its own names as v0, v1, …; code that has no tree: without white space."""
     tree = syntax_tree(code)
-    if tree is None:
+    if tree is None or too_large(tree):
         return "".join(code.split())
     numbers = {name: f"v{number}" for number, name in enumerate(dict.fromkeys(bound(tree)))}
     for node in ast.walk(tree):
@@ -60,6 +62,8 @@ def canonical(code: str) -> str:
 def read_snippets(source: str) -> list[Text]:
     """Both snippets, canonical, of every row of a file that has them, even if the row has errors."""
     rows = [(line, row) for line, row in read_rows(resolve(source)) if isinstance(row, dict)]
+    if not rows:
+        raise InputError(f"{source}: no rows")
     codes = [(line, row.get("old_code"), row.get("new_code")) for line, row in rows]
     return [
         Text(source, line, f"{canonical(old)}\n{canonical(new)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import sandbox
 from adapters import AdapterConfig, find_adapter
 from common import endpoint
-from common.cli import above_zero, fail, parse_flags, require
+from common.cli import Parser, above_zero, fail, parse_flags, require
 from common.completion import Sampling
 from common.errors import InputError
 from common.files import read_json
@@ -70,7 +70,7 @@ DRAW_FLAGS = {name: benchmark.draw_flags for name, benchmark in BENCHMARKS.items
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
     """All flags of src/generate.py but --help and --config."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=description)
     add, count = parser.add_argument, above_zero(int)
     add("--benchmark", choices=list(BENCHMARKS), default="arena", help="default: %(default)s")
     add("--data", help="JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]; default: the benchmark's")

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from common.errors import InputError
 from common.files import (
@@ -75,16 +75,22 @@ def test_a_resume_without_logs_writes_none(tmp_path):
 
 
 class Shape(BaseModel):
-    size: int
+    model_config = ConfigDict(extra="forbid")
+
+    size: int = 0
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"size": "x"}', "shape.json: size: Input should be a valid integer"),
-        ("{}", "shape.json: size: Field required"),
-        ("[1]", "shape.json: Input should be a valid dictionary"),
-        ('{"size": 1', "shape.json: not JSON"),
+        ('{"size": "x"}', "shape.json: size: input should be a valid integer"),
+        ('{"size": null}', "shape.json: size: input should be a valid integer"),
+        ("[1]", "shape.json: input should be a valid dictionary"),
+        ('{"size": 1', "shape.json: not JSON: Expecting ',' delimiter: line 1 column 11"),
+        ("", "shape.json: the file is empty$"),
+        (" \n\n", "shape.json: the file is empty$"),
+        ("[" * 2000 + "]" * 2000, "shape.json: not JSON: nested too deeply: at most 100 levels$"),
+        ('{"a\\n\\u001b": 1}', r"shape.json: a\\n\\x1b: extra inputs are not permitted$"),
     ],
 )
 def test_a_json_file_that_does_not_fit_is_named_with_its_field(tmp_path, content, message):

@@ -73,7 +73,7 @@ def test_the_last_start_counts(run):
     record_start(run, {**START, "config": {"lr": 0.3}}, "checkpoint-1")
     check(run, changed(lr=0.3))
     (run / "run.json").write_text(json.dumps({"starts": "none"}))
-    with pytest.raises(InputError, match=r"run.json: starts: Input should be a valid list$"):
+    with pytest.raises(InputError, match=r"run.json: starts: input should be a valid list$"):
         check(run, START)
 
 

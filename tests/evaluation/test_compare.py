@@ -83,7 +83,7 @@ def test_what_cannot_be_compared(tmp_path):
     with pytest.raises(InputError, match="one was run, the other was scored with --no-run"):
         compare([before, tmp_path])
     (tmp_path / "results.json").write_text(json.dumps(executed | {"problems": "two"}))
-    with pytest.raises(InputError, match=r"results\.json: problems: Input should be a valid integer$"):
+    with pytest.raises(InputError, match=r"results\.json: problems: input should be a valid integer$"):
         compare([before, tmp_path])
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.api_uses import imports
+from common.syntax_trees import syntax_error
 from curation.evidence import Evidence, Runs
 from curation.proof import ProofSettings, execute_all, failures, prove_all
 from curation.similarity import bound
@@ -161,17 +162,6 @@ def reads_version(code: str) -> bool:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
             paths.add(node.value)  # getattr(np, "__version__")
     return any(VERSIONS.search(path) for path in paths)
-
-
-def syntax_error(code: str) -> str:
-    """Where and why code does not parse, as `: line 3: invalid syntax`; empty if it parses."""
-    try:
-        ast.parse(code)
-    except SyntaxError as error:
-        return f": line {error.lineno}: {error.msg}"
-    except (ValueError, RecursionError, MemoryError) as error:
-        return f": {error}"
-    return ""
 
 
 def record_objections(record: Record, name: str) -> Iterator[str]:
