@@ -1,0 +1,222 @@
+"""Does a run fit this node, or one that flags describe, and how long would it take? Nothing is loaded, no GPU is used.
+
+    python src/preflight.py --config configs/grpo.yaml --per_device_train_batch_size 2
+    python src/preflight.py --config configs/grpo.yaml --gpus 8 --gpu-memory 80 --gpu H100      another node
+    python src/preflight.py --config configs/dapo.yaml --gpus 2 --gpu-memory 80 recode.adapter=full
+    python3 src/preflight.py                                         only the node, before anything is installed
+
+Flags of src/grpo.py and src/sft.py, or overrides of src/dapo.py, follow. It ends with `fits`, or with the one key to
+change. Exit status 0: fits, or not modelled; 2: does not fit, or something on the node is missing.
+
+What is estimated, and how far to trust it:
+
+    exact       weights, adapter, gradients, optimizer state, merged copies, KV cache
+    counted     activations: with saved-tensor hooks, on small models on a CPU (src/common/footprint.py)
+    assumed     1 GB a process for CUDA and NCCL, 10 % of what a step allocates and frees, RAM of processes
+    estimate    all times: peak rates from data sheets, shares of them that nobody measured here, no communication
+
+All sequences count at their longest for memory, at a typical length for time. GB are 10^9 bytes; a card sold as 80 GB
+has up to 7 % more. Mixtures of experts, quantised weights, unusual layers, FSDP and ZeRO-3 in trl are not modelled:
+then a line says so, without a number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.cli import LAYERS, Parser, above_zero, fail, program
+from common.errors import InputError, ReCodeError
+from common.gpu_types import GPU_TYPES, GpuType, gpu_type
+from common.node import GB, Node, described_node, hub_cache, limited, this_node
+from common.node_checks import Check, cpu_check, disk_checks, memory_check, this_machine
+
+if TYPE_CHECKING:
+    from common.fit import Place, Report
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Any, list[str]]:
+    """(flags of this program, flags or overrides of the trainer)."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--config", help="a YAML of configs/, for GRPO, SFT or DAPO")
+    parser.add_argument("--config-name", help="a DAPO configuration by its name, as src/dapo.py takes it")
+    parser.add_argument("--gpus", type=above_zero(int), help="GPUs of a node (default: all that are visible)")
+    parser.add_argument(
+        "--gpu-memory", type=above_zero(float), help="GB of each; describes a node that is not this one"
+    )
+    parser.add_argument(
+        "--gpu", default="", help="its type, for times: H100, H200, A100, L40S, … (src/common/gpu_types.py)"
+    )
+    parser.add_argument("--cpus", type=above_zero(int), help="CPUs of the described node")
+    parser.add_argument("--ram", type=above_zero(float), help="GB of RAM of the described node")
+    parser.add_argument("--nodes", type=above_zero(int), default=1, help="equal nodes (default: %(default)s)")
+    parser.add_argument(
+        "--accelerate", default=os.environ.get("ACCELERATE") or "ddp", help="a file of configs/accelerate"
+    )
+    parser.add_argument("--prompt-tokens", type=above_zero(int), help="of a typical prompt, for times")
+    parser.add_argument("--completion-tokens", type=above_zero(int), help="of the longest completion of a typical step")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args, rest = parser.parse_known_args(argv)
+    if args.gpu_memory is None and (args.cpus or args.ram):
+        fail("--cpus and --ram describe another node: add --gpu-memory")
+    if args.gpu_memory is not None and args.gpus is None:
+        fail("--gpu-memory describes another node: add --gpus")
+    if args.config and args.config_name:
+        fail("--config or --config-name, not both")
+    return args, rest
+
+
+def node_of(args: Any) -> Node:
+    """The node that the flags describe, or this machine."""
+    if args.gpu_memory is None:
+        return limited(this_node(), args.gpus)
+    memory = None if args.ram is None else int(args.ram * GB)
+    return described_node(args.gpus, int(args.gpu_memory * GB), args.gpu, args.cpus, memory)
+
+
+def zero_stage(name: str) -> int:
+    """DeepSpeed's stage in configs/accelerate/NAME.yaml; 0 for DDP. -1 for anything else, which is not modelled."""
+    path = ROOT / "configs" / "accelerate" / f"{name}.yaml"
+    if not path.is_file():
+        raise InputError(f"--accelerate {name}: {path.relative_to(ROOT)} does not exist")
+    text = path.read_text("utf-8")
+    if not (kind := re.search(r"^distributed_type: *(\w+)", text, re.MULTILINE)) or kind[1] == "MULTI_GPU":
+        return 0
+    stage = re.search(r"^ *zero_stage: *(\d)", text, re.MULTILINE)
+    return int(stage[1]) if kind[1] == "DEEPSPEED" and stage else -1
+
+
+def dapo_name(args: Any) -> str | None:
+    """The name under configs/ of a DAPO configuration; None for one of GRPO or SFT. Needs no package."""
+    if args.config_name or not args.config:
+        return args.config_name
+    path = Path(args.config)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if not re.search(r"^(defaults|recode):", path.read_text("utf-8"), re.MULTILINE):
+        return None
+    try:
+        return str(path.resolve().relative_to(ROOT / "configs").with_suffix(""))
+    except ValueError:
+        raise InputError(f"{path}: src/dapo.py reads the DAPO configurations of configs/") from None
+
+
+def kind_of(args: Any, node: Node) -> GpuType | None:
+    """The type of the GPUs: the flag's, or that of the first GPU if it is known."""
+    if args.gpu and gpu_type(args.gpu) is None:
+        raise InputError(f"--gpu {args.gpu}: choose from {', '.join(kind.name for kind in GPU_TYPES)}")
+    return gpu_type(args.gpu or node.cards[0].name)
+
+
+def place_of(args: Any, node: Node) -> Place:
+    """Where the run would go."""
+    from common.fit import Place
+    from common.step_time import Lengths
+
+    given = {"prompt": args.prompt_tokens, "completion": args.completion_tokens}
+    return Place(
+        gpus=len(node.cards),
+        nodes=args.nodes,
+        card=min(card.memory for card in node.cards),
+        free=min(card.free for card in node.cards),
+        kind=kind_of(args, node),
+        lengths=Lengths(**{key: tokens for key, tokens in given.items() if tokens is not None}),
+        zero=zero_stage(args.accelerate),
+    )
+
+
+def report_of(args: Any, rest: list[str], dapo: str | None, place: Place) -> Report:
+    """The estimates for the configuration. Raises NotModelled, InputError."""
+    if dapo is not None:
+        from verl_training import fit as verl
+
+        return verl.report(dapo, rest, place)
+    from trl_training import fit as trl
+
+    return trl.report(args.config, rest, place)
+
+
+def run_checks(node: Node, report: Report, nodes: int) -> list[Check]:
+    """CPUs, RAM and disks against what the run needs."""
+    checks = []
+    if node.cpus is not None:
+        checks.append(cpu_check(node.cpus * nodes, *report.cpus))
+    if node.memory is not None:
+        checks.append(memory_check(node.memory, report.estimate.memory))
+    if not node.described:
+        wanted = [("checkpoints", report.output, float(report.estimate.disk))]
+        cache = hub_cache(os.environ)
+        if not Path(report.model).is_dir() and not (cache / f"models--{report.model.replace('/', '--')}").is_dir():
+            wanted.append(("the model's files", cache, 2.0 * report.parameters))
+        checks += disk_checks(wanted)
+    return checks
+
+
+def show(checks: Sequence[Check], report: Report | None, note: str | None, place: Place | None) -> None:
+    """The tables."""
+    for check in checks:
+        print(f"{'FAIL' if check.problem else '  ok'}  {check.name}: {check.found}")
+    if report is not None and place is not None:
+        from common.fit import memory_table, time_table
+
+        print(f"\n{report.model}: {report.parameters / 1e9:.2f} billion parameters (P)\n{report.run}\n")
+        print(*memory_table(report.estimate), sep="\n")
+        if report.parts:
+            print("", *time_table(report.parts, report.steps, place), sep="\n")
+        else:
+            print("\ntime of a step: not estimated: --gpu names the type of the GPUs (H100, A100, …)")
+    if note:
+        print(f"\n{note}")
+
+
+@program()
+def main() -> None:
+    args, rest = parse_arguments()
+    dapo = dapo_name(args)
+    node = node_of(args)
+    checks = this_machine(node, dapo=dapo is not None)
+    report = place = note = None
+    if node.cards and (args.config or dapo):
+        package = "trl" if dapo is None else "verl"
+        if find_spec(package) is None:
+            note = f"memory and time: not estimated: {package} is not installed: pip install -r {LAYERS[package]}"
+        else:
+            from common.model_shape import NotModelled
+
+            place = place_of(args, node)
+            try:
+                report = report_of(args, rest, dapo, place)
+                checks += run_checks(node, report, args.nodes)
+            except NotModelled as error:
+                note = f"memory and time: not modelled: {error}"
+    elif rest:
+        raise InputError(f"{rest[0]}: flags of a run need --config or --config-name")
+    problems = [check.problem for check in checks if check.problem]
+    answer = note or "the node is ready"
+    if report is not None and place is not None:
+        from common.fit import verdict
+
+        answer = verdict(report, place)
+        problems += [] if report.fits else [answer]
+    if args.json:
+        found = {"node": asdict(node), "checks": [asdict(check) for check in checks], "place": place and asdict(place)}
+        found |= {"report": report and asdict(report), "answer": answer, "problems": problems}
+        print(json.dumps(found, indent=1, default=str))
+    else:
+        show(checks, report, note, place)
+    if problems:
+        raise ReCodeError("; ".join(problems))
+    if not args.json and not note:
+        print(f"\n{answer}")
+
+
+if __name__ == "__main__":
+    main()
