@@ -26,7 +26,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,27 +43,41 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Any, list[str]]:
-    """(flags of this program, flags or overrides of the trainer)."""
+@dataclass(frozen=True)
+class Settings:
+    """The flags of this program, and those of the trainer."""
+
+    config: str | None
+    config_name: str | None
+    gpus: int | None
+    gpu_memory: float | None
+    gpu: str
+    cpus: int | None
+    ram: float | None
+    nodes: int
+    accelerate: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    json: bool
+    rest: tuple[str, ...]
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
+    """The flags, checked against each other."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--config", help="a YAML of configs/, for GRPO, SFT or DAPO")
-    parser.add_argument("--config-name", help="a DAPO configuration by its name, as src/dapo.py takes it")
-    parser.add_argument("--gpus", type=above_zero(int), help="GPUs of a node (default: all that are visible)")
-    parser.add_argument(
-        "--gpu-memory", type=above_zero(float), help="GB of each; describes a node that is not this one"
-    )
-    parser.add_argument(
-        "--gpu", default="", help="its type, for times: H100, H200, A100, L40S, … (src/common/gpu_types.py)"
-    )
-    parser.add_argument("--cpus", type=above_zero(int), help="CPUs of the described node")
-    parser.add_argument("--ram", type=above_zero(float), help="GB of RAM of the described node")
-    parser.add_argument("--nodes", type=above_zero(int), default=1, help="equal nodes (default: %(default)s)")
-    parser.add_argument(
-        "--accelerate", default=os.environ.get("ACCELERATE") or "ddp", help="a file of configs/accelerate"
-    )
-    parser.add_argument("--prompt-tokens", type=above_zero(int), help="of a typical prompt, for times")
-    parser.add_argument("--completion-tokens", type=above_zero(int), help="of the longest completion of a typical step")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    flag, launcher = parser.add_argument, os.environ.get("ACCELERATE") or "ddp"
+    flag("--config", help="a YAML of configs/, for GRPO, SFT or DAPO")
+    flag("--config-name", help="a DAPO configuration by its name, as src/dapo.py takes it")
+    flag("--gpus", type=above_zero(int), help="GPUs of a node (default: all that are visible)")
+    flag("--gpu-memory", type=above_zero(float), help="GB of each; describes a node that is not this one")
+    flag("--gpu", default="", help="its type, for times: H100, H200, A100, L40S, … (src/common/gpu_types.py)")
+    flag("--cpus", type=above_zero(int), help="CPUs of the described node")
+    flag("--ram", type=above_zero(float), help="GB of RAM of the described node")
+    flag("--nodes", type=above_zero(int), default=1, help="equal nodes (default: %(default)s)")
+    flag("--accelerate", default=launcher, help="a file of configs/accelerate (default: $ACCELERATE, or ddp)")
+    flag("--prompt-tokens", type=above_zero(int), help="of a typical prompt, for times (default: 650)")
+    flag("--completion-tokens", type=above_zero(int), help="of a step's longest completion, for times (default: 600)")
+    flag("--json", action="store_true", help="print one JSON object")
     args, rest = parser.parse_known_args(argv)
     if args.gpu_memory is None and (args.cpus or args.ram):
         fail("--cpus and --ram describe another node: add --gpu-memory")
@@ -71,15 +85,18 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Any, list[str]]:
         fail("--gpu-memory describes another node: add --gpus")
     if args.config and args.config_name:
         fail("--config or --config-name, not both")
-    return args, rest
+    if rest and not (args.config or args.config_name):
+        fail(f"{rest[0]}: name a configuration with --config")
+    return Settings(**vars(args), rest=tuple(rest))
 
 
-def node_of(args: Any) -> Node:
+def node_of(settings: Settings) -> Node:
     """The node that the flags describe, or this machine."""
-    if args.gpu_memory is None:
-        return limited(this_node(), args.gpus)
-    memory = None if args.ram is None else int(args.ram * GB)
-    return described_node(args.gpus, int(args.gpu_memory * GB), args.gpu, args.cpus, memory)
+    if settings.gpu_memory is None:
+        return limited(this_node(), settings.gpus)
+    assert settings.gpus is not None  # parse_arguments
+    memory = None if settings.ram is None else int(settings.ram * GB)
+    return described_node(settings.gpus, int(settings.gpu_memory * GB), settings.gpu, settings.cpus, memory)
 
 
 def zero_stage(name: str) -> int:
@@ -94,11 +111,11 @@ def zero_stage(name: str) -> int:
     return int(stage[1]) if kind[1] == "DEEPSPEED" and stage else -1
 
 
-def dapo_name(args: Any) -> str | None:
+def dapo_name(settings: Settings) -> str | None:
     """The name under configs/ of a DAPO configuration; None for one of GRPO or SFT. Needs no package."""
-    if args.config_name or not args.config:
-        return args.config_name
-    path = Path(args.config)
+    if settings.config_name or not settings.config:
+        return settings.config_name
+    path = Path(settings.config)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if not re.search(r"^(defaults|recode):", path.read_text("utf-8"), re.MULTILINE):
@@ -109,39 +126,39 @@ def dapo_name(args: Any) -> str | None:
         raise InputError(f"{path}: src/dapo.py reads the DAPO configurations of configs/") from None
 
 
-def kind_of(args: Any, node: Node) -> GpuType | None:
+def kind_of(settings: Settings, node: Node) -> GpuType | None:
     """The type of the GPUs: the flag's, or that of the first GPU if it is known."""
-    if args.gpu and gpu_type(args.gpu) is None:
-        raise InputError(f"--gpu {args.gpu}: choose from {', '.join(kind.name for kind in GPU_TYPES)}")
-    return gpu_type(args.gpu or node.cards[0].name)
+    if settings.gpu and gpu_type(settings.gpu) is None:
+        raise InputError(f"--gpu {settings.gpu}: choose from {', '.join(kind.name for kind in GPU_TYPES)}")
+    return gpu_type(settings.gpu or node.cards[0].name)
 
 
-def place_of(args: Any, node: Node) -> Place:
+def place_of(settings: Settings, node: Node) -> Place:
     """Where the run would go."""
     from common.fit import Place
     from common.step_time import Lengths
 
-    given = {"prompt": args.prompt_tokens, "completion": args.completion_tokens}
+    given = {"prompt": settings.prompt_tokens, "completion": settings.completion_tokens}
     return Place(
         gpus=len(node.cards),
-        nodes=args.nodes,
+        nodes=settings.nodes,
         card=min(card.memory for card in node.cards),
         free=min(card.free for card in node.cards),
-        kind=kind_of(args, node),
+        kind=kind_of(settings, node),
         lengths=Lengths(**{key: tokens for key, tokens in given.items() if tokens is not None}),
-        zero=zero_stage(args.accelerate),
+        zero=zero_stage(settings.accelerate),
     )
 
 
-def report_of(args: Any, rest: list[str], dapo: str | None, place: Place) -> Report:
+def report_of(settings: Settings, dapo: str | None, place: Place) -> Report:
     """The estimates for the configuration. Raises NotModelled, InputError."""
     if dapo is not None:
         from verl_training import fit as verl
 
-        return verl.report(dapo, rest, place)
+        return verl.report(dapo, settings.rest, place)
     from trl_training import fit as trl
 
-    return trl.report(args.config, rest, place)
+    return trl.report(settings.config, settings.rest, place)
 
 
 def run_checks(node: Node, report: Report, nodes: int) -> list[Check]:
@@ -160,11 +177,11 @@ def run_checks(node: Node, report: Report, nodes: int) -> list[Check]:
     return checks
 
 
-def show(checks: Sequence[Check], report: Report | None, note: str | None, place: Place | None) -> None:
+def show(checks: Sequence[Check], report: Report | None, place: Place | None) -> None:
     """The tables."""
     for check in checks:
         print(f"{'FAIL' if check.problem else '  ok'}  {check.name}: {check.found}")
-    if report is not None and place is not None:
+    if report and place:
         from common.fit import memory_table, time_table
 
         print(f"\n{report.model}: {report.parameters / 1e9:.2f} billion parameters (P)\n{report.run}\n")
@@ -173,48 +190,49 @@ def show(checks: Sequence[Check], report: Report | None, note: str | None, place
             print("", *time_table(report.parts, report.steps, place), sep="\n")
         else:
             print("\ntime of a step: not estimated: --gpu names the type of the GPUs (H100, A100, …)")
-    if note:
-        print(f"\n{note}")
+
+
+def estimated(settings: Settings, dapo: str | None, node: Node) -> tuple[Place | None, Report | None, str]:
+    """(where the run would go, the estimates, or why there are none)."""
+    if not node.cards or not (settings.config or dapo):
+        return None, None, ""
+    package = "trl" if dapo is None else "verl"
+    if find_spec(package) is None:
+        return None, None, f"not estimated: {package} is not installed: pip install -r {LAYERS[package]}"
+    from common.model_shape import NotModelled
+
+    place = place_of(settings, node)
+    try:
+        return place, report_of(settings, dapo, place), ""
+    except NotModelled as error:
+        return place, None, f"not modelled: {error}"
 
 
 @program()
 def main() -> None:
-    args, rest = parse_arguments()
-    dapo = dapo_name(args)
-    node = node_of(args)
+    settings = parse_arguments()
+    dapo = dapo_name(settings)
+    node = node_of(settings)
     checks = this_machine(node, dapo=dapo is not None)
-    report = place = note = None
-    if node.cards and (args.config or dapo):
-        package = "trl" if dapo is None else "verl"
-        if find_spec(package) is None:
-            note = f"memory and time: not estimated: {package} is not installed: pip install -r {LAYERS[package]}"
-        else:
-            from common.model_shape import NotModelled
-
-            place = place_of(args, node)
-            try:
-                report = report_of(args, rest, dapo, place)
-                checks += run_checks(node, report, args.nodes)
-            except NotModelled as error:
-                note = f"memory and time: not modelled: {error}"
-    elif rest:
-        raise InputError(f"{rest[0]}: flags of a run need --config or --config-name")
-    problems = [check.problem for check in checks if check.problem]
-    answer = note or "the node is ready"
-    if report is not None and place is not None:
+    place, report, note = estimated(settings, dapo, node)
+    answer = f"memory and time: {note}" if note else "the node is ready"
+    if place and report:
         from common.fit import verdict
 
+        checks += run_checks(node, report, settings.nodes)
         answer = verdict(report, place)
-        problems += [] if report.fits else [answer]
-    if args.json:
-        found = {"node": asdict(node), "checks": [asdict(check) for check in checks], "place": place and asdict(place)}
-        found |= {"report": report and asdict(report), "answer": answer, "problems": problems}
-        print(json.dumps(found, indent=1, default=str))
+    problems = [check.problem for check in checks if check.problem]
+    if report and not report.fits:
+        problems.append(answer)
+    if settings.json:
+        found: dict[str, Any] = {"node": asdict(node), "checks": [asdict(check) for check in checks]}
+        found |= {"place": place and asdict(place), "report": report and asdict(report)}
+        print(json.dumps(found | {"answer": answer, "problems": problems}, indent=1, default=str))
     else:
-        show(checks, report, note, place)
+        show(checks, report, place)
     if problems:
         raise ReCodeError("; ".join(problems))
-    if not args.json and not note:
+    if not settings.json:
         print(f"\n{answer}")
 
 

@@ -57,12 +57,22 @@ def size(number: float) -> str:
     return f"{number / GB:.1f}"
 
 
-def first_change(alternatives: Iterable[tuple[str, R]], estimate: Callable[[R], Estimate], free: int) -> Change | None:
-    """The first alternative that fits."""
-    for setting, run in alternatives:
-        found = estimate(run)
-        if found.fits(free):
+def first_change(
+    singles: Iterable[tuple[str, R]],
+    others: Callable[[R], Iterable[tuple[str, R]]],
+    estimate: Callable[[R], Estimate],
+    free: int,
+) -> Change | None:
+    """The first of `singles` that fits; if none does, the first that fits together with one of the `others`."""
+    tried = []
+    for setting, run in singles:
+        if (found := estimate(run)).fits(free):
             return Change(setting, found.peak)
+        tried.append((setting, run))
+    for setting, run in tried:
+        for second, both in others(run):
+            if (found := estimate(both)).fits(free):
+                return Change(f"{setting} and {second}", found.peak)
     return None
 
 
@@ -72,7 +82,7 @@ def verdict(report: Report, place: Place) -> str:
     if report.fits:
         return f"fits: {size(estimate.peak)} of a GPU's {size(place.free)} GB (estimate)"
     why = estimate.problems[0] if estimate.problems else f"{size(estimate.peak)} of a GPU's {size(place.free)} GB"
-    remedy = "no single key is enough: use GPUs with more memory, or a smaller model"
+    remedy = "one or two keys are not enough: use GPUs with more memory, or a smaller model"
     if change:
         remedy = f"set {change.setting} ({size(change.peak)} GB)"
     return f"does not fit: {why} (estimate): {remedy}"

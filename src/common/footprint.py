@@ -86,8 +86,8 @@ def saved_once(shape: Shape, adapter: Adapter | None, weights: int = BF16) -> in
 
 
 def in_flight(shape: Shape, adapter: Adapter | None) -> int:
-    """Gradients of one layer for a token while it runs backward: the MLP's and, in float32, those of the largest adapted
-    module: of its input, or of DoRA's two products."""
+    """Gradients of one layer for a token while it runs backward: the MLP's and, in float32, those of the largest
+    adapted module: of its input, or of DoRA's two products."""
     sizes = adapter.sizes(shape) if adapter else []
     adapted = max((8 * outputs if adapter and adapter.dora else 4 * inputs for inputs, outputs in sizes), default=0)
     return 6 * shape.intermediate + 4 * shape.hidden + adapted
@@ -98,7 +98,7 @@ def forward(shape: Shape) -> int:
     return 6 * shape.intermediate + 8 * shape.hidden
 
 
-def kept(shape: Shape, adapter: Adapter | None, tokens: int, *, checkpointing: bool, weights: int = BF16) -> int:
+def kept(shape: Shape, adapter: Adapter | None, tokens: int, checkpointing: bool, weights: int = BF16) -> int:
     """What `tokens` keep until the backward pass: each layer's input, or all that autograd saves, and the last norm."""
     last = 8 * shape.hidden * tokens
     if checkpointing:
@@ -107,18 +107,19 @@ def kept(shape: Shape, adapter: Adapter | None, tokens: int, *, checkpointing: b
     return shape.layers * (saved(shape, adapter, weights) * tokens + saved_once(shape, adapter, weights)) + last
 
 
-def backward(shape: Shape, adapter: Adapter | None, tokens: int, *, checkpointing: bool, weights: int = BF16) -> int:
-    """What the layer that runs backward takes: its gradients, and what checkpointing computes again."""
-    again = saved(shape, adapter, weights) * tokens + saved_once(shape, adapter, weights) if checkpointing else 0
-    return again + in_flight(shape, adapter) * tokens
-
-
 def dora_norm(shape: Shape, adapter: Adapter | None) -> int:
     """peft's float32 temporaries for the norm of W + BA, of the largest module: an identity of inputs x inputs with its
     bf16 copy, BA, W, their sum and the norm's input."""
     if adapter is None or not adapter.dora:
         return 0
     return max(6 * inputs * inputs + 16 * inputs * outputs for inputs, outputs in adapter.sizes(shape))
+
+
+def backward(shape: Shape, adapter: Adapter | None, tokens: int, checkpointing: bool, weights: int = BF16) -> int:
+    """What the layer that runs backward takes: what checkpointing computes again, and after it the gradients, or, while
+    it is computed, DoRA's norm."""
+    again = saved(shape, adapter, weights) * tokens + saved_once(shape, adapter, weights) if checkpointing else 0
+    return again + max(in_flight(shape, adapter) * tokens, dora_norm(shape, adapter))
 
 
 def cache_token(shape: Shape) -> int:

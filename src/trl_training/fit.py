@@ -36,14 +36,18 @@ def report(config: str | None, flags: Sequence[str], place: Place) -> Report:
     fits, what = found.fits(place.free), "all weights"
     if adapter:
         what = f"{'DoRA' if adapter.dora else 'LoRA'} {adapter.r} on {' '.join(adapter.modules)}"
-    others = chain(memory.alternatives(shape, run, place.card), on_more_gpus(), memory.shorter(run))
+    singles = chain(memory.alternatives(shape, run, place.card), on_more_gpus(), memory.shorter(run))
+
+    def others(one: memory.Run) -> Iterator[tuple[str, memory.Run]]:
+        return chain(memory.alternatives(shape, one, place.card), memory.shorter(one))
+
     return Report(
         model=keys.model_name_or_path,
         parameters=shape.parameters,
         run=f"{trainer.upper()}, {what}; {run.batch}",
         estimate=found,
         fits=fits,
-        change=None if fits else first_change(others, estimate, place.free),
+        change=None if fits else first_change(singles, others, estimate, place.free),
         parts=tuple(memory.seconds(shape, run, place.lengths, place.kind)) if place.kind else (),
         steps=run.steps,
         cpus=(place.gpus * place.nodes, "one for each process"),

@@ -118,16 +118,15 @@ def rollout_lines(shape: Shape, run: Run, card: int) -> list[Line]:
         Line(f"{run.rollouts}: copies of targets", formula, {"rollout": copies}, working=True),
         Line(f"KV cache, {run.sampled} x {run.length}", "4 L kv t (1 + 1/L)", {"rollout": cache}, working=True),
         Line("prompts, one layer", "(6 i + 8 h) t", {"rollout": footprint.forward(shape) * prefill}, working=True),
-        Line("DoRA's norm", "6 in² + 16 in out", {"rollout": norm}, working=True),
+        Line("stock: DoRA's norm", "6 in² + 16 in out", {"rollout": norm}, working=True),
     ]
 
 
 def update_lines(shape: Shape, run: Run) -> list[Line]:
     """Log-probabilities and gradients of per_device sequences of full length."""
     tokens, scored = run.batch.per_device * run.length, run.batch.per_device * run.completion
-    how = {"checkpointing": run.checkpointing, "weights": run.weights}
-    kept = footprint.kept(shape, run.adapter, tokens, **how)
-    layer = footprint.backward(shape, run.adapter, tokens, **how)
+    how = (shape, run.adapter, tokens, run.checkpointing, run.weights)
+    kept, layer = footprint.kept(*how), footprint.backward(*how)
     tile = BF16 * min(scored, TILE_TOKENS) * TILE_WORDS
     head = tile + 6 * shape.hidden * scored + (0 if run.adapter else FLOAT32 * shape.embedding)
     norm = footprint.dora_norm(shape, run.adapter)
@@ -136,7 +135,7 @@ def update_lines(shape: Shape, run: Run) -> list[Line]:
         Line(label, "(2 L + 8) h t" if run.checkpointing else "saved L t", {"update": kept}, working=True),
         Line(
             "one layer" + (", again and backward" if run.checkpointing else ", backward"),
-            "(saved + gradients) t",
+            "saved t + max(gradients t, norm)",
             {"update": layer, "scoring": footprint.forward(shape) * tokens},
             working=True,
         ),
@@ -146,12 +145,7 @@ def update_lines(shape: Shape, run: Run) -> list[Line]:
             {"update": head, "scoring": tile + BF16 * shape.hidden * scored},
             working=True,
         ),
-        Line(
-            "DoRA's norm",
-            "6 in² + 16 in out",
-            {"update": norm, "scoring": norm if run.old_policy else 0},
-            working=True,
-        ),
+        Line("DoRA's norm", "6 in² + 16 in out", {"scoring": norm if run.old_policy else 0}, working=True),
     ]
 
 

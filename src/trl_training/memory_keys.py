@@ -175,10 +175,12 @@ def run_of(trainer: str, keys: Keys, shape: Shape, processes: int, zero: int = 0
         batch = plan_batch(processes, per_device, sequences)
     except ValueError as error:
         raise InputError(str(error)) from None
-    targets = keys.lora_target_modules or list(RELEASED_TARGETS)
-    adapter = adapter_of(shape, keys.lora_r, targets, dora=keys.use_dora, dropout=keys.lora_dropout)
+    adapter = None
+    if keys.use_peft:
+        targets = keys.lora_target_modules or list(RELEASED_TARGETS)
+        adapter = adapter_of(shape, keys.lora_r, targets, dora=keys.use_dora, dropout=keys.lora_dropout)
     weights = SIZES[str(keys.dtype)]
-    if not keys.use_peft and weights == BF16 and zero != 2:
+    if adapter is None and weights == BF16 and zero != 2:
         raise InputError(
             f"use_peft false with dtype {keys.dtype}: most updates would round to nothing; set --dtype float32, or "
             "ACCELERATE=zero2 with the launch script"
@@ -195,7 +197,7 @@ def run_of(trainer: str, keys: Keys, shape: Shape, processes: int, zero: int = 0
         batch=batch if group == 1 else type(batch)(batch.processes, batch.per_device, batch.accumulation, group),
         prompt=keys.max_prompt_length if grpo else 0,
         completion=keys.max_completion_length if grpo else keys.max_length or shape.context,
-        adapter=adapter if keys.use_peft else None,
+        adapter=adapter,
         weights=BF16 if zero == 2 else weights,
         checkpointing=keys.gradient_checkpointing,
         zero2=zero == 2,

@@ -38,14 +38,14 @@ def report_of(config: DictConfig, place: Place) -> Report:
     fits = found.fits(place.free)
     what = f"DoRA {adapter.r} on {' '.join(adapter.modules)}" if adapter else "all weights"
     more = ((f"GPUS={gpus}", replace(run, gpus=gpus)) for gpus in (2, 4, 8) if gpus > run.gpus)
-    others = chain(memory.alternatives(run), more, memory.with_adapter(run))
+    singles = chain(memory.alternatives(run), more, memory.with_adapter(run))
     return Report(
         model=model,
         parameters=shape.parameters,
         run=f"DAPO, {what}; {run.prompts} prompts x {run.group} completions a step on {run.all_gpus} GPU(s)",
         estimate=found,
         fits=fits,
-        change=None if fits else first_change(others, estimate, place.free),
+        change=None if fits else first_change(singles, memory.alternatives, estimate, place.free),
         parts=tuple(memory.seconds(shape, run, place.lengths, place.kind)) if place.kind else (),
         steps=run.steps,
         cpus=(machine.cpus_needed(config), "or Ray waits forever"),

@@ -124,19 +124,18 @@ def state_lines(shape: Shape, run: Run) -> list[Line]:
 def pass_lines(shape: Shape, run: Run) -> list[Line]:
     """Activations and logits of a micro-batch."""
     t, scored = run.update_tokens, run.score_tokens
-    how = {"checkpointing": run.checkpointing}
-    kept = footprint.kept(shape, run.adapter, t, **how)
-    layer = footprint.backward(shape, run.adapter, t, **how)
+    how = (shape, run.adapter, t, run.checkpointing)
+    kept, layer = footprint.kept(*how), footprint.backward(*how)
     forward, norm = footprint.forward(shape) * scored, footprint.dora_norm(shape, run.adapter)
     mask = {"scoring": BF16 * scored**2, "update": BF16 * t**2}
     logits = {"scoring": 6 * shape.vocabulary * scored, "update": 8 * shape.vocabulary * t}
     label = "inputs of layers" if run.checkpointing else "activations of layers"
     return [
         Line(label, "(2 L + 8) h t" if run.checkpointing else "saved L t", {"update": kept}, working=True),
-        Line("one layer", "(saved + gradients) t", {"scoring": forward, "update": layer}, working=True),
+        Line("one layer", "saved t + max(gradients t, norm)", {"scoring": forward, "update": layer}, working=True),
         Line("logits", "scoring 6 V t, update 8 V t", logits, working=True),
         Line("mask of packed sequences", "2 t²", mask, working=True),
-        Line("DoRA's norm", "6 in² + 16 in out", {"scoring": norm, "update": norm}, working=True),
+        Line("DoRA's norm", "6 in² + 16 in out", {"scoring": norm}, working=True),
     ]
 
 
