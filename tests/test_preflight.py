@@ -14,6 +14,7 @@ vocabulary 152,064, untied. In bytes, and GB of 10^9 bytes.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -133,11 +134,13 @@ def test_rollouts_with_cache_stock_and_vllm():
 
 
 def test_all_weights_with_zero2_on_two_gpus():
-    """2 P of weights, 2 P of the reference, 12 P / 2 of AdamW and float32 copies, 2 P / 2 of gradients: 83.8 GB."""
+    """2 P of weights, 2 P of the reference, 12 P / 2 of AdamW and float32 copies, 2 P / 2 of gradients: 83.8 GB; the
+    optimizer copies the gradients to float32, 4 P / 2."""
     run = grpo("--use_peft", "false", processes=2, zero=2)
     found = rows(memory.estimate(SHAPE, run, 80 * GB))
     state = ["weights", "reference model", "AdamW, float32 copies", "gradients"]
     assert [found[name]["update"] for name in state] == [2 * P, 2 * P, 6 * P, P]
+    assert found["their float32 copies"] == {"optimizer": 2 * P}
 
 
 def test_all_linear_adapts_seven_modules():
@@ -639,6 +642,15 @@ def test_a_run_that_fits(capsys, model):
     assert out.endswith("\nfits: 25.1 of a GPU's 80.0 GB (estimate)\n")
 
 
+def test_the_page_shows_what_the_program_prints(capsys, model):
+    """docs/hardware.md; only the model's name differs here."""
+    page = (ROOT / "docs" / "hardware.md").read_text("utf-8")
+    shown = page.split("## Preflight")[1].split("```text\n")[1].split("\n```")[0]
+    flags = ("--gpus", 2, "--gpu-memory", 80, "--gpu", "H100", "--model_name_or_path", model)
+    _, out, _ = run(capsys, *GRPO, *flags)
+    assert out.replace(str(model), "Qwen/Qwen2.5-Coder-7B-Instruct").rstrip() == shown
+
+
 def test_a_run_that_does_not_fit_ends_in_one_line(capsys, model):
     status, _, err = run(capsys, *GRPO, "--gpus", 1, "--gpu-memory", 24, "--model_name_or_path", model)
     line = "does not fit: 25.0 of a GPU's 24.0 GB (estimate): set --per_device_train_batch_size 2 (21.5 GB)"
@@ -664,6 +676,27 @@ def test_too_little_ram_and_too_few_cpus(capsys, model):
     status, _, err = run(capsys, *words)
     assert status == 2
     assert err.startswith("preflight: 8 CPUs: needs 9, or Ray waits forever; RAM: 64.0 GB available, needs about 94")
+
+
+def test_this_node_with_a_busy_gpu(capsys, model, monkeypatch, tmp_path):
+    """nvidia-smi is a script here. Free memory decides: 20,000 MiB are 21.0 GB."""
+    smi = tmp_path / "nvidia-smi"
+    listed, busy = SMI.replace("40000", "20000"), "GPU-bb, 4242, /opt/vllm, 61000\n"
+    smi.write_text(
+        f'#!/bin/sh\ncase "$1" in *compute-apps*) printf "{busy}" ;; *) printf "{listed}" ;; esac\n', "utf-8"
+    )
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(node, "memory", lambda: 500 * GB)
+    monkeypatch.setattr(node_checks, "free_space", lambda folder: (500 * GB, 1))
+    status, out, err = run(capsys, *GRPO, "--model_name_or_path", model)
+    assert "  ok  GPU 1: 21.0 GB free; used by vllm (pid 4242, 61000 MiB)" in out
+    assert "time of a step on H100" in out and "  ok  RAM: 500.0 GB available (needs about 38.5 GB)" in out
+    remedy = "set --per_device_train_batch_size 2 (20.9 GB)"
+    assert status == 2 and f"does not fit: 25.1 of a GPU's 21.0 GB (estimate): {remedy}" in err
+    alone = run(capsys, *GRPO, "--model_name_or_path", model, "--gpus", 1)  # the first is free
+    assert "fits: 25.0 of a GPU's 84.9 GB" in alone[1]
 
 
 def test_json(capsys, model):

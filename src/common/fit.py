@@ -13,6 +13,10 @@ from common.node import GB
 from common.step_time import Lengths, Part
 
 R = TypeVar("R")
+LEGEND = (
+    "P, A: parameters of model and adapter; N: GPUs; L: layers; h, i, kv, V: hidden, intermediate, KV and vocabulary "
+    "size; t: tokens at once"
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ def memory_table(estimate: Estimate) -> list[str]:
 
     rows = [row("memory of a GPU, GB", estimate.phases, "formula")]
     rows += [row(x.name, [cell(x.phases.get(p, 0)) for p in estimate.phases], x.formula) for x in estimate.lines]
-    return [*rows, row("sum", [cell(estimate.total(p)) for p in estimate.phases], "estimate")]
+    rows.append(row("sum", [cell(estimate.total(p)) for p in estimate.phases], "estimate"))
+    return [*rows, LEGEND]
 
 
 def time_table(parts: Sequence[Part], steps: int | None, place: Place) -> list[str]:
@@ -115,7 +120,9 @@ def time_table(parts: Sequence[Part], steps: int | None, place: Place) -> list[s
     rows = [f"time of a step on {place.kind.name}, s: an estimate that no measurement has calibrated; {lengths}"]
     rows += [f"{part.name:<{wide}}{part.seconds:8.1f}   {part.formula}" for part in parts]
     rows.append(f"{'sum':<{wide}}{total:8.1f}")
-    if steps:
+    if steps is None:
+        rows.append("hours: not estimated: the number of steps depends on the data, which is not in a local file")
+    else:
         hours = total * steps / 3600
         gpu_hours = hours * place.gpus * place.nodes
         rows.append(f"{steps:,} steps: {hours:.1f} hours, {gpu_hours:.0f} GPU-hours (estimate)")

@@ -5,7 +5,8 @@ small Qwen2 models on a CPU, under autocast to bf16; tests/test_preflight.py rep
 CUDA context, NCCL's buffers, fragmentation) is not measured: CONTEXT and MARGIN are our assumptions.
 
 In the formulas P is the model's parameters, A the adapter's, L the layers, h the hidden and i the intermediate size, q
-the width of all query heads, V the vocabulary, t the tokens that a GPU processes at once, N the number of GPUs.
+and kv the widths of all query and all KV heads, V the vocabulary, t the tokens that a GPU processes at once, N the
+number of GPUs; in and out are those of the largest adapted module.
 """
 
 from __future__ import annotations

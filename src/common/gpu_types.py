@@ -26,7 +26,7 @@ def _type(name: str, gigabytes: int, terabytes: float, teraflops: float, source:
 HOPPER, AMPERE, ADA = "NVIDIA H100/H200 data sheet", "NVIDIA A100 data sheet", "NVIDIA Ada data sheets and whitepaper"
 # Searched in this order: the longer name first.
 GPU_TYPES = (
-    _type("B200", 180, 7.7, 2250, "NVIDIA DGX B200 data sheet, one of 8"),
+    _type("B200", 180, 8.0, 2250, "NVIDIA DGX B200 data sheet, one of 8"),
     _type("H200", 141, 4.8, 989, HOPPER),
     _type("H100 PCIe", 80, 2.0, 756, HOPPER),
     _type("H100 NVL", 94, 3.9, 835, HOPPER),

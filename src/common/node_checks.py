@@ -80,7 +80,7 @@ def cpu_check(cpus: int, needed: int, why: str) -> Check:
 
 def memory_check(memory: int, needed: float) -> Check:
     """RAM, which is an estimate: too little is a problem all the same, because the kernel kills the process."""
-    problem = f"RAM: {gb(memory)} available, needs about {gb(needed)}" if memory < needed else None
+    problem = f"RAM: {gb(memory)} available, needs about {gb(needed)} (estimate)" if memory < needed else None
     return Check("RAM", f"{gb(memory)} available (needs about {gb(needed)})", problem)
 
 

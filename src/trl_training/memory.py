@@ -1,8 +1,8 @@
 """Memory and time of a GRPO or SFT run, as trl 1.16 lays it out, and the one key that would make it fit.
 
-A step has up to three phases: rollout (sampling), scoring (log-probabilities without gradients: the reference, and the
-old policy with vLLM) and update. trl's LM head works in tiles of 4,096 tokens x 32,768 words
-(trl/kernels/chunked_logprob.py), so the logits never exist as a whole.
+A step has the phases rollout (sampling), scoring (log-probabilities without gradients: the reference's and, with vLLM
+or several updates, the old policy's), update and, with ZeRO-2, optimizer: it copies its gradients to float32. trl's LM
+head works in tiles of 4,096 tokens x 32,768 words (trl/kernels/chunked_logprob.py): all logits never exist at once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from trl_training.arguments import Batch, plan_batch
 
 TILE_TOKENS, TILE_WORDS = 4096, 32768  # trl's TOKEN_CHUNK_SIZE and _CHUNKED_LOGPROB_CHUNK_SIZE
 VLLM_OVERHEAD = 1_500_000_000  # assumed: its activations for 4,096 tokens, CUDA graphs
+BUCKET = 500_000_000  # parameters: DeepSpeed's reduce_bucket_size; counted twice: filled, and being reduced
 PROCESS = 4 * 10**9  # assumed RAM of a process besides the weights: libraries, CUDA's pinned buffers
 
 
@@ -62,9 +63,9 @@ class Run:
 
     @property
     def phases(self) -> tuple[str, ...]:
-        if self.rollouts is None:
-            return ("update",)
-        return ("rollout", "scoring", "update") if self.reference or self.old_policy else ("rollout", "update")
+        scoring = self.reference or self.old_policy
+        given = {"rollout": self.rollouts is not None, "scoring": scoring, "update": True, "optimizer": self.zero2}
+        return tuple(phase for phase, is_there in given.items() if is_there)
 
 
 def trained(shape: Shape, run: Run) -> int:
@@ -84,7 +85,10 @@ def state_lines(shape: Shape, run: Run) -> list[Line]:
         lines.append(Line("adapter", f"{own} A", everywhere(phases, own * count)))
     if run.zero2:
         lines.append(Line("AdamW, float32 copies", f"12 {letter} / N", everywhere(phases, 12 * count / n)))
-        lines.append(Line("gradients", f"2 {letter} / N", {"update": 2 * count / n}))
+        lines.append(Line("gradients", f"2 {letter} / N", everywhere(("update", "optimizer"), 2 * count / n)))
+        lines.append(Line("their float32 copies", f"4 {letter} / N", {"optimizer": 4 * count / n}, working=True))
+        buckets = 2 * BF16 * min(BUCKET, count)
+        lines.append(Line("DeepSpeed's buckets", "4 x 5e8, assumed", {"update": buckets}, working=True))
     else:
         gradient = FLOAT32 if run.adapter else run.weights
         lines.append(Line("AdamW", f"8 {letter}", everywhere(phases, 8 * count)))

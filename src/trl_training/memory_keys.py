@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import fields
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +150,9 @@ def steps_of(keys: Keys, sequences: int) -> int | None:
         return None
     from records import load_records
 
-    return math.ceil(keys.num_train_epochs * len(load_records(keys.data, keys.bad_rows)) / sequences)
+    with redirect_stderr(StringIO()):  # the run itself prints what it drops
+        records = load_records(keys.data, keys.bad_rows)
+    return math.ceil(keys.num_train_epochs * len(records) / sequences)
 
 
 def checkpoints_of(keys: Keys, steps: int | None) -> int:
