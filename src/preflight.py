@@ -49,6 +49,7 @@ class Settings:
 
     config: str | None
     config_name: str | None
+    trainer: str | None
     gpus: int | None
     gpu_memory: float | None
     gpu: str
@@ -68,6 +69,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     flag, launcher = parser.add_argument, os.environ.get("ACCELERATE") or "ddp"
     flag("--config", help="a YAML of configs/, for GRPO, SFT or DAPO")
     flag("--config-name", help="a DAPO configuration by its name, as src/dapo.py takes it")
+    flag("--trainer", choices=("grpo", "sft"), help="which of the two a YAML is for (default: by its keys)")
     flag("--gpus", type=above_zero(int), help="GPUs of a node (default: all that are visible)")
     flag("--gpu-memory", type=above_zero(float), help="GB of each; describes a node that is not this one")
     flag("--gpu", default="", help="its type, for times: H100, H200, A100, L40S, … (src/common/gpu_types.py)")
@@ -158,7 +160,7 @@ def report_of(settings: Settings, dapo: str | None, place: Place) -> Report:
         return verl.report(dapo, settings.rest, place)
     from trl_training import fit as trl
 
-    return trl.report(settings.config, settings.rest, place)
+    return trl.report(settings.config, settings.rest, place, settings.trainer)
 
 
 def run_checks(node: Node, report: Report, nodes: int) -> list[Check]:

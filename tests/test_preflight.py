@@ -518,6 +518,12 @@ def test_the_keys_and_defaults_are_trl_s():
     assert {key: defaults[key] or None for key in read} == {key: value or None for key, value in read.items()}
 
 
+def test_the_trainer_is_known_by_the_keys_or_by_name():
+    assert memory_keys.read_keys(str(ROOT / "configs" / "sft.yaml"), [])[0] == "sft"
+    assert memory_keys.read_keys(str(ROOT / "configs" / "grpo_dapo_loss.yaml"), [])[0] == "grpo"
+    assert memory_keys.read_keys(None, ["--model_name_or_path", "m"], "grpo")[0] == "grpo"
+
+
 def test_flags_win_and_are_strict():
     config = str(ROOT / "configs" / "grpo.yaml")
     _, keys = memory_keys.read_keys(config, ["--lora_r=32", "--lora_target_modules", "q_proj", "k_proj", "--use_vllm"])

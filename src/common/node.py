@@ -75,6 +75,7 @@ def smi(query: str) -> str | None:
 
 
 def cells(csv: str) -> list[list[str]]:
+    """The cells of each line."""
     return [[cell.strip() for cell in line.split(",")] for line in csv.splitlines() if line.strip()]
 
 
@@ -127,6 +128,7 @@ def limited(node: Node, gpus: int | None) -> Node:
 
 
 def text(path: str) -> str:
+    """A file of the kernel; empty if it is not there."""
     try:
         return Path(path).read_text("utf-8").strip()
     except OSError:

@@ -14,9 +14,9 @@ from trl_training import memory
 from trl_training.memory_keys import read_keys, refuse, run_of
 
 
-def report(config: str | None, flags: Sequence[str], place: Place) -> Report:
+def report(config: str | None, flags: Sequence[str], place: Place, trainer: str | None = None) -> Report:
     """The estimates for a YAML file and flags. Raises NotModelled, InputError."""
-    trainer, keys = read_keys(config, flags)
+    trainer, keys = read_keys(config, flags, trainer)
     refuse(keys, place.zero)
     shape = load_shape(keys.model_name_or_path, keys.model_revision)
     run = run_of(trainer, keys, shape, place.gpus * place.nodes, place.zero)

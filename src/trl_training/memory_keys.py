@@ -100,7 +100,7 @@ def flag_values(flags: Sequence[str]) -> dict[str, Any]:
 
 
 def trainer_of(config: Mapping[str, Any]) -> str:
-    """grpo or sft: which trainer a configuration is for."""
+    """grpo or sft: which trainer a configuration is for, by keys that only GRPO has."""
     return "grpo" if {"num_generations", "reward", "prompts_per_step", "max_completion_length"} & set(config) else "sft"
 
 
@@ -112,10 +112,10 @@ def known_keys(trainer: str) -> set[str]:
     return {key.name for one in classes for key in fields(one)} | set(OWN_KEYS[trainer])
 
 
-def read_keys(config: str | None, flags: Sequence[str]) -> tuple[str, Keys]:
+def read_keys(config: str | None, flags: Sequence[str], trainer: str | None = None) -> tuple[str, Keys]:
     """(trainer, keys) of a YAML file and flags, which win. Raises InputError."""
     from_file, given = read_yaml(config) if config else {}, flag_values(flags)
-    trainer = trainer_of(from_file | given)
+    trainer = trainer or trainer_of(from_file | given)
     known = known_keys(trainer)
     for where, keys in ((f"{config}: ", from_file), ("", given)):
         if unknown := [key for key in keys if key not in known]:
