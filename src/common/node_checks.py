@@ -1,0 +1,107 @@
+"""Whether a node can start a run, apart from GPU memory. Standard library only: runs before anything is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from common import toolchain
+from common.node import GB, Node, free_space
+
+DRIVER = 580  # PyPI's torch 2.13.0 is built for CUDA 13.0
+BF16_SINCE = 8.0  # compute capability
+FREE = 0.95  # of an unused GPU, at least: the driver takes some
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line about the node; `problem` is None if there is nothing wrong."""
+
+    name: str
+    found: str
+    problem: str | None = None
+
+
+def gb(size: float) -> str:
+    return f"{size / GB:.1f} GB"
+
+
+def gpu_checks(node: Node) -> list[Check]:
+    """GPUs, driver, bf16, and who else uses the GPUs."""
+    if not node.cards:
+        missing = "no GPU: nvidia-smi is missing, reports none, or CUDA_VISIBLE_DEVICES hides them"
+        return [Check("GPUs", "none", f"{missing}; describe another node with --gpus and --gpu-memory")]
+    first = node.cards[0]
+    found = f"{len(node.cards)} x {first.name or 'GPU'}, {gb(min(card.memory for card in node.cards))}"
+    checks = [Check("GPUs", found + (" (described)" if node.described else ""))]
+    old = [card for card in node.cards if card.compute and float(card.compute) < BF16_SINCE]
+    if old:
+        why = f"GPU {old[0].index} ({old[0].name}) has no bf16: compute capability {old[0].compute}, needs {BF16_SINCE}"
+        checks.append(Check("bf16", "no", why))
+    for card in node.cards:
+        if card.processes or card.free < FREE * card.memory:
+            users = ", ".join(card.processes) or "processes that are not visible here"
+            checks.append(Check(f"GPU {card.index}", f"{gb(card.free)} free; used by {users}"))
+    if node.driver is not None:
+        checks.append(driver_check(node.driver, torch_installed=find_spec("torch") is not None))
+    return checks
+
+
+def driver_check(driver: str, *, torch_installed: bool) -> Check:
+    """An installed torch may be a build for an older driver, so only its absence makes an old driver a problem."""
+    major = driver.partition(".")[0]
+    if not major.isdigit() or int(major) >= DRIVER or torch_installed:
+        return Check("driver", driver)
+    why = f"NVIDIA driver {driver}: torch 2.13.0 from PyPI needs {DRIVER} or newer; install a torch build for it first"
+    return Check("driver", driver, why)
+
+
+def python_check(version: tuple[int, int], *, dapo: bool) -> Check:
+    """The versions for which every package of the layers has a release."""
+    newest = 12 if dapo else 13
+    found = ".".join(map(str, version))
+    if (3, 11) <= version <= (3, newest):
+        return Check("Python", found)
+    return Check("Python", found, f"Python {found}: needs 3.11 to 3.{newest}" + (" (verl 0.9.1)" if dapo else ""))
+
+
+def compiler_check() -> Check:
+    """Triton compiles at run time. The CUDA toolkit is not needed: what needs it is compiled in its wheels."""
+    lacks = toolchain.missing()
+    return Check("C compiler, Python headers", "missing" if lacks else "found", lacks)
+
+
+def cpu_check(cpus: int, needed: int, why: str) -> Check:
+    problem = f"{cpus} CPUs: needs {needed}, {why}" if cpus < needed else None
+    return Check("CPUs", f"{cpus} (needs {needed})", problem)
+
+
+def memory_check(memory: int, needed: float) -> Check:
+    """RAM, which is an estimate: too little is a problem all the same, because the kernel kills the process."""
+    problem = f"RAM: {gb(memory)} available, needs about {gb(needed)} (estimate)" if memory < needed else None
+    return Check("RAM", f"{gb(memory)} available (needs about {gb(needed)})", problem)
+
+
+def disk_checks(wanted: Iterable[tuple[str, Path, float]]) -> list[Check]:
+    """(what, folder, bytes) on their disks; what shares a disk is added up."""
+    checks: list[Check] = []
+    taken: dict[int, float] = {}
+    for what, folder, size in wanted:
+        free, device = free_space(folder)
+        left = free - taken.get(device, 0)
+        taken[device] = taken.get(device, 0) + size
+        problem = f"disk of {folder}: {gb(left)} free, {what} need about {gb(size)}" if left < size else None
+        checks.append(Check("disk", f"{folder}: {gb(left)} free ({what} need about {gb(size)})", problem))
+    return checks
+
+
+def this_machine(node: Node, *, dapo: bool) -> list[Check]:
+    """What can be checked without a configuration."""
+    checks = gpu_checks(node)
+    if not node.described:
+        if node.python is not None:
+            checks.append(python_check(node.python, dapo=dapo))
+        checks.append(compiler_check())
+    return checks

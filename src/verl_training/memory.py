@@ -1,0 +1,236 @@
+"""Memory and time of a DAPO run, as verl 0.9 lays it out with FSDP 2 and vLLM, and the one key that would make it fit.
+
+Weights, gradients and optimizer state are float32 shards over all N GPUs; a layer is gathered in bf16 when it is used.
+A step has the phases rollout (vLLM; the shards are in RAM), sync (shards and vLLM's weights), scoring (log-
+probabilities and entropy without gradients), update (forward and backward) and optimizer (AdamW, which torch computes
+with a float32 temporary of the size of its parameters). Training processes and vLLM each have a CUDA context.
+
+verl computes all logits of a micro-batch. Without flash attention's cross entropy it keeps, for each, a bf16 logit, the
+float32 log-softmax and bf16 gradients (verl/utils/torch_functional.py, logprobs_from_logits_v2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from omegaconf import DictConfig, OmegaConf
+
+from adapters import RELEASED_TARGETS
+from common import footprint
+from common.footprint import BF16, CONTEXT, FLOAT32, Adapter, Estimate, Line, adapter_of, with_margin
+from common.gpu_types import GpuType
+from common.model_shape import NotModelled, Shape
+from common.step_time import SYNC, Lengths, Part, forward_seconds, update_seconds, vllm_token
+
+PHASES = ("rollout", "sync", "scoring", "update", "optimizer")
+VLLM_OVERHEAD = 2_000_000_000  # assumed: its activations for 8,192 tokens, CUDA graphs
+HELPERS, HELPER = 5, 700_000_000  # assumed: Ray's own processes, TransferQueue, the runner; RAM of each
+TRAINING = 8 * 10**9  # assumed RAM of the processes of a GPU: training, vLLM
+MASK = 1.75  # sdpa with a dense mask over packed sequences, against a kernel without one: assumed, of the scoring pass
+REFILLS = 2.0  # rounds of sampling in a step, since groups of equal rewards are dropped: assumed
+OFFLOAD = 25e9  # byte/s between GPU and RAM: assumed, half of PCIe 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a DAPO configuration says about memory and time."""
+
+    gpus: int  # of a node
+    nodes: int
+    prompts: int  # in a step
+    group: int
+    prompt: int
+    completion: int
+    adapter: Adapter | None
+    checkpointing: bool
+    update_tokens: int  # at once on a GPU
+    score_tokens: int
+    utilization: float
+    tensor_parallel: int
+    context: int
+    offload_weights: bool
+    offload_optimizer: bool
+    workers: int  # helper processes that the configuration sets
+    steps: int | None
+    checkpoints: int
+
+    @property
+    def all_gpus(self) -> int:
+        return self.gpus * self.nodes
+
+
+def run_of(config: DictConfig, shape: Shape) -> Run:
+    """The run that a composed configuration describes. Raises NotModelled."""
+    actor, rollout, recode = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.recode
+    if config.trainer.device == "cpu":
+        raise NotModelled("trainer.device=cpu: a run on the CPU is not modelled")
+    if rollout.name != "vllm" or actor.strategy != "fsdp2" or not actor.use_dynamic_bsz:
+        raise NotModelled("only vLLM, FSDP 2 and use_dynamic_bsz are modelled")
+    if actor.use_kl_loss or config.algorithm.use_kl_in_reward:
+        raise NotModelled("a KL term, which loads a reference model, is not modelled")
+    targets = recode.lora_target_modules or list(RELEASED_TARGETS)
+    named = targets if isinstance(targets, str) else OmegaConf.to_container(targets)
+    assert isinstance(named, (str, list))
+    adapter = adapter_of(shape, recode.lora_r, named, dora=True, dropout=recode.lora_dropout)
+    return Run(
+        gpus=config.trainer.n_gpus_per_node,
+        nodes=config.trainer.nnodes,
+        prompts=config.data.train_batch_size,
+        group=rollout.n,
+        prompt=config.data.max_prompt_length,
+        completion=config.data.max_response_length,
+        adapter=adapter if recode.adapter == "dora" else None,
+        checkpointing=config.actor_rollout_ref.model.enable_gradient_checkpointing,
+        update_tokens=actor.ppo_max_token_len_per_gpu,
+        score_tokens=rollout.log_prob_max_token_len_per_gpu,
+        utilization=rollout.gpu_memory_utilization,
+        tensor_parallel=rollout.tensor_model_parallel_size,
+        context=rollout.max_model_len or shape.context,
+        offload_weights=actor.fsdp_config.param_offload,
+        offload_optimizer=actor.fsdp_config.optimizer_offload,
+        workers=rollout.agent.num_workers + config.data.dataloader_num_workers + config.reward.num_workers,
+        steps=config.trainer.total_training_steps,
+        checkpoints=config.trainer.max_actor_ckpt_to_keep or 1,
+    )
+
+
+def state_lines(shape: Shape, run: Run) -> list[Line]:
+    """Shards of weights, gradients and optimizer, and what FSDP gathers."""
+    n = run.all_gpus
+    count = run.adapter.parameters(shape) if run.adapter else shape.parameters
+    frozen = shape.parameters if run.adapter else 0
+    weights = FLOAT32 * (frozen + count) / n
+    busy = PHASES[1:] if run.offload_weights else PHASES
+    optimizer = ("update", "optimizer") if run.offload_optimizer else PHASES  # verl loads it before the update
+    letter = "A" if run.adapter else "P"
+    gathered = 2 * BF16 * max(shape.layer, shape.embedding)  # in use, and prefetched
+    largest = (FLOAT32 + BF16) * max(shape.embedding, *(i * o for i, o in shape.linears.values()))
+    gradients = FLOAT32 * count / n
+    return [
+        Line("weights, float32 shards", "4 P / N", dict.fromkeys(busy, weights)),
+        Line("gradients", f"4 {letter} / N", {"update": gradients, "optimizer": gradients}),
+        Line("AdamW", f"8 {letter} / N", dict.fromkeys(optimizer, 8 * count / n)),
+        Line("AdamW's temporary", f"4 {letter} / N", {"optimizer": FLOAT32 * count / n}, working=True),
+        Line(
+            "gathered weights",
+            "4 x largest unit; sync: 6 x largest tensor",
+            {"sync": largest, "scoring": gathered, "update": gathered},
+            working=True,
+        ),
+    ]
+
+
+def pass_lines(shape: Shape, run: Run) -> list[Line]:
+    """Activations and logits of a micro-batch."""
+    t, scored = run.update_tokens, run.score_tokens
+    how = (shape, run.adapter, t, run.checkpointing)
+    kept, layer = footprint.kept(*how), footprint.backward(*how)
+    forward, norm = footprint.forward(shape) * scored, footprint.dora_norm(shape, run.adapter)
+    mask = {"scoring": BF16 * scored**2, "update": BF16 * t**2}
+    logits = {"scoring": 6 * shape.vocabulary * scored, "update": 8 * shape.vocabulary * t}
+    label = "inputs of layers" if run.checkpointing else "activations of layers"
+    return [
+        Line(label, "(2 L + 8) h t" if run.checkpointing else "saved L t", {"update": kept}, working=True),
+        Line("one layer", "saved t + max(gradients t, norm)", {"scoring": forward, "update": layer}, working=True),
+        Line("logits", "scoring 6 V t, update 8 V t", logits, working=True),
+        Line("mask of packed sequences", "2 t²", mask, working=True),
+        Line("DoRA's norm", "6 in² + 16 in out", {"scoring": norm}, working=True),
+    ]
+
+
+def vllm_weights(shape: Shape, run: Run) -> float:
+    return BF16 * shape.parameters / run.tensor_parallel
+
+
+def vllm_needs(shape: Shape, run: Run) -> float:
+    """The least that vLLM starts with: its weights, and the KV cache of one full context."""
+    cache = footprint.cache_token(shape) * run.context / run.tensor_parallel
+    return vllm_weights(shape, run) + cache + VLLM_OVERHEAD
+
+
+def ram(shape: Shape, run: Run) -> float:
+    """RAM of the fullest node: loading (float32 on rank 0, and its shards), or offloaded state; and the processes."""
+    state = FLOAT32 * shape.parameters * run.offload_weights
+    if run.adapter is None:
+        state += 8 * shape.parameters * run.offload_optimizer
+    processes = (HELPERS + run.workers) * HELPER + run.gpus * TRAINING
+    return max(2 * FLOAT32 * shape.parameters, state / run.nodes) + processes
+
+
+def estimate(shape: Shape, run: Run, card: int) -> Estimate:
+    """The table for GPUs of `card` bytes."""
+    share = run.utilization * card
+    vllm = {"rollout": share, "sync": vllm_weights(shape, run) + 2**31}  # and its bucket of 2 GiB
+    lines = [
+        *state_lines(shape, run),
+        *pass_lines(shape, run),
+        Line("vLLM", f"{run.utilization:g} of the GPU; sync: its weights", vllm),
+        Line("CUDA, NCCL", "assumed, two processes", dict.fromkeys(PHASES, 2 * CONTEXT)),
+    ]
+    problems = []
+    if share < (needs := vllm_needs(shape, run)):
+        problems.append(f"vLLM's share of {share / 1e9:.1f} GB is below the {needs / 1e9:.1f} GB that it starts with")
+    count = run.adapter.parameters(shape) if run.adapter else shape.parameters
+    disk = run.checkpoints * 12 * count
+    return Estimate(PHASES, with_margin(PHASES, lines), int(ram(shape, run)), disk, tuple(problems))
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+def seconds(shape: Shape, run: Run, lengths: Lengths, gpu: GpuType) -> list[Part]:
+    """The parts of a step: two updates on its rollouts are one pass over all their tokens."""
+    prompt, completion = min(lengths.prompt, run.prompt), min(lengths.completion, run.completion)
+    engines = run.all_gpus // run.tensor_parallel
+    sequences = run.prompts * run.group
+    token = vllm_token(shape, -(-sequences // engines), lengths, run.tensor_parallel, gpu)
+    tokens = sequences * (prompt + completion) / run.all_gpus
+    moved = FLOAT32 * shape.parameters / run.all_gpus
+    if run.adapter is None:
+        moved *= 3
+    offload = 2 * moved / OFFLOAD if run.offload_weights else 0
+    scoring = MASK * forward_seconds(shape, tokens, gpu)
+    update = update_seconds(shape, run.adapter, tokens, run.checkpointing, gpu)
+    passes = 2 * (2 + run.checkpointing + (run.adapter is None))
+    return [
+        Part("rollout", f"{REFILLS:g} rounds x {completion} x (2 P + cache) / bandwidth", REFILLS * completion * token),
+        Part("sync", f"{SYNC:g}, and shards to RAM and back", SYNC + offload),
+        Part("scoring", f"{MASK:g} x 2 P t / rate", scoring),
+        Part("update", f"{passes} P t / rate", update),
+    ]
+
+
+# --- the one key to change --------------------------------------------------------------------------------------------
+
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+
+
+def alternatives(run: Run) -> Iterator[tuple[str, Run]]:
+    """(what to set, the run with it): settings that leave the result as it is."""
+    longest = run.prompt + run.completion
+    if not run.checkpointing:
+        key = "actor_rollout_ref.model.enable_gradient_checkpointing=true"
+        yield key, replace(run, checkpointing=True)
+    if not run.offload_weights:
+        yield f"{ACTOR}.fsdp_config.param_offload=true", replace(run, offload_weights=True)
+    if not run.offload_optimizer:
+        yield f"{ACTOR}.fsdp_config.optimizer_offload=true", replace(run, offload_optimizer=True)
+    if run.update_tokens > longest:
+        yield f"{ACTOR}.ppo_max_token_len_per_gpu={longest}", replace(run, update_tokens=longest)
+    for tokens in (run.score_tokens // 2, longest):
+        if longest <= tokens < run.score_tokens:
+            yield f"{ROLLOUT}.log_prob_max_token_len_per_gpu={tokens}", replace(run, score_tokens=tokens)
+    for part in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3):
+        if part != run.utilization:
+            yield f"{ROLLOUT}.gpu_memory_utilization={part:g}", replace(run, utilization=part)
+    size = run.tensor_parallel
+    while (size := size * 2) <= run.gpus:
+        yield f"{ROLLOUT}.tensor_model_parallel_size={size}", replace(run, tensor_parallel=size)
+
+
+def with_adapter(run: Run) -> Iterator[tuple[str, Run]]:
+    """(what to set, the run with it): the adapter of configs/dapo.yaml instead of all weights, another run."""
+    if run.adapter is None:
+        adapter = Adapter(64, RELEASED_TARGETS, dora=True, dropout=True)
+        yield "recode.adapter=dora", replace(run, adapter=adapter)

@@ -1,0 +1,760 @@
+"""Preflight: estimates against arithmetic by hand and against what small real runs allocate; its answers; the node.
+
+The arithmetic is that of Qwen2.5-Coder-7B: 28 layers, hidden 3,584, intermediate 18,944, 28 heads of 128, 4 KV heads,
+vocabulary 152,064, untied. In bytes, and GB of 10^9 bytes.
+
+    a layer      q and o 2 x 3584² = 25,690,112; k and v 2 x 3584 x 512 = 3,670,016; MLP 3 x 3584 x 18944 = 203,685,888;
+                 biases 3584 + 2 x 512 = 4,608; norms 2 x 3584 = 7,168: 233,057,792
+    P            28 x 233,057,792 + 2 x 152064 x 3584 + 3584 = 7,615,616,512
+    A            28 x (q: 64 x 7168 + 3584 = 462,336; v: 64 x 4096 + 512 = 262,656) = 20,299,776
+    targets      28 x (3584² + 3584 x 512) = 411,041,792
+    KV cache     2 x 28 x 512 x 2 bytes = 57,344 a token
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import weakref
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import preflight
+from common import footprint, node, node_checks
+from common.errors import InputError
+from common.fit import Place, verdict
+from common.footprint import Adapter
+from common.gpu_types import GPU_TYPES, gpu_type
+from common.model_shape import FAMILIES, NotModelled, shape_of
+from trl_training import fit as trl_fit
+from trl_training import memory, memory_keys
+
+ROOT = Path(__file__).parent.parent
+GB = 10**9
+P, A, TARGETS = 7_615_616_512, 20_299_776, 411_041_792
+
+QWEN_7B = {
+    "model_type": "qwen2",
+    "num_hidden_layers": 28,
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+    "max_position_embeddings": 32768,
+}
+SHAPE = shape_of(QWEN_7B, "7B")
+DORA = Adapter(64, ("q_proj", "v_proj"), dora=True, dropout=True)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A folder with nothing but the 7B model's config.json."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "config.json").write_text(json.dumps(QWEN_7B), "utf-8")
+    return folder
+
+
+def grpo(*flags: str, config: str = "configs/grpo.yaml", processes: int = 1, zero: int = 0) -> memory.Run:
+    trainer, keys = memory_keys.read_keys(str(ROOT / config), flags)
+    return memory_keys.run_of(trainer, keys, SHAPE, processes, zero)
+
+
+def rows(estimate: footprint.Estimate) -> dict[str, dict[str, float]]:
+    return {line.name: {phase: size for phase, size in line.phases.items() if size} for line in estimate.lines}
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------
+
+
+def test_parameters_of_a_7b_model():
+    assert (SHAPE.layer, SHAPE.parameters) == (233_057_792, P)
+    assert (DORA.parameters(SHAPE), DORA.target_weights(SHAPE)) == (A, TARGETS)
+    assert footprint.cache_token(SHAPE) == 57_344
+
+
+def test_grpo_on_one_gpu_by_hand():
+    """configs/grpo.yaml on one GPU: 8 completions a step, 4 at once, 3,072 tokens each."""
+    estimate = memory.estimate(SHAPE, grpo(), 80 * GB)
+    found = rows(estimate)
+    every = ("rollout", "scoring", "update")
+    assert found["weights"] == dict.fromkeys(every, 15_231_233_024)  # 2 P
+    assert found["adapter"] == dict.fromkeys(every, 81_199_104)  # 4 A
+    assert found["AdamW"] == dict.fromkeys(every, 162_398_208)  # 8 A
+    assert found["gradients"] == {"update": 81_199_104}  # 4 A
+    assert found["merge: copies of targets"] == {"rollout": 822_083_584}  # 2 x targets
+    # 8 x 3072 x 57,344 x 29/28
+    assert found["KV cache, 8 x 3072"] == {"rollout": pytest.approx(1_459_617_792)}
+    # 8 x 2048 prompt tokens x (6 x 18944 + 8 x 3584 = 142,336)
+    assert found["prompts, one layer"] == {"rollout": 2_332_033_024}
+    # t = 4 x 3072 = 12,288 tokens: (2 x 28 + 8) x 3584 x t
+    assert found["inputs of layers"] == {"update": 2_818_572_288}
+    # saved: norms 8 x 3584 = 28,672, attention 8 x 3584 = 28,672, MLP 6 x 18944 = 113,664; q: 2 x 3584 + 2 x 64 + 3584
+    # (mask) + 4 x 3584 = 25,216; v: 2 x 3584 + 2 x 64 + 3584 + 4 x 512 = 12,928: 209,152 for a token.
+    # gradients: 6 x 18944 + 4 x 3584 + 8 x 3584 = 156,672. Once: 2 x A / 28 = 1,449,984, 2 x (3584² + 3584 x 512) =
+    # 29,360,128. 365,824 x 12,288 + 30,810,112. Without gradients: 142,336 x 12,288.
+    layer = found["one layer, again and backward"]
+    assert layer == {"scoring": 1_749_024_768, "update": 4_526_055_424}
+    # a tile of 4096 x 32768 x 2, and 4 x 1024 hidden states in bf16 (and their float32 gradients)
+    assert found["log-probabilities, tiles"] == {"scoring": 297_795_584, "update": 356_515_840}
+    # 15,556,029,440 + 1,000,000,000 + 1.1 x 7,701,143,552
+    assert estimate.total("update") == pytest.approx(25_027_287_347)
+    # 15,474,830,336 + 1,000,000,000 + 1.1 x 4,613,734,400
+    assert estimate.total("rollout") == pytest.approx(21_549_938_176)
+    assert estimate.peak == estimate.total("update")
+
+
+def test_the_share_of_a_process_decides_what_is_at_once():
+    """On 8 GPUs one sequence each: 3,072 tokens, and DDP's copy of the gradients."""
+    found = rows(memory.estimate(SHAPE, grpo(processes=8), 80 * GB))
+    assert found["DDP's buckets"]["update"] == 81_199_104  # 4 A
+    assert found["inputs of layers"] == {"update": 704_643_072}  # 64 x 3584 x 3072
+    assert found["KV cache, 1 x 3072"] == {"rollout": pytest.approx(182_452_224)}
+
+
+def test_rollouts_with_cache_stock_and_vllm():
+    assert rows(memory.estimate(SHAPE, grpo("--dora_generation", "cache"), 80 * GB))["cache: copies of targets"] == {
+        "rollout": 4 * TARGETS
+    }
+    stock = rows(memory.estimate(SHAPE, grpo("--dora_generation=stock"), 80 * GB))
+    assert stock["stock: DoRA's norm"] == {"rollout": 282_591_232}  # q: 22 x 3584²
+    flags = ("--use_vllm", "true", "--vllm_mode", "colocate", "--vllm_gpu_memory_utilization", "0.4")
+    vllm = rows(memory.estimate(SHAPE, grpo(*flags), 80 * GB))
+    assert vllm["vLLM"] == dict.fromkeys(("rollout", "scoring", "update"), 32 * GB)
+    assert vllm["base weights kept in the sync"] == {"rollout": 2 * TARGETS}
+    assert vllm["DoRA's norm"] == {"scoring": 282_591_232}  # the old policy's log-probabilities
+    asleep = rows(memory.estimate(SHAPE, grpo(*flags, "--vllm_enable_sleep_mode"), 80 * GB))
+    assert asleep["vLLM"] == {"rollout": 32 * GB}
+
+
+def test_all_weights_with_zero2_on_two_gpus():
+    """2 P of weights, 2 P of the reference, 12 P / 2 of AdamW and float32 copies, 2 P / 2 of gradients: 83.8 GB; the
+    optimizer copies the gradients to float32, 4 P / 2."""
+    run = grpo("--use_peft", "false", processes=2, zero=2)
+    found = rows(memory.estimate(SHAPE, run, 80 * GB))
+    state = ["weights", "reference model", "AdamW, float32 copies", "gradients"]
+    assert [found[name]["update"] for name in state] == [2 * P, 2 * P, 6 * P, P]
+    assert found["their float32 copies"] == {"optimizer": 2 * P}
+
+
+def test_all_linear_adapts_seven_modules():
+    """r 64 on 7 modules: in + out 7168 (q, o), 4096 (k, v), 22528 (gate, up, down): 90,112 x 64, and 53,760 magnitudes:
+    3584 + 2 x 512 + 3584 + 2 x 18944 + 3584 = 49,664. Copies: all weights of the layers but biases and norms, 13 GB."""
+    run = grpo("--lora_target_modules", "all-linear")
+    assert run.adapter is not None
+    assert run.adapter.parameters(SHAPE) == 28 * (64 * (2 * 7168 + 2 * 4096 + 3 * 22528) + 49_664)
+    copies = rows(memory.estimate(SHAPE, run, 80 * GB))["merge: copies of targets"]["rollout"]
+    assert copies == 2 * 28 * (233_057_792 - 4_608 - 7_168)  # 13.1 GB
+
+
+@cache
+def dapo_config(name: str):
+    from verl_training import config
+
+    return config.compose(name)
+
+
+def dapo(model: Path, name: str, gpus: int, gigabytes: int):
+    from omegaconf import OmegaConf
+
+    from verl_training.fit import report_of
+
+    config = dapo_config(name).copy()
+    OmegaConf.update(config, "trainer.n_gpus_per_node", gpus)
+    OmegaConf.update(config, "actor_rollout_ref.model.path", str(model))
+    place = Place(gpus, 1, gigabytes * GB, gigabytes * GB)
+    return report_of(config, place), place
+
+
+def test_dapo_on_two_gpus_by_hand(model):
+    """configs/dapo.yaml: float32 shards on 2 GPUs; 6,144 tokens at once in an update, 12,288 in scoring."""
+    report, _ = dapo(model, "dapo", 2, 80)
+    found = rows(report.estimate)
+    assert found["weights, float32 shards"]["update"] == 4 * (P + A) / 2  # 15.27 GB
+    assert "rollout" not in found["weights, float32 shards"]  # param_offload
+    assert found["vLLM"] == {"rollout": 64 * GB, "sync": 2 * P + 2**31}  # 0.8 of 80; weights and a bucket of 2 GiB
+    # a bf16 embedding of 152064 x 3584 in use and one prefetched; sync: the same in float32 and in bf16
+    assert found["gathered weights"] == {
+        "scoring": 2_179_989_504,
+        "update": 2_179_989_504,
+        "sync": 3_269_984_256,
+    }
+    # 6 x 152064 x 12,288 and 8 x 152064 x 6,144
+    assert found["logits"] == {"scoring": 11_211_374_592, "update": 7_474_249_728}
+    assert found["inputs of layers"] == {"update": 1_409_286_144}  # 64 x 3584 x 6,144
+    assert report.estimate.peak == 66 * GB  # vLLM, and two CUDA contexts
+
+
+def test_dapo_with_all_weights_by_hand(model):
+    """configs/dapo_released.yaml on 2 GPUs: shards of 2 P weights, 2 P gradients, 4 P AdamW; and torch's 2 P."""
+    report, _ = dapo(model, "dapo_released", 2, 80)
+    found = rows(report.estimate)
+    state = ["weights, float32 shards", "gradients", "AdamW", "AdamW's temporary"]
+    assert [found[name]["optimizer"] for name in state] == [2 * P, 2 * P, 4 * P, 2 * P]
+    assert report.estimate.peak == pytest.approx(10.2 * P + 2 * GB)  # 79.7 GB: the optimizer, with its margin
+    assert report.estimate.disk == 3 * 12 * P  # 274 GB
+
+
+def test_seconds_of_a_step_by_hand():
+    """H100: 0.4 x 989e12 operations, 3.35e12 bytes a second. Layers and LM head: 28 x 233,057,792 + 152064 x 3584."""
+    h100 = gpu_type("NVIDIA H100 80GB HBM3")
+    assert h100 is not None and SHAPE.computed == 7_070_615_552
+    parts = memory.seconds(SHAPE, grpo(processes=2), memory.Lengths(650, 600), h100)
+    found = {part.name: part.seconds for part in parts}
+    assert found["rollout"] == pytest.approx(600 * 28 * 38 * 24e-6)  # 15.3: 1,064 launches a token
+    tokens = 4 * 1250
+    assert found["scoring"] == pytest.approx(2 * 7_070_615_552 * tokens / (0.4 * 989e12))  # 0.18: the reference
+    assert found["update"] == pytest.approx(1.15 * 6 * 7_070_615_552 * tokens / (0.4 * 989e12))  # 0.62: checkpointing
+    vllm = grpo("--use_vllm", "true", processes=2)
+    token = (2 * 7_070_615_552 + 4 * (650 + 300) * 57_344) / (0.67 * 3.35e12)  # 6.4 ms
+    assert memory.seconds(SHAPE, vllm, memory.Lengths(650, 600), h100)[0].seconds == pytest.approx(600 * token + 1.5)
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+VLLM = ("--use_vllm", "true", "--vllm_mode", "colocate")
+NO_KEYS = "one or two keys are not enough: use GPUs with more memory, or a smaller model"
+TRL = [
+    # GRPO: 25.0 GB with 4 sequences at once (above), 25.1 with DDP's 0.1 GB. With 2 at once the update takes 15.56 +
+    # 0.08 + 1 + 1.1 x (1.41 + 2.28 + 0.18) = 20.9 GB; one GPU samples 8 (21.5 GB, above), each of two samples 4. With 1
+    # at once, on 8 GPUs: 15.64 + 1 + 1.1 x (0.70 + 1.15 + 0.09) = 18.8 GB.
+    ("grpo", 24, 1, "set --per_device_train_batch_size 2 (21.5 GB)"),
+    ("grpo", 24, 2, "set --per_device_train_batch_size 2 (20.9 GB)"),
+    ("grpo", 24, 8, "fits: 18.8"),
+    *[("grpo", size, gpus, "fits: 25") for size in (40, 80, 141) for gpus in (1, 2)],
+    *[("grpo", size, 8, "fits: 18.8") for size in (40, 80, 141)],
+    # vLLM starts with 15.2 GB of weights, 3,072 x 57,344 = 0.2 of cache and 1.5 of its own: 16.9 GB. trl's default, 0.3
+    # of the GPU, is 7.2, 12, 24 and 42.3 GB. On 40 GB, 0.45 is 18: with 25.0 too much, with 18.8 on 8 GPUs enough.
+    ("vllm", 24, 1, "vLLM's share of 7.2 GB is below the 16.9 GB that it starts with (estimate): set --per_device"),
+    ("vllm", 24, 2, "set --per_device_train_batch_size 2 and --use_vllm false (20.9 GB)"),
+    ("vllm", 24, 8, "set --use_vllm false (18.8 GB)"),
+    ("vllm", 40, 1, "set --use_vllm false (25.0 GB)"),
+    ("vllm", 40, 2, "set --use_vllm false (25.1 GB)"),
+    ("vllm", 40, 8, "set --vllm_gpu_memory_utilization 0.45 (36.8 GB)"),
+    *[("vllm", 80, gpus, "fits: 49") for gpus in (1, 2)],  # 24 + 25.0, 24 + 25.1
+    ("vllm", 80, 8, "fits: 42.8"),
+    *[("vllm", 141, gpus, "fits: 67") for gpus in (1, 2)],  # 42.3 + 25.0
+    ("vllm", 141, 8, "fits: 61.1"),
+    # SFT: GRPO's update, with log-probabilities of up to 3,072 tokens of a sequence instead of 1,024: 6 x 3584 x 8,192
+    # x 1.1 = 0.2 GB more for 4 at once
+    ("sft", 24, 1, "set --per_device_train_batch_size 2 (21.1 GB)"),
+    ("sft", 24, 2, "set --per_device_train_batch_size 2 (21.1 GB)"),
+    ("sft", 24, 8, "fits: 19.0"),
+    *[("sft", size, gpus, "fits: 25") for size in (40, 80, 141) for gpus in (1, 2)],
+    *[("sft", size, 8, "fits: 19.0") for size in (40, 80, 141)],
+]
+
+
+@pytest.mark.parametrize(("run", "gigabytes", "gpus", "answer"), TRL)
+def test_answers_for_grpo_and_sft(model, run, gigabytes, gpus, answer):
+    config = str(ROOT / "configs" / ("sft.yaml" if run == "sft" else "grpo.yaml"))
+    place = Place(gpus, 1, gigabytes * GB, gigabytes * GB)
+    flags = ["--model_name_or_path", str(model), *(VLLM if run == "vllm" else ())]
+    report = trl_fit.report(config, flags, place)
+    line = verdict(report, place)
+    assert answer in line and "\n" not in line
+    assert line.startswith("fits") == report.fits
+
+
+DAPO = [
+    # dora, N GPUs. rollout: 0.8 of the GPU + 2. sync: 30.5 / N shards + 17.4 vLLM + 1.1 x 3.3 + 2: 53.5, 38.2, 26.8.
+    # scoring: 30.5 / N + 2 + 1.1 x 15.7: 49.8, 34.6, 23.1.
+    ("dapo", 24, 1, "set GPUS=8 and actor_rollout_ref.rollout.tensor_model_parallel_size=2 (23.1 GB)"),
+    ("dapo", 24, 2, "set GPUS=8 and actor_rollout_ref.rollout.tensor_model_parallel_size=2 (23.1 GB)"),
+    ("dapo", 24, 8, "set actor_rollout_ref.rollout.tensor_model_parallel_size=2 (23.1 GB)"),  # sync 19.2
+    ("dapo", 40, 1, "set GPUS=2 (38.2 GB)"),
+    ("dapo", 40, 2, "fits: 38.2"),
+    ("dapo", 40, 8, "fits: 34.0"),  # the rollout's 32 + 2
+    *[("dapo", 80, gpus, "fits: 66.0") for gpus in (1, 2, 8)],  # 64 + 2
+    *[("dapo", 141, gpus, "fits: 114.8") for gpus in (1, 2, 8)],
+    # full: 16 P / N of weights, gradients and AdamW, and 1.1 x 4 P / N of torch's temporary: 155.4 / N + 2
+    ("dapo_released", 24, 1, NO_KEYS),
+    ("dapo_released", 24, 2, NO_KEYS),
+    ("dapo_released", 24, 8, "set recode.adapter=dora and actor_rollout_ref.rollout.tensor_model_parallel_size=2"),
+    ("dapo_released", 40, 1, "set GPUS=8 (34.0 GB)"),
+    ("dapo_released", 40, 2, "set GPUS=8 (34.0 GB)"),
+    ("dapo_released", 40, 8, "fits: 34.0"),
+    ("dapo_released", 80, 1, "157.4 of a GPU's 80.0 GB (estimate): set GPUS=2 (79.7 GB)"),
+    ("dapo_released", 80, 2, "fits: 79.7"),
+    ("dapo_released", 80, 8, "fits: 66.0"),
+    ("dapo_released", 141, 1, "set GPUS=2 (114.8 GB)"),
+    *[("dapo_released", 141, gpus, "fits: 114.8") for gpus in (2, 8)],
+]
+
+
+@pytest.mark.parametrize(("name", "gigabytes", "gpus", "answer"), DAPO)
+def test_answers_for_dapo(model, name, gigabytes, gpus, answer):
+    report, place = dapo(model, name, gpus, gigabytes)
+    assert answer in verdict(report, place)
+
+
+def test_more_memory_or_less_work_never_takes_more():
+    run = grpo()
+    peak = memory.estimate(SHAPE, run, 80 * GB).peak
+    assert all(memory.estimate(SHAPE, other, 80 * GB).peak <= peak for _, other in memory.shorter(run))
+    assert memory.estimate(SHAPE, replace(run, checkpointing=False), 80 * GB).peak > peak
+
+
+# --- against real runs ------------------------------------------------------------------------------------------------
+
+
+def tiny(kind: str = "qwen2", **sizes):
+    """(config, shape) of a small model of a family."""
+    from transformers import AutoConfig
+
+    given = {"num_hidden_layers": 3, "hidden_size": 128, "intermediate_size": 320, "num_attention_heads": 4}
+    given |= {"num_key_value_heads": 2, "head_dim": 32, "vocab_size": 512, "pad_token_id": 0} | sizes
+    config = AutoConfig.for_model(kind, **given, bos_token_id=1, eos_token_id=2)
+    return config, shape_of(config.to_dict(), kind)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_parameters_of_every_family_are_exact(kind, tied):
+    from transformers import AutoModelForCausalLM
+
+    config, shape = tiny(kind, tie_word_embeddings=tied)
+    found = AutoModelForCausalLM.from_config(config)
+    assert sum(parameter.numel() for parameter in found.parameters()) == shape.parameters
+    linears = {
+        name.rpartition(".")[2]: (module.in_features, module.out_features)
+        for name, module in found.named_modules()
+        if hasattr(module, "in_features") and "layers.0." in name
+    }
+    assert linears == shape.linears
+
+
+def dora_model(shape_config, targets, dropout=0.0):
+    import torch
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from adapters import adapter_config
+
+    base = AutoModelForCausalLM.from_config(shape_config).to(torch.bfloat16)
+    return get_peft_model(base, adapter_config(16, 16, dropout, targets))
+
+
+def size_of(tensors) -> int:
+    """Bytes of the storages of tensors, each storage once."""
+    return sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["all-linear"]])
+def test_state_of_a_real_run_agrees(targets):
+    """Weights, adapter, gradients, AdamW and merged or cached rollouts, in bytes that torch holds."""
+    import torch
+
+    from adapters import adapter_layers, rollout_policy
+
+    config, shape = tiny()
+    model = dora_model(config, targets)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    ids = torch.randint(3, 512, (2, 24))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(input_ids=ids, labels=ids).loss.backward()
+    gradients = size_of(parameter.grad for parameter in trained)
+    optimizer.step()
+    moments = size_of(v for one in optimizer.state.values() for k, v in one.items() if k.startswith("exp"))
+
+    adapter = footprint.adapter_of(shape, 16, targets, dora=True, dropout=0.0)
+    run = replace(grpo(), adapter=adapter)
+    found = rows(memory.estimate(shape, run, 80 * GB))
+    assert found["weights"]["update"] == size_of(p for p in model.parameters() if not p.requires_grad)
+    assert found["adapter"]["update"] == size_of(trained)
+    assert found["gradients"]["update"] == gradients
+    assert found["AdamW"]["update"] == moments
+    originals = [layer.get_base_layer().weight.data for layer in adapter_layers(model)]
+    with rollout_policy(model, "merge"):
+        copies = size_of(layer.get_base_layer().weight.data for layer in adapter_layers(model))
+        assert found["merge: copies of targets"]["rollout"] == copies == size_of(originals)
+    with rollout_policy(model, "cache"), torch.no_grad():
+        cached = model.generate(ids, max_new_tokens=2, do_sample=False, use_cache=True)
+        assert cached.shape[1] > 24
+        kept = size_of(
+            value
+            for module in model.modules()
+            for value in getattr(module, "_dora_cache", {}).values()
+            if isinstance(value, torch.Tensor)
+        )
+    estimate = memory.estimate(shape, replace(run, rollouts="cache"), 80 * GB)
+    assert rows(estimate)["cache: copies of targets"]["rollout"] == pytest.approx(kept, rel=0.1)
+
+
+def test_a_real_kv_cache_agrees():
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config, shape = tiny()
+    model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
+    with torch.no_grad():
+        cache = model(input_ids=torch.randint(3, 512, (2, 40)), use_cache=True).past_key_values
+    held = size_of(tensor for layer in cache.layers for tensor in (layer.keys, layer.values))
+    assert held == 2 * 40 * footprint.cache_token(shape)
+
+
+class Live:
+    """The bytes of all tensors that live at once, in and below a `with` block; those named before do not count."""
+
+    def __init__(self, *before) -> None:
+        from torch.utils._python_dispatch import TorchDispatchMode
+        from torch.utils._pytree import tree_iter
+
+        outer = self
+        self.now = self.peak = 0
+        self.before = [tensor.untyped_storage() for tensor in before]
+        self.sizes = {storage._cdata: 0 for storage in self.before}
+
+        class Mode(TorchDispatchMode):
+            def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+                out = function(*args, **(kwargs or {}))
+                for tensor in tree_iter(out):
+                    if hasattr(tensor, "untyped_storage"):
+                        outer.add(tensor.untyped_storage())
+                return out
+
+        self.mode = Mode()
+
+    def add(self, storage) -> None:
+        if storage._cdata not in self.sizes:
+            self.sizes[storage._cdata] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.drop, storage._cdata)
+
+    def drop(self, key) -> None:
+        self.now -= self.sizes.pop(key, 0)
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["all-linear"], []])
+def test_the_peak_of_a_real_update_agrees(targets, checkpointing):
+    """Forward and backward below the LM head, with DoRA or all weights, within 15 %: CPU kernels are not a GPU's."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config, shape = tiny(num_hidden_layers=4, hidden_size=256, intermediate_size=1024, head_dim=64)
+    model = dora_model(config, targets) if targets else AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
+    base = model.get_base_model() if targets else model
+    if targets:
+        base.enable_input_require_grads()
+    if checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    ids, mask = torch.randint(3, 512, (2, 512)), torch.ones(2, 512, dtype=torch.long)
+    mask[0, :3] = 0  # padding, so that keys and values are repeated as in GRPO
+    live = Live(*model.parameters(), *model.buffers(), ids, mask)
+    with live.mode:
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = base.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        hidden.float().sum().backward()
+    adapter = footprint.adapter_of(shape, 16, targets, dora=True, dropout=0.0) if targets else None
+    expected = footprint.kept(shape, adapter, 1024, checkpointing)
+    expected += footprint.backward(shape, adapter, 1024, checkpointing)
+    assert expected == pytest.approx(live.peak, rel=0.15)
+
+
+def test_trl_s_log_probabilities_take_a_tile():
+    """trl's own function: nearly all is the tile, whatever the vocabulary, and the hidden states' float32 gradients."""
+    import torch
+    from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE, ChunkedLogProbFunction
+    from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
+
+    assert (memory.TILE_TOKENS, memory.TILE_WORDS) == (TOKEN_CHUNK_SIZE, _CHUNKED_LOGPROB_CHUNK_SIZE)
+    hidden = torch.randn(64, 32, dtype=torch.bfloat16, requires_grad=True)
+    weight, targets = torch.randn(50, 32, dtype=torch.bfloat16), torch.randint(0, 50, (64,))
+    live = Live(hidden, weight, targets)
+    with live.mode:
+        out = ChunkedLogProbFunction.apply(hidden, weight, None, targets, 1.0, memory.TILE_WORDS)[0]
+        out.sum().backward()
+    assert live.peak == pytest.approx(2 * 64 * memory.TILE_WORDS + 6 * 32 * 64, rel=0.1)
+
+
+# --- models and keys --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"model_type": "qwen3_moe", "num_experts": 128}, "a mixture of experts (num_experts) is not modelled"),
+        ({"model_type": "phi3"}, "model_type phi3 is not modelled, only llama"),
+        ({"quantization_config": {"bits": 4}}, "quantised weights are not modelled"),
+    ],
+)
+def test_what_is_not_modelled_has_no_number(change, reason):
+    with pytest.raises(NotModelled, match="7B: ") as error:
+        shape_of(QWEN_7B | change, "7B")
+    assert reason in str(error.value)
+
+
+def test_a_config_without_a_size_is_named():
+    keys = {key: value for key, value in QWEN_7B.items() if key != "intermediate_size"}
+    with pytest.raises(InputError, match=r"7B: config\.json: intermediate_size: field required"):
+        shape_of(keys, "7B")
+
+
+def test_the_keys_and_defaults_are_trl_s():
+    from trl import GRPOConfig, ModelConfig, SFTConfig
+
+    import grpo as grpo_program
+    import sft as sft_program
+
+    for trainer, program in (("grpo", grpo_program), ("sft", sft_program)):
+        shared = {key.name for key in fields(memory_keys.DataArguments)}
+        own = {key.name for key in fields(program.ScriptArguments)} - shared
+        assert own == set(memory_keys.OWN_KEYS[trainer])
+    defaults = {}
+    for one in (SFTConfig, GRPOConfig, ModelConfig, grpo_program.ScriptArguments, sft_program.ScriptArguments):
+        defaults |= {key.name: key.default for key in fields(one)}
+    read = {name: key.default for name, key in memory_keys.Keys.model_fields.items() if not key.is_required()}
+    assert {key: defaults[key] or None for key in read} == {key: value or None for key, value in read.items()}
+
+
+def test_the_trainer_is_known_by_the_keys_or_by_name():
+    assert memory_keys.read_keys(str(ROOT / "configs" / "sft.yaml"), [])[0] == "sft"
+    assert memory_keys.read_keys(str(ROOT / "configs" / "grpo_dapo_loss.yaml"), [])[0] == "grpo"
+    assert memory_keys.read_keys(None, ["--model_name_or_path", "m"], "grpo")[0] == "grpo"
+
+
+def test_flags_win_and_are_strict():
+    config = str(ROOT / "configs" / "grpo.yaml")
+    _, keys = memory_keys.read_keys(config, ["--lora_r=32", "--lora_target_modules", "q_proj", "k_proj", "--use_vllm"])
+    assert (keys.lora_r, keys.lora_target_modules, keys.use_vllm) == (32, ["q_proj", "k_proj"], True)
+    with pytest.raises(InputError, match="unknown key 'lora_rank'"):
+        memory_keys.read_keys(config, ["--lora_rank", "32"])
+    with pytest.raises(InputError, match="lora_r: input should be a valid integer"):
+        memory_keys.read_keys(config, ["--lora_r", "many"])
+    with pytest.raises(InputError, match="use_peft false with dtype bfloat16"):
+        grpo("--use_peft", "false")
+    with pytest.raises(InputError, match="8 sequences a step cannot be divided evenly among 3"):
+        grpo(processes=3)
+
+
+def test_gpu_types_by_nvidia_smi_s_names():
+    names = {
+        "NVIDIA H100 80GB HBM3": "H100",
+        "NVIDIA H100 PCIe": "H100 PCIe",
+        "NVIDIA A100-SXM4-40GB": "A100-SXM4-40GB",
+        "NVIDIA A100-SXM4-80GB": "A100",
+        "NVIDIA A100 80GB PCIe": "A100",
+        "NVIDIA L4": "L4",
+        "NVIDIA L40S": "L40S",
+        "NVIDIA A10G": "A10G",
+        "NVIDIA GeForce RTX 4090": "RTX 4090",
+        "h200": "H200",
+    }
+    for name, kind in names.items():
+        found = gpu_type(name)
+        assert found is not None and found.name == kind, name
+    assert gpu_type("NVIDIA A40") is None
+    assert all(kind.source and 1e11 < kind.bandwidth < 1e13 < kind.flops < 1e16 for kind in GPU_TYPES)
+
+
+# --- the node ---------------------------------------------------------------------------------------------------------
+
+SMI = """\
+0, GPU-aa, NVIDIA H100 80GB HBM3, 81559, 81000, 580.65.06, 9.0
+1, GPU-bb, NVIDIA H100 80GB HBM3, 81559, 40000, 580.65.06, 9.0
+"""
+
+
+def test_nvidia_smi_is_read():
+    cards, driver = node.parse_cards(SMI, "GPU-bb, 4242, /usr/bin/python3, 41000\n")
+    assert driver == "580.65.06"
+    assert [(card.index, card.memory, card.free) for card in cards] == [
+        (0, 81559 * 2**20, 81000 * 2**20),
+        (1, 81559 * 2**20, 40000 * 2**20),
+    ]
+    assert cards[1].processes == ("python3 (pid 4242, 41000 MiB)",)
+    checks = node_checks.gpu_checks(node.Node(cards, driver))
+    assert [(check.name, check.found) for check in checks][1:] == [
+        ("GPU 1", "41.9 GB free; used by python3 (pid 4242, 41000 MiB)"),
+        ("driver", "580.65.06"),
+    ]
+    with pytest.raises(InputError, match="describe the node"):
+        node.parse_cards("0, GPU-aa, NVIDIA GB10, [N/A], [N/A], 580.1, 12.1\n", "")
+
+
+def test_only_visible_cards_count():
+    cards, _ = node.parse_cards(SMI, "")
+    assert node.visible(cards, None) == cards
+    assert node.visible(cards, "1") == cards[1:]
+    assert node.visible(cards, "GPU-bb,0") == (cards[1], cards[0])
+    assert node.visible(cards, "0,7,1") == cards[:1]  # CUDA stops at the first that is not there
+    assert node.visible(cards, "") == ()
+    with pytest.raises(InputError, match="this machine shows 2"):
+        node.limited(node.Node(cards), 4)
+
+
+def test_old_drivers_old_gpus_and_old_pythons():
+    assert "needs 580" in str(node_checks.driver_check("550.90.07", torch_installed=False).problem)
+    assert node_checks.driver_check("550.90.07", torch_installed=True).problem is None
+    old = node.Card("Tesla V100", 16 * GB, 16 * GB, compute="7.0")
+    assert any("has no bf16" in str(check.problem) for check in node_checks.gpu_checks(node.Node((old,))))
+    assert node_checks.python_check((3, 13), dapo=False).problem is None
+    assert node_checks.python_check((3, 13), dapo=True).problem == "Python 3.13: needs 3.11 to 3.12 (verl 0.9.1)"
+    assert node_checks.python_check((3, 10), dapo=False).problem == "Python 3.10: needs 3.11 to 3.13"
+
+
+def test_limits_of_a_container():
+    assert (node.quota("200000 100000"), node.quota("max 100000"), node.quota("")) == (2, None, None)
+    assert node.left_in_cgroup("8000", "3000", "anon 1\ninactive_file 1000\n") == 6000
+    assert node.left_in_cgroup("max", "3000", "") is None
+    assert node.available("MemTotal: 9 kB\nMemAvailable:   2048 kB\n") == 2**21
+    assert node.cpus() >= 1 and node.memory() > 0
+
+
+def test_what_shares_a_disk_is_added_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(node_checks, "free_space", lambda folder: (100 * GB, 1))
+    checks = node_checks.disk_checks([("checkpoints", tmp_path, 60e9), ("the model's files", tmp_path, 60e9)])
+    assert [check.problem is None for check in checks] == [True, False]
+    assert "40.0 GB free, the model's files need about 60.0 GB" in str(checks[1].problem)
+    assert node.free_space(tmp_path / "not" / "there")[0] > 0
+
+
+# --- the program ------------------------------------------------------------------------------------------------------
+
+
+def run(capsys, *words: object) -> tuple[int, str, str]:
+    """(exit status, stdout, stderr) of the program."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["preflight.py", *map(str, words)])
+        try:
+            preflight.main()
+            status = 0
+        except SystemExit as error:
+            status = int(error.code or 0)
+    found = capsys.readouterr()
+    return status, found.out, found.err
+
+
+GRPO = ("--config", ROOT / "configs" / "grpo.yaml")
+
+
+def test_a_run_that_fits(capsys, model):
+    flags = ("--gpus", 2, "--gpu-memory", 80, "--gpu", "H100", "--model_name_or_path", model)
+    status, out, err = run(capsys, *GRPO, *flags)
+    assert (status, err) == (0, "")
+    assert "weights                         15.23   15.23   15.23   2 P" in out
+    assert "5,000 steps: 22.4 hours, 45 GPU-hours (estimate)" in out
+    assert out.endswith("\nfits: 25.1 of a GPU's 80.0 GB (estimate)\n")
+
+
+def test_the_page_shows_what_the_program_prints(capsys, model):
+    """docs/hardware.md; only the model's name differs here."""
+    page = (ROOT / "docs" / "hardware.md").read_text("utf-8")
+    shown = page.split("## Preflight")[1].split("```text\n")[1].split("\n```")[0]
+    flags = ("--gpus", 2, "--gpu-memory", 80, "--gpu", "H100", "--model_name_or_path", model)
+    _, out, _ = run(capsys, *GRPO, *flags)
+    assert out.replace(str(model), "Qwen/Qwen2.5-Coder-7B-Instruct").rstrip() == shown
+
+
+def test_a_run_that_does_not_fit_ends_in_one_line(capsys, model):
+    status, _, err = run(capsys, *GRPO, "--gpus", 1, "--gpu-memory", 24, "--model_name_or_path", model)
+    line = "does not fit: 25.0 of a GPU's 24.0 GB (estimate): set --per_device_train_batch_size 2 (21.5 GB)"
+    assert (status, err) == (2, f"preflight: {line}\n")
+    again = run(
+        capsys,
+        *GRPO,
+        "--gpus",
+        1,
+        "--gpu-memory",
+        24,
+        "--model_name_or_path",
+        model,
+        "--per_device_train_batch_size",
+        2,
+    )
+    assert again[0] == 0 and "fits: 21.5 of a GPU's 24.0 GB" in again[1]
+
+
+def test_too_little_ram_and_too_few_cpus(capsys, model):
+    described = ("--gpus", 2, "--gpu-memory", 80, "--cpus", 8, "--ram", 64)
+    words = ("--config-name", "dapo", *described, f"actor_rollout_ref.model.path={model}")
+    status, _, err = run(capsys, *words)
+    assert status == 2
+    assert err.startswith("preflight: 8 CPUs: needs 9, or Ray waits forever; RAM: 64.0 GB available, needs about 94")
+
+
+def test_this_node_with_a_busy_gpu(capsys, model, monkeypatch, tmp_path):
+    """nvidia-smi is a script here. Free memory decides: 20,000 MiB are 21.0 GB."""
+    smi = tmp_path / "nvidia-smi"
+    listed, busy = SMI.replace("40000", "20000"), "GPU-bb, 4242, /opt/vllm, 61000\n"
+    smi.write_text(
+        f'#!/bin/sh\ncase "$1" in *compute-apps*) printf "{busy}" ;; *) printf "{listed}" ;; esac\n', "utf-8"
+    )
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(node, "memory", lambda: 500 * GB)
+    monkeypatch.setattr(node_checks, "free_space", lambda folder: (500 * GB, 1))
+    status, out, err = run(capsys, *GRPO, "--model_name_or_path", model)
+    assert "  ok  GPU 1: 21.0 GB free; used by vllm (pid 4242, 61000 MiB)" in out
+    assert "time of a step on H100" in out and "  ok  RAM: 500.0 GB available (needs about 38.5 GB)" in out
+    remedy = "set --per_device_train_batch_size 2 (20.9 GB)"
+    assert status == 2 and f"does not fit: 25.1 of a GPU's 21.0 GB (estimate): {remedy}" in err
+    alone = run(capsys, *GRPO, "--model_name_or_path", model, "--gpus", 1)  # the first is free
+    assert "fits: 25.0 of a GPU's 84.9 GB" in alone[1]
+
+
+def test_json(capsys, model):
+    flags = ("--gpus", 1, "--gpu-memory", 24, "--model_name_or_path", model, "--json")
+    status, out, _ = run(capsys, *GRPO, *flags)
+    found = json.loads(out)
+    assert status == 2 and found["report"]["fits"] is False
+    assert found["report"]["change"]["setting"] == "--per_device_train_batch_size 2"
+    assert found["problems"] == [found["answer"]]
+
+
+def test_a_model_that_is_not_modelled_is_no_objection(capsys, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3_moe", "num_experts": 8}), "utf-8")
+    status, out, _ = run(capsys, *GRPO, "--gpus", 1, "--gpu-memory", 24, "--model_name_or_path", tmp_path)
+    assert status == 0 and "memory and time: not modelled: " in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (("--gpu-memory", 80), "--gpu-memory describes another node: add --gpus"),
+        (("--cpus", 8), "--cpus and --ram describe another node: add --gpu-memory"),
+        (("--lora_r", 8), "--lora_r: name a configuration with --config"),
+        (("--config", "nowhere.yaml", "--gpus", 1, "--gpu-memory", 8), "nowhere.yaml: no such file"),
+        ((*GRPO, "--gpus", 1, "--gpu-memory", 8, "--gpu", "H900"), "--gpu H900: choose from B200, H200"),
+        (
+            (*GRPO, "--gpus", 1, "--gpu-memory", 8, "--accelerate", "zero9"),
+            "configs/accelerate/zero9.yaml does not exist",
+        ),
+    ],
+)
+def test_mistakes_end_in_one_line(capsys, flags, line):
+    status, _, err = run(capsys, *flags)
+    assert status == 2 and line in err and err.count("\n") == 1
+
+
+def test_an_unreachable_model_is_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    words = (*GRPO, "--gpus", 1, "--gpu-memory", 80, "--model_name_or_path", "nobody/nothing-at-all")
+    status, _, err = run(capsys, *words)
+    assert status == 2 and err.count("\n") == 1
+    assert "model nobody/nothing-at-all: config.json cannot be read: " in err
+
+
+def test_the_node_is_checked_without_any_package(tmp_path):
+    """Without site-packages, as before an installation: the node alone, and what would be needed for more."""
+    words = ["--config", "configs/grpo.yaml", "--gpus", "2", "--gpu-memory", "80", "--cpus", "16"]
+    command = [sys.executable, "-S", "-s", "-E", str(ROOT / "src" / "preflight.py"), *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "  ok  GPUs: 2 x GPU, 80.0 GB (described)" in done.stdout
+    assert "trl is not installed: pip install -r requirements.txt" in done.stdout
+    alone = subprocess.run([*command[:5]], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert alone.returncode in (0, 2) and "Traceback" not in alone.stderr
+    assert "Python: " in alone.stdout and "C compiler, Python headers: " in alone.stdout
