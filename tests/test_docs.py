@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -66,7 +67,8 @@ def commands(text: str) -> list[tuple[str, ...]]:
 def help_of(*command: str) -> str:
     if command[-1] != "--help-all":
         command = (*command, "--help")
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}  # which the commands of benchmarks/ set
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=env).stdout
 
 
 @cache
