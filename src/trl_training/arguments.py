@@ -224,5 +224,7 @@ def parse(
         fail(f"lora_task_type {model.lora_task_type!r}: only CAUSAL_LM is supported here")
     if not model.model_name_or_path:
         fail("no model: set model_name_or_path")
+    if args.hub_token:
+        fail("hub_token: would be saved in training_args.bin, which push_to_hub uploads: set HF_TOKEN instead")
     refuse_lost_updates(args, model)
     return found
