@@ -107,11 +107,6 @@ def kind_of(folder: Path) -> str:
     raise InputError(f"{folder}: no weights there: expected {' or '.join(KINDS.values())}")
 
 
-def has_weights(folder: Path) -> bool:
-    """Whether the folder holds what a card could describe."""
-    return any((folder / name).is_file() for name in KINDS.values())
-
-
 def find_run(weights: Path) -> Path | None:
     """The folder of run.json: that of the weights, or one above (checkpoint-N, global_step_N/actor)."""
     folder = weights.resolve()

@@ -187,7 +187,7 @@ def loading(facts: Facts) -> str:
 
 
 def origin(start: Start) -> str:
-    """The code that ran, and the machine."""
+    """The command, the code that ran, and the machine."""
     machine = start.hardware
     commit = f"{code(start.commit)}{', with uncommitted changes' if start.dirty else ''}" if start.commit else "unknown"
     gpus = [gpu.name for gpu in machine.gpus]
@@ -196,6 +196,7 @@ def origin(start: Start) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in start.versions.items() if version)
     return "\n".join(
         [
+            f"- Command: {code(start.command)}",
             f"- Commit: {commit}",
             f"- Seed: {code(start.seed)}",
             f"- Hardware: {code(hardware)}",
@@ -213,7 +214,7 @@ def training(facts: Facts) -> Iterator[str]:
     step = "" if facts.step is None else f", {facts.step} steps"
     times = len(facts.starts) - 1
     resumed = f" The run was resumed {times} time(s); this is its last start." if times else ""
-    yield f"## Training\n\n{facts.method}{step}.{resumed}\n\n```text\n{one_line(last.command or 'unknown')}\n```"
+    yield f"## Training\n\n{facts.method}{step}.{resumed}"
     yield origin(last)
     data = [[name, entry.get("sha256")] for name, entry in last.data.items()]
     prompts = f"\n\nPrompts: {code(last.prompts)}." if last.prompts else ""

@@ -1,9 +1,9 @@
 """This project's model card in place of trl's and peft's, in every folder that a trl run saves weights to.
 
-trl 1.16 writes a card to output_dir before each checkpoint (`create_model_card`), and so does transformers before it
-uploads that folder (`push_to_hub`). peft writes or changes one wherever an adapter is saved; all saving, checkpoints
-too, goes through `_save`. An upload during training copies a checkpoint's weights to output_dir
-(`_push_from_checkpoint`). These are private methods: this file belongs to the pinned versions.
+peft writes or changes a card wherever an adapter is saved; all saving, checkpoints too, goes through `_save`. An upload
+during training copies a checkpoint's weights to output_dir (`_push_from_checkpoint`). trl 1.16 writes its card to
+output_dir before each checkpoint, and transformers before an upload, just after `_save` (`create_model_card`). These are
+private methods: this file belongs to the pinned versions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from trl import SFTTrainer
 
-from common.card_files import has_weights, write_card
+from common.card_files import write_card
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -25,9 +25,7 @@ class WithModelCard(Trainer):
     """A base class to put before one of trl's trainers."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        run = Path(str(self.args.output_dir))
-        if self.is_world_process_zero() and has_weights(run):  # before the first save there are none to describe
-            self._write_card(run, run)
+        """Leave the card that is there: it describes the weights beside it."""
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)  # on the main process alone

@@ -20,7 +20,7 @@ from common.errors import InputError
 from common.model_card import card, changed, code
 
 TAGS = ["recode", "grpo", "dora"]
-HOSTILE = "x`</code>|<script>\n---\nlicense: apache-2.0\n```\u202e"
+HOSTILE = "```\nx`</code>|<script>\n---\nlicense: apache-2.0\n```\u202e"
 
 
 def start(**changes) -> dict:
@@ -88,10 +88,7 @@ answer closes.
 
 GRPO, 10 steps.
 
-```text
-python src/grpo.py --config configs/grpo.yaml --max_steps 10
-```
-
+- Command: `python src/grpo.py --config configs/grpo.yaml --max_steps 10`
 - Commit: `0123abc`, with uncommitted changes
 - Seed: `7`
 - Hardware: `2 x H100, 8 cores of Xeon, 64.0 GB of memory`
@@ -158,7 +155,7 @@ def test_names_of_others_stay_text(tmp_path):
     assert "datasets" not in found.data.to_dict()
     assert "\u202e" not in text
     outside = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", re.sub(r"^```.*?^```$", "", found.text, flags=re.S | re.M))
-    assert "script" not in outside
+    assert "script" not in outside and "apache" not in outside
     for line in found.text.splitlines():
         if line.startswith("| `"):
             assert len(re.findall(r"(?<!\\)\|", line)) in (3, 4), line  # two or three cells
@@ -315,7 +312,6 @@ def test_trl_s_cards_are_replaced_wherever_it_saves_or_uploads(tmp_path):
     final = (tmp_path / "README.md").read_text()
     assert uploaded == [final]
     assert "GRPO, 3 steps." in final
-    (tmp_path / "README.md").write_text("trl's")
     trainer.create_model_card(model_name="x", tags=["trl"])
     assert (tmp_path / "README.md").read_text() == final
     checkpoint = (tmp_path / "checkpoint-3" / "README.md").read_text()
