@@ -20,7 +20,7 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="+", help="folder of an adapter or a model")
     for folder in parser.parse_args().folder:
-        write_card(folder)
+        write_card(folder, with_scores=True)
         print(folder / "README.md")
 
 

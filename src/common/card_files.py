@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,18 +61,26 @@ class ResultFile(BaseModel):
     samples: SamplesPart
 
 
-def write_card(weights: Path, folder: Path | None = None, *, run: Path | None = None, step: int | None = None) -> None:
+def write_card(
+    weights: Path,
+    folder: Path | None = None,
+    *,
+    run: Path | None = None,
+    step: int | None = None,
+    with_scores: bool = False,
+) -> None:
     """Write the card of `weights` to `folder`, by default beside them. Raises InputError if there are no weights.
 
     `run`: the folder of run.json, by default found from `weights`. `step`: of the weights, by default found there too.
+    `with_scores`: with those that are beside the weights; when weights are saved, there cannot be any yet.
     """
     folder = folder or weights
-    facts = read_facts(weights, run, step)
-    write_text(folder / "README.md", card(replace(facts, name=folder.resolve().name.removesuffix(".part"))))
+    facts = replace(read_facts(weights, run, step), name=folder.resolve().name.removesuffix(".part"))
+    write_text(folder / "README.md", card(replace(facts, scores=list(scores_of(weights))) if with_scores else facts))
 
 
 def read_facts(folder: Path, run: Path | None = None, step: int | None = None) -> Facts:
-    """What the card of the weights in `folder` reports."""
+    """What the card of the weights in `folder` reports, without their scores."""
     kind = kind_of(folder)
     merged = read_json(folder / MERGED, MergedFile) if kind == "merged" else None
     adapter = read_json(folder / "adapter_config.json", AdapterFile) if kind == "adapter" else AdapterFile()
@@ -94,7 +103,6 @@ def read_facts(folder: Path, run: Path | None = None, step: int | None = None) -
         starts=starts,
         step=step if step is not None else step_of(source, run),
         paper=paper_settings(starts),
-        scores=list(scores_of(folder)),
         dtype=merged.dtype if merged else str((starts and starts[-1].config.get("dtype")) or "bfloat16"),
     )
 
@@ -108,9 +116,11 @@ def kind_of(folder: Path) -> str:
 
 
 def find_run(weights: Path) -> Path | None:
-    """The folder of run.json: that of the weights, or one above (checkpoint-N, global_step_N/actor)."""
+    """The folder of run.json: that of the weights, or the run that a checkpoint is in."""
     folder = weights.resolve()
-    return next((one for one in (folder, *folder.parents[:2]) if (one / "run.json").is_file()), None)
+    while re.fullmatch(r"checkpoint-\d+|global_step_\d+|actor|lora_adapter", folder.name):
+        folder = folder.parent
+    return folder if (folder / "run.json").is_file() else None
 
 
 def run_starts(run: Path | None) -> list[Start]:

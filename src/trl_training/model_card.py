@@ -2,8 +2,8 @@
 
 peft writes or changes a card wherever an adapter is saved; all saving, checkpoints too, goes through `_save`. An upload
 during training copies a checkpoint's weights to output_dir (`_push_from_checkpoint`). trl 1.16 writes its card to
-output_dir before each checkpoint, and transformers before an upload, just after `_save` (`create_model_card`). These are
-private methods: this file belongs to the pinned versions.
+output_dir before each checkpoint, and transformers 5.10 before an upload, just after `_save` (`create_model_card`).
+These are private methods: this file belongs to the pinned versions.
 """
 
 from __future__ import annotations

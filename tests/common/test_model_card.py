@@ -202,6 +202,12 @@ def test_a_merged_model_has_the_licence_of_its_base(tmp_path):
         read_facts(merged)
 
 
+def test_a_run_json_above_that_is_not_of_the_weights_is_not_used(tmp_path):
+    adapter = run_of(run_of(tmp_path / "run", start()) / "downloaded", start())
+    (adapter / "run.json").unlink()
+    assert read_facts(adapter).starts == []
+
+
 def test_an_adapter_of_others_claims_no_licence_of_ours(tmp_path):
     folder = run_of(tmp_path / "adapter", start())
     (folder / "run.json").unlink()
@@ -232,7 +238,7 @@ def test_only_scores_of_these_weights_are_reported(tmp_path):
         "| `arena` | `670 problems x 5` | `pass@5` | `none` | `arena/results.json` |"
     )
     (run / "results.json").write_text(result(b"weights", rewards=rewards))
-    write_card(run)
+    write_card(run, with_scores=True)
     assert "| `reward` | `2.091 ± 0.177` | `results.json` |" in (run / "README.md").read_text()
 
 
