@@ -58,17 +58,20 @@ def test_the_page_has_measured_beside_expected():
     rows = [environment(), BASE, {"part": "rollout", "what": "part", "part_seconds": 100.4}]
     lines = page(rows).splitlines()
     assert "## NVIDIA H100 80GB HBM3, 2026-12-01" in lines
-    assert "| rollout: base | 25 ms a token | 22 to 30 | above 40 | as expected |" in lines
-    assert "| machine: copy | not measured | about 3 | — |  |" in lines
+    assert "| rollout: base | ms a token | 25 | 22 to 30 | above 40 | as expected |" in lines
+    assert "| machine: copy | TB/s | not measured | about 3 | — |  |" in lines
     assert "Seconds of each part: rollout 100." in lines
     assert not [line for line in lines if "†" in line or "Not run" in line]
+
+
+DIFFERING = f"torch 2.11.0+cu130 (pinned: {pins()['torch']})"
 
 
 def test_numbers_from_other_versions_are_marked():
     versions = {**environment()["versions"], "torch": "2.11.0+cu130"}
     text = page([environment(versions=versions), BASE])
-    assert "| rollout: base | 25 ms a token † |" in text
-    assert f"constraints.txt`: torch 2.11.0+cu130 (pinned: {pins()['torch']})." in text
+    assert "| rollout: base | ms a token | 25 † |" in text
+    assert f"- † measured with other versions than those of `requirements/constraints.txt`: {DIFFERING}\n" in text
     assert other_versions({**versions, "torch": f"{pins()['torch']}+cpu"}, pins()) == {}
 
 
@@ -77,8 +80,8 @@ def test_parts_that_ran_later_complete_the_table_and_replace_its_numbers():
     rows = [environment(), BASE, environment(time="2026-12-01T11:00:00+00:00"), copy, BASE | {"ms": 45.0}]
     text = page(rows)
     assert text.count("## ") == 1
-    assert "| machine: copy | 3.1 TB/s | about 3 | — | as expected |" in text
-    assert "| rollout: base | 45 ms a token | 22 to 30 | above 40 | **ALARM** |" in text
+    assert "| machine: copy | TB/s | 3.1 | about 3 | — | as expected |" in text
+    assert "| rollout: base | ms a token | 45 | 22 to 30 | above 40 | **ALARM** |" in text
     assert [expected.name for expected in alarms(rows)] == ["ms"]
     assert page([*rows, environment(card="NVIDIA H200"), BASE]).count("## ") == 2
 
@@ -95,7 +98,7 @@ def test_a_cpu_s_numbers_are_not_on_the_page():
 
 def test_the_committed_page_is_not_run_or_measured():
     text = (ROOT / "results" / "gpu.md").read_text("utf-8")
-    assert text == page([]) if "Not run" in text else "| measured | expected |" in text
+    assert text == page([]) if "Not run" in text else "| measured | expected | alarm |" in text
 
 
 def test_wrong_flags_end_in_one_line(tmp_path):

@@ -1,7 +1,7 @@
 """What one H100 should measure with the 7B shape, and when a number is alarming. Nothing here has been measured.
 
-The estimates start from 14.1 GB of bf16 weights that are read for each token, and from 3.0 TB/s and 800 TFLOP/s, which
-such cards reach.
+The estimates start from 14.1 GB of bf16 weights that are read for each token, and from 3.0 TB/s and 800 TFLOP/s, the
+share of the data sheet that such cards reach.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Expected:
     def range(self) -> str:
         if self.low is None or self.high is None:
             return "—"
-        return f"about {self.low:g}" if self.low == self.high else f"{self.low:g} to {self.high:g}"
+        if self.low < self.high:
+            return f"{self.low:g} to {self.high:g}"
+        return f"{self.low:g}" if self.low == self.below else f"about {self.low:g}"
 
     def alarm(self) -> str:
         limits = {f"below {self.below:g}": self.below, f"above {self.above:g}": self.above}
@@ -49,7 +51,7 @@ class Expected:
 
 E = Expected
 EXPECTED = (
-    # seen on such cards: 3.35 TB/s on the data sheet (H200: 4.8), 989 dense bf16 TFLOP/s
+    # of 3.35 TB/s (H200: 4.8) and 989 dense bf16 TFLOP/s on the data sheet
     E("machine", "copy", "tb_s", "TB/s", 3.0, 3.0),
     E("machine", "bf16 product", "tflops", "TFLOP/s", 800, 800),
     # about 1,060 kernel launches a token, 20 to 28 µs of Python each; the floor is 14.1 GB / 3.0 TB/s

@@ -71,12 +71,14 @@ class Bench:
                 times.append(time.perf_counter() - start)
         return statistics.median(times)
 
-    def free(self) -> None:
-        """Give back what is no longer referenced, and measure peak memory from here."""
+    def free(self) -> float:
+        """Give back what is no longer referenced; return the GB that remain allocated. `peak_gb` counts from here."""
         gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+        if self.device.type != "cuda":
+            return 0.0
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 1e9
 
     def peak_gb(self) -> float | None:
         """The highest allocated memory since `free`; None on a CPU."""

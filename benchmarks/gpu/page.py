@@ -64,15 +64,13 @@ def section(environment: Mapping[str, Any], rows: Rows) -> str:
 def about(environment: Mapping[str, Any]) -> Iterator[str]:
     """What identifies the numbers."""
     versions, commit = environment["versions"], environment["commit"] or "not known"
-    yield f"Commit `{commit[:12]}`{' with changes' if environment['dirty'] else ''}, seed {environment['seed']}. "
     memory = f" ({environment['card_gb']:g} GB)" if environment["card_gb"] else ""
-    card = one_line(environment["card"] or "no GPU")
-    yield f"{card}{memory}, driver {environment['driver'] or 'none'}, CUDA {environment['cuda'] or 'none'}. "
-    yield ", ".join(f"{name} {version}" for name, version in versions.items()) + "."
+    yield f"- {one_line(environment['card'] or 'no GPU')}{memory}, driver {environment['driver'] or 'not known'}"
+    yield f"- commit `{commit[:12]}`{' with changes' if environment['dirty'] else ''}, seed {environment['seed']}"
+    yield "- " + ", ".join(f"{name} {version}" for name, version in versions.items())
     if others := other_versions(versions, pins()):
-        yield ""
         differing = ", ".join(f"{name} {here} (pinned: {pinned})" for name, (here, pinned) in others.items())
-        yield f"† Not the versions of `requirements/constraints.txt`: {differing}."
+        yield f"- † measured with other versions than those of `requirements/constraints.txt`: {differing}"
 
 
 def number(value: float) -> str:
@@ -84,12 +82,12 @@ def table(environment: Mapping[str, Any], rows: Rows) -> Iterator[str]:
     """Measured beside expected. Expectations are for the 7B shape on a GPU only."""
     applies = environment["shape"] == "7b" and environment["card"]
     dagger = " †" if other_versions(environment["versions"], pins()) else ""
-    yield "| | measured | expected | alarm | |"
-    yield "|---|---|---|---|---|"
+    yield "| | unit | measured | expected | alarm | |"
+    yield "|---|---|---|---|---|---|"
     for expected in EXPECTED:
         value = measured(rows, expected)
-        shown = "not measured" if value is None else f"{number(value)} {expected.unit}{dagger}"
-        name = f"{expected.part}: {expected.what}"
+        shown = "not measured" if value is None else f"{number(value)}{dagger}"
+        name = f"{expected.part}: {expected.what} | {expected.unit}"
         if applies:
             verdict = "" if value is None else expected.verdict(value)
             yield f"| {name} | {shown} | {expected.range()} | {expected.alarm()} | {verdict} |"

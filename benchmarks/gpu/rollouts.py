@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -54,50 +55,64 @@ def rollout(bench: Bench) -> None:
     base = base_speed(bench)
     for targets in (Q_AND_V, ALL_LINEAR):
         bench.free()
-        compare_modes(bench, targets, *base)
+        compare_modes(bench, targets, base)
     bench.free()
     long_rollout(bench)
 
 
-def base_speed(bench: Bench) -> tuple[float, float | None]:
-    """(seconds per token, peak GB) of the base; logs them with the share of the memory's bandwidth that is used."""
+@dataclass(frozen=True)
+class Decoding:
+    """`work_gb`: memory beyond the weights that were there before; None on a CPU."""
+
+    seconds: float  # per token
+    peak_gb: float | None
+    work_gb: float | None
+
+
+def decode(bench: Bench, model: Any, context: AbstractContextManager[None]) -> Decoding:
+    """Decode within `context`, which may need memory of its own."""
+    before = bench.free()
+    prompts = bench.prompts(COMPLETIONS, bench.shape.prompt)
+    with context:
+        seconds = seconds_per_token(bench, model, prompts)
+    peak = bench.peak_gb()
+    return Decoding(seconds, peak, None if peak is None else peak - before)
+
+
+def base_speed(bench: Bench) -> Decoding:
+    """The base; logged with the share of the memory's bandwidth that it uses."""
     bench.free()
     model = build(bench.shape, bench.device, bench.seed)
-    seconds = seconds_per_token(bench, model, bench.prompts(COMPLETIONS, bench.shape.prompt))
+    found = decode(bench, model, nullcontext())
     weights = 2 * sum(p.numel() for name, p in model.named_parameters() if "embed_tokens" not in name)
     floor = weights / (1e12 * bench.log.number("machine", "copy", "tb_s", 3.0))
-    peak = bench.peak_gb()
-    bench.log.note(
-        "rollout", "base", ms=1e3 * seconds, floor_ms=1e3 * floor, of_bandwidth=floor / seconds, peak_gb=peak
-    )
-    return seconds, peak
+    numbers = {"ms": 1e3 * found.seconds, "floor_ms": 1e3 * floor, "of_bandwidth": floor / found.seconds}
+    bench.log.note("rollout", "base", **numbers, peak_gb=found.peak_gb)
+    return found
 
 
-def compare_modes(bench: Bench, targets: Sequence[str], base: float, base_peak: float | None) -> None:
+def compare_modes(bench: Bench, targets: Sequence[str], base: Decoding) -> None:
     """Log each mode's speed and memory beside the base's, and the cost of making merged copies."""
     name = NAMES[tuple(targets)]
     policy = adapt(build(bench.shape, bench.device, bench.seed), targets).train()
-    prompts = bench.prompts(COMPLETIONS, bench.shape.prompt)
     layers = adapter_layers(policy)
     originals = [layer.get_base_layer().weight.detach().clone() for layer in layers[:4]]
-    found = {}
+    seconds = {}
     for mode in GENERATION_MODES:
-        bench.free()
         try:
-            with rollout_policy(policy, mode):
-                found[mode] = seconds_per_token(bench, policy, prompts)
+            found = decode(bench, policy, rollout_policy(policy, mode))
         except torch.cuda.OutOfMemoryError as error:  # the other modes may fit
             bench.log.note("rollout", f"{name}, {mode}", failed=str(error)[:200])
             continue
-        peak = bench.peak_gb()
-        extra = peak - base_peak if peak is not None and base_peak is not None else None
-        numbers = {"ms": 1e3 * found[mode], "of_base": base / found[mode], "peak_gb": peak, "extra_gb": extra}
-        bench.log.note("rollout", f"{name}, {mode}", **numbers)
-    if {"merge", "stock"} <= set(found):
-        bench.log.note("rollout", f"{name}, merge against stock", times=found["stock"] / found["merge"])
-    seconds = bench.timed(enter(merged_copies, policy))
+        seconds[mode] = found.seconds
+        extra = None if found.work_gb is None or base.work_gb is None else found.work_gb - base.work_gb
+        numbers = {"ms": 1e3 * found.seconds, "of_base": base.seconds / found.seconds, "extra_gb": extra}
+        bench.log.note("rollout", f"{name}, {mode}", **numbers, peak_gb=found.peak_gb)
+    if {"merge", "stock"} <= set(seconds):
+        bench.log.note("rollout", f"{name}, merge against stock", times=seconds["stock"] / seconds["merge"])
+    once = bench.timed(enter(merged_copies, policy))
     kept = all(torch.equal(a.get_base_layer().weight, b) for a, b in zip(layers[:4], originals, strict=True))
-    bench.log.note("rollout", f"{name}, merging and restoring", ms=1e3 * seconds, base_unchanged=kept)
+    bench.log.note("rollout", f"{name}, merging and restoring", ms=1e3 * once, base_unchanged=kept)
 
 
 def enter(context: Callable[[Any], AbstractContextManager[None]], policy: Any) -> Callable[[], None]:

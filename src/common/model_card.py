@@ -211,7 +211,7 @@ def training(facts: Facts) -> Iterator[str]:
         yield "## Training\n\nNot recorded: there is no `run.json` of the run that trained it."
         return
     last, (file, what) = facts.starts[-1], CONFIGS[facts.method]
-    step = "" if facts.step is None else f", {facts.step} steps"
+    step = "" if facts.step is None else f", {facts.step} step{'s' * (facts.step != 1)}"
     times = len(facts.starts) - 1
     resumed = f" The run was resumed {times} time(s); this is its last start." if times else ""
     yield f"## Training\n\n{facts.method}{step}.{resumed}"

@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -281,44 +280,3 @@ def test_dapo_s_run_is_compared_with_its_own_file(tmp_path, verl):
     assert "with a DoRA adapter merged into it, trained with DAPO." in text
     assert "DAPO, 4 steps." in text
     assert check_valid(text).data.tags == ["recode", "dapo", "dora"]
-
-
-def test_trl_s_cards_are_replaced_wherever_it_saves_or_uploads(tmp_path):
-    """A trainer that saves and uploads in the order of transformers 5.10."""
-    from trl_training.model_card import WithModelCard
-
-    uploaded: list[str] = []
-
-    class Trainer:
-        def is_world_process_zero(self) -> bool:
-            return True
-
-        def _save(self, output_dir=None, state_dict=None) -> None:
-            folder = Path(output_dir or self.args.output_dir)
-            folder.mkdir(exist_ok=True)
-            settings = {"base_model_name_or_path": "some/base", "use_dora": True}
-            (folder / "adapter_config.json").write_text(json.dumps(settings))
-            (folder / "README.md").write_text("peft's")
-
-        def _push_from_checkpoint(self, checkpoint_folder) -> None:
-            uploaded.append((Path(self.args.output_dir) / "README.md").read_text())
-
-    class Ours(WithModelCard, Trainer):
-        def __init__(self) -> None:
-            self.args = SimpleNamespace(output_dir=str(tmp_path))
-            self.state = SimpleNamespace(global_step=3)
-
-    (tmp_path / "run.json").write_text(json.dumps({"starts": [start()]}))
-    trainer = Ours()
-    trainer.create_model_card(model_name="x")
-    assert not (tmp_path / "README.md").exists()  # nothing is saved yet
-    trainer._save(str(tmp_path / "checkpoint-3"))
-    trainer._push_from_checkpoint(str(tmp_path / "checkpoint-3"))
-    trainer._save()
-    final = (tmp_path / "README.md").read_text()
-    assert uploaded == [final]
-    assert "GRPO, 3 steps." in final
-    trainer.create_model_card(model_name="x", tags=["trl"])
-    assert (tmp_path / "README.md").read_text() == final
-    checkpoint = (tmp_path / "checkpoint-3" / "README.md").read_text()
-    assert checkpoint == final.replace(f"# `{tmp_path.name}`", "# `checkpoint-3`")
