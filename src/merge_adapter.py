@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters import AdapterConfig, find_adapter, load_merged
-from common.card_files import write_card
+from common.card_files import find_run, run_starts, write_card
 from common.chat import load_tokenizer
 from common.checkpoints import base_of, run_start, shard_files
 from common.cli import Parser, program
@@ -61,6 +61,7 @@ def main() -> None:
     if args.out.exists():
         parser.error(f"{args.out}: exists already")
     source, merge = (args.adapter, merged) if args.adapter else (args.checkpoint, merged_checkpoint)
+    run_starts(find_run(source))  # for the model card: if there is a run.json, it must be readable
     model, base = merge(source, args.base, args.revision, args.dtype)
     part = args.out.with_name(args.out.name + ".part")  # renamed when it is complete
     shutil.rmtree(part, ignore_errors=True)

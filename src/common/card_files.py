@@ -89,10 +89,12 @@ def read_facts(folder: Path, run: Path | None = None, step: int | None = None) -
         raise InputError(f"{folder / MERGED}: source {source}: no such folder")
     run = run or find_run(source)
     starts = run_starts(run)
-    base, revision = base_of(starts[-1].model_dump()) if starts else (None, "main")
-    base = adapter.base_model_name_or_path or base
+    base, revision = adapter.base_model_name_or_path, "main"
     if merged:
         base, revision = merged.base, merged.revision
+    elif starts:
+        trained_from, revision = base_of(starts[-1].model_dump())
+        base = base or trained_from
     return Facts(
         name=folder.resolve().name,
         kind=kind,
