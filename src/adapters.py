@@ -248,6 +248,7 @@ def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> 
     part = folder.with_name(folder.name + ".part")
     base = load_base(model, torch.float32)
     get_peft_model(base, config).save_pretrained(str(part))
+    (part / "README.md").unlink(missing_ok=True)  # peft's empty model card
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
 

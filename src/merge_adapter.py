@@ -7,7 +7,8 @@
 --adapter takes what src/sft.py and src/grpo.py save, --checkpoint what src/dapo.py saves (DoRA or full weights, any
 number of GPUs). vLLM loads LoRA adapters but not DoRA, and verl's own merger does not support DoRA either, so a DoRA
 policy has to be merged. The merge runs in fp32 on the CPU, whatever the --dtype of the result: about 4 bytes of memory
-per parameter (7B: 30 GB, and 60 GB for a full-weights checkpoint). The tokenizer is copied with its own chat template.
+per parameter (7B: 30 GB, and 60 GB for a full-weights checkpoint). The tokenizer is copied with its own chat template,
+and README.md is a model card of the result.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters import AdapterConfig, find_adapter, load_merged
+from common.card_files import find_run, run_starts, write_card
 from common.chat import load_tokenizer
 from common.checkpoints import base_of, run_start, shard_files
 from common.cli import Parser, program
@@ -60,6 +62,7 @@ def main() -> None:
         parser.error(f"{args.out}: exists already")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     source, merge = (args.adapter, merged) if args.adapter else (args.checkpoint, merged_checkpoint)
+    run_starts(find_run(source))  # for the model card: if there is a run.json, it must be readable
     model, base = merge(source, args.base, args.revision, args.dtype)
     part = args.out.with_name(args.out.name + ".part")  # renamed when it is complete
     shutil.rmtree(part, ignore_errors=True)
@@ -67,6 +70,7 @@ def main() -> None:
     load_tokenizer(base, revision=args.revision).save_pretrained(part)
     merged_from = {"base": base, "revision": args.revision, "source": str(source), "dtype": args.dtype}
     write_json(part / "merged_from.json", merged_from)
+    write_card(part)
     part.rename(args.out)
     print(f"merged {source} with {base}: {args.out} ({args.dtype})")
 

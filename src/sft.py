@@ -64,11 +64,10 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[ScriptArguments, Any
 
 def train(script: ScriptArguments, args: Any, model: Any) -> None:
     """Run SFT into args.output_dir."""
-    from trl import SFTTrainer
-
     from trl_training.callbacks import say
     from trl_training.checks import check_model
     from trl_training.data import prepare
+    from trl_training.model_card import CardSFTTrainer
     from trl_training.run import run_trainer
 
     check_model(args, model)
@@ -77,7 +76,7 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
     answer = [t for t, on in zip(examples[0]["input_ids"], examples[0]["completion_mask"], strict=True) if on]
     say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{chat.tokenizer.decode(answer)}\n")
     args.completion_only_loss = True
-    run_trainer(SFTTrainer, args, model, examples, chat.tokenizer, checkpoint)
+    run_trainer(CardSFTTrainer, args, model, examples, chat.tokenizer, checkpoint)
 
 
 @program()

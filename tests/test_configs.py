@@ -142,6 +142,7 @@ def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
         (["--lerning_rate=1e-4"], "did you mean 'learning_rate'?"),
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         (["--load_in_4bit", "true"], "load_in_4bit: not supported here"),
+        (["--hub_token", "hf_0123456789"], "hub_token: would be saved in training_args.bin, which push_to_hub uploads"),
         (["--reward", "format,es-star"], "unknown reward 'es-star': choose from format, em"),
         (["--reward_weights", "1.0"], "2 rewards (format,es_star) but 1 reward_weights"),
         (["--dora_generation", "live"], "choose from merge, cache, stock"),

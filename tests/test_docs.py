@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -33,6 +34,7 @@ FORWARDS = {"evaluate": "generate", "quickstart": "grpo"}  # launchers that hand
 FLAGS_IN_TEXT = [  # the programs whose flags the pages mention without a command
     *((f"src/{name}.py",) for name in ("grpo", "sft", "generate", "score", "collect", "merge_adapter", "preflight")),
     *(("src/check_data.py", verb) for verb in ("rows", "proofs", "published", "leakage")),
+    ("benchmarks/bench_gpu.py",),
 ]
 OTHERS = ("source", "pip", "uv", "printf")
 
@@ -66,7 +68,8 @@ def commands(text: str) -> list[tuple[str, ...]]:
 def help_of(*command: str) -> str:
     if command[-1] != "--help-all":
         command = (*command, "--help")
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}  # which the commands of benchmarks/ set
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=env).stdout
 
 
 @cache

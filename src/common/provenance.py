@@ -36,10 +36,33 @@ PACKAGES = (
 )
 
 
+class Gpu(BaseModel):
+    """One of the GPUs of a Machine."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+
+class Machine(BaseModel):
+    """What `hardware` found."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    cpu: str | None = None
+    cores: int | None = None
+    memory_gb: float | None = None
+    gpus: list[Gpu] = []
+
+
 class Start(BaseModel):
     """What run.json records of one start; `describe` writes more keys than are read back by name."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+    command: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    seed: int | None = None
+    versions: dict[str, str | None] = {}
+    hardware: Machine = Machine()
     config: dict[str, Any]
     data: dict[str, dict[str, Any]] = {}  # name -> {"sha256", "bytes"}
     prompts: str | None = None  # what they are (src/grpo.py, src/sft.py)

@@ -244,6 +244,8 @@ def parse(
         fail(f"{_one_line(error)}: pip install -r {layer}")
     _, args, model = found
     refuse_unsupported(model)
+    if args.hub_token:
+        fail("hub_token: would be saved in training_args.bin, which push_to_hub uploads: set HF_TOKEN instead")
     refuse_lost_updates(args, model)
     return found
 

@@ -1,5 +1,6 @@
 """trl's GRPOTrainer with additions: fast DoRA rollouts, a log of rollouts, a guard for vLLM's weight sync, an order of
-prompts that survives a resume, seeds that vLLM does not reset, and no embedding hooks that pile up at every step.
+prompts that survives a resume, seeds that vLLM does not reset, no embedding hooks that pile up at every step, and this
+project's model card.
 
 The algorithm is trl's. This file overrides private methods, so it belongs to the pinned trl version.
 """
@@ -17,6 +18,7 @@ from trl.trainer.utils import RepeatSampler
 
 from adapters import base_weights_kept, rollout_policy
 from common.run_logs import Rollout, frame, write_rollouts
+from trl_training.model_card import WithModelCard
 
 
 class EpochSampler(RepeatSampler):
@@ -43,7 +45,7 @@ def rank_seed(seed: int, process: int, tensor_parallel: int) -> int:
     return seed + process // tensor_parallel
 
 
-class DoraGRPOTrainer(GRPOTrainer):
+class DoraGRPOTrainer(WithModelCard, GRPOTrainer):
     """`generation`: merge, cache or stock (src/adapters.py). `print_samples`: rollouts printed per logged step."""
 
     args: GRPOConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -111,6 +112,26 @@ def test_the_saved_tokenizer_keeps_its_own_template(trained, warm_model):
     own = AutoTokenizer.from_pretrained(warm_model).chat_template
     assert AutoTokenizer.from_pretrained(trained).chat_template == own
     assert AutoTokenizer.from_pretrained(trained / "checkpoint-5").chat_template == own
+
+
+def test_every_saved_folder_has_our_card(trained, warm_model, tiny_data, tmp_path):
+    """trl and peft write their own at the same moments."""
+    from huggingface_hub import ModelCard
+
+    run_script("merge_adapter.py", "--adapter", trained, "--out", tmp_path / "merged")
+    titles = {trained: "grpo", trained / "checkpoint-3": "checkpoint-3", tmp_path / "merged": "merged"}
+    for folder, title in {**titles, warm_model: "warm"}.items():
+        text = (folder / "README.md").read_text()
+        assert f"# `{title}`\n" in text
+        assert f"| `{tiny_data}` |" in text
+        assert not re.search("(?i)framework versions|transformer reinforcement|quick start|more information", text)
+        assert "recode" in ModelCard(text).data.tags
+    assert "GRPO, 3 steps." in (trained / "checkpoint-3" / "README.md").read_text()
+    assert "GRPO, 5 steps." in (trained / "README.md").read_text()
+    assert "SFT, 70 steps." in (warm_model / "README.md").read_text()
+    written = (trained / "README.md").read_text()
+    run_script("model_card.py", trained)
+    assert (trained / "README.md").read_text() == written
 
 
 def test_resume_after_sigkill_equals_an_uninterrupted_run(trained, warm_model, tiny_data, tmp_path):

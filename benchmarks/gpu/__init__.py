@@ -1,0 +1,1 @@
+"""The parts of bench_gpu.py: what is measured, what is expected, and the page of results."""
