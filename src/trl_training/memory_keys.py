@@ -17,11 +17,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from adapters import GENERATION_MODES, RELEASED_TARGETS
-from common.cli import read_yaml, unknown_key
+from common.cli import unknown_key
 from common.errors import InputError
 from common.footprint import BF16, FLOAT32, adapter_of
 from common.model_shape import NotModelled, Shape
 from common.rows import typed
+from common.settings import read_yaml
 from trl_training.arguments import DataArguments, plan_batch
 from trl_training.memory import Run, Vllm
 
@@ -114,7 +115,8 @@ def known_keys(trainer: str) -> set[str]:
 
 def read_keys(config: str | None, flags: Sequence[str], trainer: str | None = None) -> tuple[str, Keys]:
     """(trainer, keys) of a YAML file and flags, which win. Raises InputError."""
-    from_file, given = read_yaml(config) if config else {}, flag_values(flags)
+    from_file = {setting.key: setting.value for setting in read_yaml(config)} if config else {}
+    given = flag_values(flags)
     trainer = trainer or trainer_of(from_file | given)
     known = known_keys(trainer)
     for where, keys in ((f"{config}: ", from_file), ("", given)):
