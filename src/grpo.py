@@ -73,6 +73,9 @@ def check_rollouts(script: ScriptArguments, args: Any, model: Any) -> None:
             fail("use_vllm with an adapter needs whole weights: DDP or ZeRO-2")
         if script.dora_generation != "stock":
             fail(f"dora_generation {script.dora_generation} needs whole weights: DDP or ZeRO-2, or use stock")
+    if args.use_vllm and args.vllm_mode == "server" and model.use_peft and not model.use_dora:
+        # vLLM packs tensors by the gigabyte, and reads the last of them after peft has subtracted LoRA in place.
+        fail("vllm_mode server with use_dora false: trl 1.16 would send weights without the adapter; use colocate")
     if args.use_transformers_continuous_batching and (model.use_peft or args.bf16 or args.fp16):
         fail("use_transformers_continuous_batching: not supported: trl leaves the trained weights in bf16")
     if args.use_vllm and args.vllm_enable_sleep_mode and (problem := toolchain.hidden_segments()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -18,7 +19,9 @@ from common.errors import InputError
 from common.launch import VARIABLES
 
 ROOT = Path(__file__).parent.parent
+VLLM_CONFIG = ROOT / "configs" / "grpo_vllm.yaml"
 GRPO_CONFIGS = [ROOT / "configs" / name for name in ("grpo.yaml", "quickstart/grpo.yaml", "grpo_dapo_loss.yaml")]
+GRPO_CONFIGS.append(VLLM_CONFIG)
 SFT_CONFIGS = [ROOT / "configs" / "sft.yaml", ROOT / "configs" / "quickstart" / "sft.yaml"]
 TRAINING_CONFIGS = GRPO_CONFIGS + SFT_CONFIGS
 EVAL_CONFIG = ROOT / "configs" / "eval.yaml"
@@ -26,7 +29,8 @@ QUICK = str(GRPO_CONFIGS[1])
 
 
 def grpo_arguments(config: Path, *flags: str):
-    return grpo.parse_arguments(["--config", str(config), "--use_cpu", "true", *flags])
+    """As in a check, which does not need vLLM to be installed."""
+    return grpo.parse_arguments(["--config", str(config), "--use_cpu", "true", "--check", "1", *flags])
 
 
 def failure(capsys, *flags: str, parse=grpo.parse_arguments) -> str:
@@ -292,22 +296,41 @@ def test_full_weights_without_float32_copies(capsys, monkeypatch, parse):
     assert parse([*flags, "--dtype", "float32"])[2].use_peft is False
     assert parse(flags)[2].use_peft is False  # trl's default is float32
     assert parse([*flags, "--dtype", "bfloat16", "--use_peft", "true"])[2].use_peft  # the adapter is float32
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # accelerate casts to float32 what FSDP trains in mixed precision
-    assert parse([*flags, "--dtype", "bfloat16"])[2].use_peft is False
-    assert "round to nothing" in failure(capsys, *flags, "--dtype", "bfloat16", "--bf16", "false", parse=parse)
 
 
-def test_merged_rollouts_need_whole_weights(capsys, monkeypatch):
-    """accelerate announces FSDP to a process only in its environment; args.fsdp stays None."""
-    flags = ["--config", QUICK]
+@pytest.mark.parametrize("parse", [grpo.parse_arguments, sft.parse_arguments], ids=["grpo", "sft"])
+def test_fsdp_is_refused(capsys, monkeypatch, parse):
+    """By trl's key, or by accelerate, which announces it to a process only in its environment: args.fsdp stays None."""
+    flags = ["--config", QUICK if parse is grpo.parse_arguments else str(SFT_CONFIGS[0]), "--use_cpu", "true"]
+    assert "FSDP is not supported: use DDP (the default), or ACCELERATE=zero2" in failure(
+        capsys, *flags, "--fsdp", "full_shard", parse=parse
+    )
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert "dora_generation merge needs whole weights" in failure(capsys, *flags)
-    assert "dora_generation cache needs whole weights" in failure(capsys, *flags, "--dora_generation", "cache")
-    assert grpo.parse_arguments([*flags, "--dora_generation", "stock"])[0].dora_generation == "stock"
-    message = failure(capsys, *flags, "--dora_generation", "stock", "--use_vllm", "true")
-    assert "use_vllm with an adapter needs whole weights: DDP or ZeRO-2" in message
+    assert "FSDP is not supported" in failure(capsys, *flags, parse=parse)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
-    assert grpo.parse_arguments(flags)[0].dora_generation == "merge"
+    parse(flags)
+
+
+def test_merged_rollouts_need_whole_weights(capsys):
+    """ZeRO-3, which is on if DeepSpeed's configuration says so."""
+    from grpo import check_rollouts
+
+    script, args, model = grpo.parse_arguments(["--config", QUICK])
+    args.deepspeed_plugin = SimpleNamespace(zero_stage=3)
+    for how, vllm, said in (
+        ("merge", False, "dora_generation merge needs whole weights"),
+        ("cache", False, "dora_generation cache needs whole weights"),
+        ("stock", True, "use_vllm with an adapter needs whole weights: DDP or ZeRO-2"),
+    ):
+        script.dora_generation, args.use_vllm = how, vllm
+        with pytest.raises(SystemExit):
+            check_rollouts(script, args, model)
+        assert said in capsys.readouterr().err
+    args.use_vllm = False
+    check_rollouts(script, args, model)
+    args.deepspeed_plugin = SimpleNamespace(zero_stage=2)
+    script.dora_generation = "merge"
+    check_rollouts(script, args, model)
 
 
 def test_continuous_batching_casts_what_is_trained(capsys):
@@ -330,10 +353,40 @@ def test_a_machine_whose_gpu_torch_does_not_see(capsys):
     assert "--use_cpu true" in message
 
 
+def test_the_vllm_config_is_the_paper_s_but_for_vllm():
+    paper, vllm = (yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text()) for name in ("grpo", "grpo_vllm"))
+    differs = {key for key in {*paper, *vllm} if paper.get(key) != vllm.get(key)}
+    assert {key for key in differs if not key.startswith("vllm_")} == {"use_vllm", "output_dir"}
+    # comments too, from the model to the sampling: the header and the part about vLLM differ
+    texts = [(ROOT / "configs" / f"{name}.yaml").read_text() for name in ("grpo", "grpo_vllm")]
+    same = [text.replace("runs/grpo_vllm", "runs/grpo") for text in texts]
+    for start, end in (("model_name_or_path:", "# GRPO\n"), ("prompts_per_step:", "top_k:"), ("# optimisation", None)):
+        cut = [text[text.index(start) : text.index(end) if end else None] for text in same]
+        assert cut[0] == cut[1]
+
+
+def test_the_importance_correction_of_the_vllm_config_is_trl_s_default():
+    from trl import GRPOConfig
+
+    keys = ("correction", "mode", "clip_max", "clip_min")
+    _, args, _ = grpo_arguments(VLLM_CONFIG)
+    defaults = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
+    for key in (f"vllm_importance_sampling_{key}" for key in keys):
+        assert getattr(args, key) == defaults[key]
+    assert args.vllm_gpu_memory_utilization == defaults["vllm_gpu_memory_utilization"] == 0.3
+    assert (args.vllm_mode, args.vllm_max_model_length) == ("colocate", 3072)
+
+
+def test_a_vllm_server_needs_dora(capsys):
+    flags = ["--config", str(VLLM_CONFIG), "--use_cpu", "true", "--vllm_mode", "server"]
+    assert "vllm_mode server with use_dora false: trl 1.16 would send" in failure(capsys, *flags, "--use_dora", "false")
+    assert grpo_arguments(VLLM_CONFIG, "--vllm_mode", "server")[2].use_dora
+
+
 def test_vllm_s_context_holds_prompt_and_completion(capsys):
-    _, args, _ = grpo_arguments(GRPO_CONFIGS[0])
-    assert (args.use_vllm, args.vllm_max_model_length) == (False, 3072)
-    assert args.vllm_importance_sampling_correction
+    for config in (GRPO_CONFIGS[0], VLLM_CONFIG):
+        _, args, _ = grpo_arguments(config)
+        assert (args.use_vllm, args.vllm_max_model_length) == (config == VLLM_CONFIG, 3072)
     flags = ["--config", str(GRPO_CONFIGS[0]), "--use_cpu", "true", "--use_vllm", "true"]
     message = failure(capsys, *flags, "--max_completion_length", "2048")
     assert "vllm_max_model_length 3072: max_prompt_length 2048 + max_completion_length 2048 need 4096" in message
@@ -349,7 +402,7 @@ def test_the_sampling_of_early_2025(capsys):
 @pytest.mark.parametrize("config", TRAINING_CONFIGS, ids=str)
 def test_no_training_decays_the_magnitudes_or_searches_the_graph(config):
     parse = sft.parse_arguments if config in SFT_CONFIGS else grpo.parse_arguments
-    args = parse(["--config", str(config), "--use_cpu", "true"])[1]
+    args = parse(["--config", str(config), "--use_cpu", "true", "--check", "1"])[1]
     assert args.weight_decay == 0.0
     if config.parent.name == "configs":
         assert args.ddp_find_unused_parameters is False

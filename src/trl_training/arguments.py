@@ -204,7 +204,7 @@ def parse(
     from torch.distributed import DistError
     from trl import TrlParser
 
-    from trl_training.checks import refuse_lost_updates
+    from trl_training.checks import refuse_fsdp, refuse_lost_updates
     from trl_training.values import check_values
 
     classes = list(classes)
@@ -246,6 +246,7 @@ def parse(
     refuse_unsupported(model)
     if args.hub_token:
         fail("hub_token: would be saved in training_args.bin, which push_to_hub uploads: set HF_TOKEN instead")
+    refuse_fsdp(args)
     refuse_lost_updates(args, model)
     return found
 

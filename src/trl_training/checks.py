@@ -25,18 +25,26 @@ def uses_fsdp(args: Any) -> bool:
     return bool(args.fsdp) or bool(parse_flag_from_env("ACCELERATE_USE_FSDP"))
 
 
+def refuse_fsdp(args: Any) -> None:
+    """Refuse FSDP: merged rollouts, vLLM's weight sync and the checkpoints here need whole weights."""
+    if uses_fsdp(args):
+        raise InputError(
+            "FSDP is not supported: use DDP (the default), or ACCELERATE=zero2 with the launch script; if accelerate's "
+            "own default_config.yaml has switched it on, start with the script in scripts/"
+        )
+
+
 def shards_weights(args: Any) -> bool:
-    """Whether each process holds only its share of the weights: FSDP or ZeRO-3."""
-    plugin = args.deepspeed_plugin
-    return uses_fsdp(args) or (plugin is not None and plugin.zero_stage == 3)
+    """Whether each process holds only its share of the weights: ZeRO-3."""
+    return args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3
 
 
 def refuse_lost_updates(args: Any, model: Any) -> None:
     """Refuse to train all weights in half precision: most updates are below half a unit in the last place.
 
-    In mixed precision DeepSpeed and FSDP keep float32 copies of what they train; DDP and one process do not.
+    In mixed precision DeepSpeed keeps float32 copies of what it trains; DDP and one process do not.
     """
-    has_copies = (args.bf16 or args.fp16) and (args.deepspeed_plugin is not None or uses_fsdp(args))
+    has_copies = (args.bf16 or args.fp16) and args.deepspeed_plugin is not None
     if not model.use_peft and model.dtype not in (None, "float32") and not has_copies:
         raise InputError(
             f"use_peft false with dtype {model.dtype}: most updates would round to nothing. Add --dtype float32 (with "

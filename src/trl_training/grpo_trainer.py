@@ -57,13 +57,29 @@ class DoraGRPOTrainer(WithModelCard, GRPOTrainer):
         self._unlogged_rollouts = False
         if self.use_vllm and self.vllm_mode == "colocate":
             # The engine has just reset this process's generators to a seed that ignores args.seed. As in trl, ranks
-            # differ, except within a tensor-parallel group, whose ranks must sample the same tokens.
+            # differ, except within a tensor-parallel group, whose ranks must sample the same tokens. A server has
+            # processes of its own, and leaves these generators alone.
             set_seed(rank_seed(self.args.seed, self.accelerator.process_index, self.args.vllm_tensor_parallel_size))
         model: Any = self.model
         if hasattr(model, "peft_config"):
             # trl has already added the embedding hook that checkpointing needs. transformers would add another each
             # time trl switches checkpointing back on, twice per step, and each hook slows every generated token.
             model.get_base_model().enable_input_require_grads = lambda: None
+            if self.use_vllm and self.vllm_mode == "server":
+                self._describe_weights(model)
+
+    def _describe_weights(self, model: Any) -> None:
+        """Names, dtypes and shapes of the weights, which trl announces to the server before it sends them.
+
+        trl would collect them in the first sync, by a merge and a subtraction of its own: in bf16 the weights that it
+        then sends would start from a base that these have already changed.
+        """
+        generation = self.vllm_generation
+        with base_weights_kept(model):
+            generation._weight_metadata = [
+                (name, str(weight.dtype).removeprefix("torch."), list(weight.shape))
+                for name, weight in generation._iter_named_params()
+            ]
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         # state.epoch counts fractions of an epoch, in a resumed run too; rounding turns 2.9999999 into 3.

@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import CPU, ROOT, TINY_ROWS, run_command, run_script
 from safetensors.torch import load_file
+from trainers import build
 
 pytestmark = pytest.mark.slow
 
@@ -355,28 +356,6 @@ def test_on_a_cpu_the_loss_looks_at_completions_alone(random_model, monkeypatch)
     for mine, theirs in zip(*seen, strict=True):
         assert torch.allclose(mine, theirs, atol=1e-6)
     assert seen[0][0][1].count_nonzero() == 2  # the prompt's places hold zeros
-
-
-def build(model: Path, out: Path, **keys):
-    """src/grpo.py's trainer in this process, on two prompts, with a reward that differs within every group."""
-    from datasets import Dataset
-    from transformers import AutoTokenizer
-    from trl import GRPOConfig
-
-    from adapters import adapter_config
-    from trl_training.grpo_trainer import DoraGRPOTrainer
-
-    settings = {"per_device_train_batch_size": 4, "num_generations": 4, "max_completion_length": 8, "report_to": "none"}
-    args = GRPOConfig(str(out), use_cpu=True, bf16=False, save_strategy="no", disable_tqdm=True, **settings | keys)
-    rows = [{"prompt": text, "target": "x = 1", "record_id": text} for text in ("import numpy", "area = np")]
-    return DoraGRPOTrainer(
-        model=str(model),
-        reward_funcs=[lambda completions, **_: [float(i) for i in range(len(completions))]],
-        args=args,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=AutoTokenizer.from_pretrained(model, padding_side="left"),
-        peft_config=adapter_config(8, 8),
-    )
 
 
 def test_checkpointing_leaves_one_hook_on_the_embedding(random_model, tmp_path):
