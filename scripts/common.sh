@@ -4,7 +4,8 @@
 #
 # The environment is the active one (venv or conda), else .venv, which is created if missing and repaired if a kill left
 # it half-made. Requirements are installed again only if a file changes: a stamp in the environment holds their hash.
-# DRY_RUN=1 checks the flags and prints the commands, but creates and installs nothing.
+# DRY_RUN=1 checks the flags and prints the commands, but creates and installs nothing. INSTALL_ONLY=1 checks and installs,
+# but does not train: the environment is then ready for other nodes that share it, or for one without a network.
 set -euo pipefail
 SELF="$(cd "$(dirname "$0")" && pwd)/$(basename "$0")" # before the cd: $0 may be relative to another folder
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -34,10 +35,12 @@ run() {
   fi
 }
 
-# These scripts start every process themselves, so variables of another launch would only mislead torch.
+# These scripts start every process themselves, so variables of another launch would only mislead torch. The address of
+# the first node counts only if there are several nodes (use_nodes).
 if [[ -n "${WORLD_SIZE:-}${RANK:-}${LOCAL_RANK:-}" ]]; then
-  echo "$(basename "$0"): WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are ignored: this script sets them" >&2
+  echo "$(basename "$0"): WORLD_SIZE, RANK and LOCAL_RANK are ignored: this script sets them; several nodes: NNODES, NODE_RANK" >&2
 fi
+NNODES="${NNODES:-1}" FIRST_NODE="${MASTER_ADDR:-}" FIRST_PORT="${MASTER_PORT:-29500}"
 unset WORLD_SIZE RANK LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
 
 # --- the Python environment -------------------------------------------------------------------------------------------
@@ -179,15 +182,46 @@ check_driver() {
     die "NVIDIA driver ${driver%%$'\n'*}: torch 2.13.0 from PyPI needs 580 or newer; with an older one, install a torch build for it first"
 }
 
+# Checks NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT: with a wrong one, torch would wait for nodes that never come.
+use_nodes() {
+  [[ "$NNODES" =~ ^[1-9][0-9]{0,3}$ ]] || die "NNODES=$NNODES: expected a whole number above 0"
+  if ((NNODES == 1)); then
+    [[ "${NODE_RANK:-0}" == 0 ]] || die "NODE_RANK=$NODE_RANK without NNODES: set NNODES to the number of nodes"
+    return
+  fi
+  ((GPUS > 0)) || die "NNODES=$NNODES: no GPU found on this node"
+  [[ -n "${NODE_RANK:-}" ]] || die "NNODES=$NNODES without NODE_RANK: set it to 0 on the first node, 1 on the next, …"
+  { [[ "$NODE_RANK" =~ ^(0|[1-9][0-9]{0,3})$ ]] && ((NODE_RANK < NNODES)); } ||
+    die "NODE_RANK=$NODE_RANK: expected a whole number in 0..$((NNODES - 1)) (NNODES=$NNODES)"
+  [[ "$FIRST_NODE" =~ ^[A-Za-z0-9.:_-]+$ ]] ||
+    die "MASTER_ADDR=$FIRST_NODE: expected the name or address of the first node (NNODES=$NNODES)"
+  { [[ "$FIRST_PORT" =~ ^[1-9][0-9]{0,4}$ ]] && ((FIRST_PORT <= 65535)); } ||
+    die "MASTER_PORT=$FIRST_PORT: expected a port of the first node, 1..65535"
+}
+
+# preflight FLAGS...: end here if src/preflight.py finds that the run does not fit this node. A dry run may describe
+# another machine, so it skips this.
+preflight() {
+  local found status=0
+  if [[ -n "${DRY_RUN:-}" || "${PREFLIGHT:-}" == 0 ]] || ((GPUS == 0)); then return 0; fi
+  found="$(PYTHONUNBUFFERED=1 "$PYTHON" src/preflight.py "$@" 2>&1)" || status=$?
+  if ((status > 2)) || ((status == 1)); then echo "$found" >&2; fi # a bug of preflight: its traceback
+  ((status == 0)) || die "${found##*$'\n'} (PREFLIGHT=0 starts the run without this check)"
+  say "preflight: ${found##*$'\n'}"
+}
+
 # --- training with accelerate -----------------------------------------------------------------------------------------
 
 # launch SCRIPT ARGS...: one process per GPU with accelerate, or a single process. A single process sees one GPU only,
 # because trl spreads the model over all visible ones.
 launch() {
-  local command=("$PYTHON") first="${CUDA_VISIBLE_DEVICES:-0}"
+  local command=("$PYTHON") first="${CUDA_VISIBLE_DEVICES:-0}" processes="$((GPUS * NNODES))"
   first="${first// /}"
-  if ((GPUS > 1)) || { ((GPUS == 1)) && [[ -n "${ACCELERATE:-}" ]]; }; then
-    command+=(-m accelerate.commands.launch --config_file "configs/accelerate/${ACCELERATE:-ddp}.yaml" --num_processes "$GPUS")
+  if ((processes > 1)) || { ((processes == 1)) && [[ -n "${ACCELERATE:-}" ]]; }; then
+    command+=(-m accelerate.commands.launch --config_file "configs/accelerate/${ACCELERATE:-ddp}.yaml" --num_processes "$processes")
+  fi
+  if ((NNODES > 1)); then
+    command+=(--num_machines "$NNODES" --machine_rank "$NODE_RANK" --main_process_ip "$FIRST_NODE" --main_process_port "$FIRST_PORT")
   fi
   if ((GPUS == 1)); then command=(env "CUDA_VISIBLE_DEVICES=${first%%,*}" "${command[@]}"); fi
   run "${command[@]}" "$@"
@@ -201,7 +235,7 @@ launcher_key() {
 # check_flags SCRIPT ARGS...: parse the flags once, before any process starts. A mistake prints one line and ends the
 # launcher with status 2. Sets LAYERS, the requirements files that the run needs in addition to requirements.txt.
 check_flags() {
-  local script="$1" found environment=() flags=(--check "$((GPUS > 0 ? GPUS : 1))")
+  local script="$1" found environment=() flags=(--check "$((GPUS > 0 ? GPUS * NNODES : 1))")
   shift
   case "$(launcher_key distributed_type)" in # what accelerate sets for every process
     DEEPSPEED) environment=(ACCELERATE_USE_DEEPSPEED=true "ACCELERATE_DEEPSPEED_ZERO_STAGE=$(launcher_key zero_stage)") ;;
@@ -227,6 +261,7 @@ train() {
     die "ACCELERATE=$ACCELERATE: configs/accelerate/$ACCELERATE.yaml does not exist"
   use_python
   use_gpus
+  use_nodes
   [[ -z "${ACCELERATE:-}" ]] || ((GPUS > 0)) || die "ACCELERATE=$ACCELERATE: no GPU found"
   need requirements.txt
   if [[ " $* " == *" --help-all "* ]]; then
@@ -236,7 +271,9 @@ train() {
   if [[ "$(launcher_key distributed_type)" == DEEPSPEED ]]; then need requirements/deepspeed.txt; fi
   set -- ${config:+--config "$config"} "$@"
   check_flags "$script" "$@"
+  preflight --trainer "$(basename "$script" .py)" --gpus "$GPUS" --nodes "$NNODES" "$@"
   need "${LAYERS[@]}"
+  [[ -z "${INSTALL_ONLY:-}" ]] || return 0
   launch "$script" "$@"
 }
 

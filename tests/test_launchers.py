@@ -208,10 +208,15 @@ def bare_python(tmp_path: Path) -> str:
     return str(tmp_path / "bare")
 
 
+def bare(described: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The described node with that Python: a dry run then prints without a check of flags, which takes seconds."""
+    return {**described, "PATH": f"{bare_python(tmp_path)}:{described['PATH']}"}
+
+
 @pytest.mark.parametrize(("driver", "fits"), [("570.86.15", False), ("580.65.06", True)])
 def test_an_old_driver_is_named_before_torch_is_fetched(driver, fits, node, tmp_path):
     described = node(2, driver=driver)
-    done = launcher("grpo.sh", **{**described, "PATH": f"{bare_python(tmp_path)}:{described['PATH']}"})
+    done = launcher("grpo.sh", **bare(described, tmp_path))
     if fits:
         assert (done.returncode, layers(done)) == (0, ["requirements.txt"]), done.stderr
     else:
@@ -223,7 +228,7 @@ def test_an_odd_nvidia_smi_does_not_end_the_launcher_silently(smi, node, tmp_pat
     """Its library may not match its driver; and it may print a line at a time, one for each GPU."""
     described = {**node(2), "GPUS": "2"}
     (tmp_path / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{smi}\n")
-    done = launcher("grpo.sh", **{**described, "PATH": f"{bare_python(tmp_path)}:{described['PATH']}"})
+    done = launcher("grpo.sh", **bare(described, tmp_path))
     assert (done.returncode, layers(done)) == (0, ["requirements.txt"]), done.stderr
 
 
@@ -244,7 +249,8 @@ def test_a_real_launch_checks_once_then_installs_and_starts(status, said, node, 
     start += "--config configs/grpo.yaml --output_dir runs/with space"
     expected = [f"{pip} requirements.txt", check]
     if status == 0:
-        expected += [f"{pip} requirements/vllm.txt", start]
+        preflight = "src/preflight.py --trainer grpo --gpus 2 --nodes 1 --config configs/grpo.yaml --output_dir "
+        expected += [f"{preflight}runs/with space", f"{pip} requirements/vllm.txt", start]
     assert (done.returncode, calls) == (status, expected)
 
 
@@ -288,7 +294,7 @@ def test_a_dry_run_makes_nothing(script, tmp_path):
     flags = ["--model", "x"] if script.name == "evaluate.sh" else []
     done = outside(clone(tmp_path), "bash", f"scripts/{script.name}", *flags, DRY_RUN="1", GPUS="2")
     assert done.returncode == 0, done.stderr
-    assert "\n.venv/bin/python " in done.stdout
+    assert re.search(r"^(env \S+ )?\.venv/bin/python ", done.stdout, re.MULTILINE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["configs", "scripts", "src"]
 
 
@@ -366,9 +372,257 @@ def test_variables_of_another_launch_are_dropped(node):
         check=True,
     )
     assert done.stdout == "none\n"
-    ignored = "WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are ignored: this script sets them"
+    ignored = "WORLD_SIZE, RANK and LOCAL_RANK are ignored: this script sets them; several nodes: NNODES, NODE_RANK"
     assert done.stderr == f"grpo.sh: {ignored}\n"
     assert launcher("grpo.sh", **node(2), **left).returncode == 0
+
+
+# --- several nodes ----------------------------------------------------------------------------------------------------
+
+SECOND = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "node-0", "MASTER_PORT": "29700"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"NNODES": "two"}, "NNODES=two: expected a whole number above 0"),
+        ({"NNODES": "0"}, "NNODES=0: expected a whole number above 0"),
+        ({"NODE_RANK": "1"}, "NODE_RANK=1 without NNODES: set NNODES to the number of nodes"),
+        (
+            {"NNODES": "2", "MASTER_ADDR": "a"},
+            "NNODES=2 without NODE_RANK: set it to 0 on the first node",
+        ),
+        ({**SECOND, "NODE_RANK": "2"}, "NODE_RANK=2: expected a whole number in 0..1 (NNODES=2)"),
+        ({**SECOND, "NODE_RANK": "01"}, "NODE_RANK=01: expected a whole number in 0..1"),
+        ({**SECOND, "MASTER_ADDR": ""}, "MASTER_ADDR=: expected the name or address of the first node (NNODES=2)"),
+        ({**SECOND, "MASTER_ADDR": "a b"}, "MASTER_ADDR=a b: expected the name or address of the first node"),
+        ({**SECOND, "MASTER_PORT": "70000"}, "MASTER_PORT=70000: expected a port of the first node, 1..65535"),
+        ({**SECOND, "GPUS": "0"}, "NNODES=2: no GPU found on this node"),
+        (SECOND, "8 sequences a step cannot be divided evenly among 16 process(es)"),  # 2 x 8 GPUs
+    ],
+)
+def test_a_wrong_node_is_one_line_before_any_process_waits_for_it(variables, message, node):
+    assert message in the_mistake(launcher("grpo.sh", **{**node(8), **variables}))
+
+
+def test_dapo_has_its_own_way_to_several_nodes(node):
+    assert "NNODES=2: DAPO uses a Ray cluster" in the_mistake(launcher("dapo.sh", **node(8), **SECOND))
+
+
+@pytest.mark.parametrize("accelerate", ["ddp", "zero2"])
+@pytest.mark.parametrize(("gpus", "visible"), [(8, None), (1, "3")])
+def test_several_nodes_reach_accelerate_and_torch(gpus, visible, accelerate, node, monkeypatch, tmp_path):
+    """Through accelerate's own parser and defaults to what torch's launcher starts on this node."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils import launch as accelerate_launch
+
+    variables = {**bare(node(8), tmp_path), **SECOND, "ACCELERATE": accelerate}
+    if visible:
+        variables["CUDA_VISIBLE_DEVICES"] = visible
+    flags = ["--prompts_per_step", "8"] + (["--use_peft", "false"] if accelerate == "zero2" else [])
+    done = launcher("grpo.sh", *flags, **variables)
+    assert done.returncode == 0, done.stderr
+    command = shlex.split(done.stdout.splitlines()[-1])
+    if gpus == 1:
+        assert command[:2] == ["env", "CUDA_VISIBLE_DEVICES=3"]
+    monkeypatch.chdir(ROOT)
+    words = command[command.index("accelerate.commands.launch") + 1 :]
+    taken, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    if accelerate == "zero2":
+        taken.deepspeed_fields_from_accelerate_config = ""  # accelerate's launch_command sets it
+        command_of, env = accelerate_launch.prepare_deepspeed_cmd_env(taken)
+        assert command_of is None  # torch's launcher on each node, not DeepSpeed's, which needs ssh and a hostfile
+        assert env["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == "2"
+    else:
+        accelerate_launch.prepare_multi_gpu_env(taken)
+    found = (taken.nnodes, taken.nproc_per_node, taken.node_rank, taken.rdzv_endpoint, taken.rdzv_backend)
+    assert found == ("2", str(gpus), 1, "node-0:29700", "static")
+    assert taken.training_script == "src/grpo.py"
+
+
+# --- preflight --------------------------------------------------------------------------------------------------------
+
+
+def stand_in(folder: Path, answers: str) -> None:
+    """A python in `folder`/bin that writes down what it is asked to do and answers with these cases of a shell."""
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / "bin" / "python").write_text(
+        f'#!/bin/sh\ncase "$1" in -c) ;; *) echo "$@" >>{folder}/calls;; esac\n'
+        f'case "$*" in {answers} *sys.prefix*) echo {folder};; *"(3, 13) <="*) exit 1;; esac\n'
+    )
+    (folder / "bin" / "python").chmod(0o755)
+
+
+NO_FIT = "preflight: does not fit: 25.0 of a GPU's 24.0 GB (estimate): set --per_device_train_batch_size 2 (21.5 GB)"
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "asked"),
+    [
+        ("grpo.sh", ["--max_steps", "9"], "--trainer grpo --gpus 2 --nodes 1 --config configs/grpo.yaml --max_steps 9"),
+        ("sft.sh", ["--config", "x.yaml"], "--trainer sft --gpus 2 --nodes 1 --config x.yaml"),
+        ("dapo.sh", ["run=a b"], "--config-name dapo --gpus 2 --nodes 1 run=a b trainer.n_gpus_per_node=2"),
+        (
+            "dapo.sh",
+            ["--config-name", "dapo_released", "trainer.nnodes=2", "trainer.n_gpus_per_node=1"],
+            "--config-name dapo_released --gpus 1 --nodes 2 trainer.nnodes=2 trainer.n_gpus_per_node=1",
+        ),
+    ],
+)
+def test_what_does_not_fit_ends_in_one_line(script, flags, asked, node, tmp_path):
+    described = node(2)
+    stand_in(tmp_path, f'*preflight*) echo table; echo "{NO_FIT}" >&2; exit 2;;')
+    done = launcher(script, *flags, **described, DRY_RUN="")
+    assert done.returncode == 2
+    said = f"{script}: {NO_FIT} (PREFLIGHT=0 starts the run without this check)"
+    assert done.stderr.splitlines() == [said]
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[-1] == f"src/preflight.py {asked}"  # nothing after it: no vLLM, no training
+    done = launcher(script, *flags, **described, DRY_RUN="", PREFLIGHT="0")
+    assert done.returncode == 0, done.stderr
+    again = (tmp_path / "calls").read_text().splitlines()[len(calls) :]
+    assert not [call for call in again if "preflight" in call]
+    assert [call for call in again if f"src/{script.removesuffix('.sh')}.py" in call][1:]  # the check, and the run
+
+
+def test_what_fits_is_reported_and_a_bug_of_preflight_keeps_its_traceback(node, tmp_path):
+    described = node(2)
+    stand_in(tmp_path, '*preflight*) echo table; echo "fits: 25.1 of a GPU\'s 80.0 GB (estimate)";;')
+    done = launcher("grpo.sh", **described, DRY_RUN="")
+    assert done.returncode == 0, done.stderr
+    assert "== preflight: fits: 25.1 of a GPU's 80.0 GB (estimate)" in done.stdout
+    assert "table" not in done.stdout
+    stand_in(tmp_path, "*preflight*) echo Traceback >&2; echo 'KeyError: 1' >&2; exit 1;;")
+    done = launcher("grpo.sh", **described, DRY_RUN="")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "Traceback"
+    assert done.stderr.splitlines()[-1].startswith("grpo.sh: KeyError: 1 (PREFLIGHT=0 ")
+
+
+@pytest.mark.parametrize("script", ["grpo.sh", "sft.sh", "dapo.sh"])
+def test_install_only_ends_before_the_run(script, node, tmp_path):
+    described = node(2)
+    stand_in(tmp_path, "*--check*) echo requirements/vllm.txt;;")
+    done = launcher(script, **described, DRY_RUN="", INSTALL_ONLY="1")
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[-1].endswith("pip install --quiet --disable-pip-version-check -r requirements/vllm.txt")
+
+
+# --- a vLLM server ----------------------------------------------------------------------------------------------------
+
+
+def test_the_vllm_server_is_the_one_that_trl_starts(node):
+    """Model, port, parallelism and every setting that trl's own (deprecated) `trl vllm-serve` imposes."""
+    from trl.scripts.vllm_serve import ScriptArguments, build_command
+
+    flags = ["Qwen/Qwen2.5-Coder-7B-Instruct", "--seed", "7"]
+    done = launcher("vllm_server.sh", *flags, **{**node(4), "GPUS": "2"}, PORT="8010")
+    assert (done.returncode, layers(done)) == (0, ["requirements.txt", "requirements/vllm.txt"]), done.stderr
+    words = shlex.split(done.stdout.splitlines()[-1])
+    assert words[:3] == ["env", "VLLM_SERVER_DEV_MODE=1", "python"]
+    assert words[-2:] == ["--seed", "7"]
+    asked = ScriptArguments(
+        model=flags[0], host="127.0.0.1", port=8010, tensor_parallel_size=2, dtype="bfloat16", max_model_len=3072
+    )
+    theirs = build_command(asked)[1:]
+    defaults = {"--data-parallel-size", "--gpu-memory-utilization", "--kv-cache-dtype", "--model-impl"}
+    defaults |= {"--uvicorn-log-level"}
+    assert theirs[:4] == words[3:7] == ["-m", "vllm.entrypoints.cli.main", "serve", flags[0]]
+    pairs = dict(zip(theirs[4::2], theirs[5::2], strict=True))
+    ours = dict(zip(words[7:-2:2], words[8:-2:2], strict=True))
+    assert ours == {flag: value for flag, value in pairs.items() if flag not in defaults}
+
+
+def test_one_gpu_serves_unless_more_are_asked_for(node):
+    done = launcher("vllm_server.sh", **node(8))
+    assert "--port 8000 --tensor-parallel-size 1" in done.stdout
+    assert "serve Qwen/Qwen2.5-Coder-7B-Instruct" in done.stdout
+    assert "vllm_server.sh: no GPU found" in the_mistake(launcher("vllm_server.sh", **{**node(8), "GPUS": "0"}))
+    chosen = {**node(8), "GPUS": "2", "CUDA_VISIBLE_DEVICES": "3"}
+    assert "GPUS=2, but CUDA_VISIBLE_DEVICES=3 shows 1" in the_mistake(launcher("vllm_server.sh", **chosen))
+
+
+# --- Slurm ------------------------------------------------------------------------------------------------------------
+
+SBATCH = sorted((ROOT / "scripts" / "slurm").glob("*.sbatch"))
+
+
+def slurm(tmp_path: Path, script: Path, *flags: str, nodes: int = 2, **described: str) -> subprocess.CompletedProcess:
+    """A batch script as Slurm would run it: on the first node, with its variables; srun runs a command on each node in
+    turn, and prints each option and node."""
+    tools = {
+        "scontrol": '[ "$1 $2 $3" = "show hostnames node-[0-1]" ] && printf "node-0\\nnode-1\\n"\n',
+        "srun": 'first=0 last=$((SLURM_NNODES - 1))\nwhile [ "${1#--}" != "$1" ]; do\n'
+        '  echo "srun $1"\n'
+        '  case "$1" in --nodelist=node-0) last=0;; --exclude=node-0) first=1;; esac\n  shift\ndone\n'
+        'for id in $(seq $first $last); do echo "node-$id: $*"; SLURM_NODEID=$id run=1 "$@"; done\n',
+    }
+    for name, text in tools.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}")
+        (tmp_path / "bin" / name).chmod(0o755)
+    variables = {"SLURM_NNODES": str(nodes), "SLURM_JOB_NODELIST": "node-[0-1]", "SLURM_JOB_ID": "20123"}
+    variables |= {"SLURM_CPUS_PER_TASK": "32", "SLURM_SUBMIT_DIR": str(ROOT), "DRY_RUN": "1", "VIRTUAL_ENV": sys.prefix}
+    copied = tmp_path / "slurm_script"  # Slurm runs a copy, in a folder of its own
+    shutil.copy(script, copied)
+    env = {**os.environ, **variables, **described}
+    env["PATH"] = f"{described['PATH']}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = ["bash", str(copied), *flags]
+    return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("name", ["grpo", "sft"])
+def test_slurm_starts_a_launcher_on_each_node(name, node, tmp_path):
+    described = bare(node(8), tmp_path)
+    script = ROOT / "scripts" / "slurm" / f"{name}.sbatch"
+    done = slurm(tmp_path, script, "--max_steps", "9", "--output_dir", "runs/a b", **described)
+    assert done.returncode == 0, done.stderr
+    commands = [shlex.split(line) for line in done.stdout.splitlines() if line.startswith("python ")]
+    asked = [f"src/{name}.py", "--config", f"configs/{name}.yaml", "--resume_from_checkpoint", "auto"]
+    asked += ["--max_steps", "9", "--output_dir", "runs/a b"]
+    for rank, command in enumerate(commands):
+        assert command[-9:] == asked
+        words = dict(zip(command[3:-9:2], command[4:-9:2], strict=True))
+        assert (words["--num_processes"], words["--num_machines"], words["--machine_rank"]) == ("16", "2", str(rank))
+        assert (words["--main_process_ip"], words["--main_process_port"]) == ("node-0", "20123")
+    assert len(commands) == 2  # and not a third, on the node that installs
+    assert {"srun --kill-on-bad-exit=1", "srun --cpus-per-task=32"} <= set(done.stdout.splitlines())
+
+
+def test_slurm_s_mistakes_end_before_srun(node, tmp_path):
+    described = bare({**node(8), "GPUS": "0"}, tmp_path)
+    done = slurm(tmp_path, ROOT / "scripts" / "slurm" / "grpo.sbatch", **described)
+    assert (done.returncode, done.stderr) == (2, "grpo.sh: NNODES=2: no GPU found on this node\n")
+    assert "srun" not in done.stdout
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_slurm_starts_ray_on_each_node_and_dapo_on_the_first(nodes, node, tmp_path):
+    described = bare(node(8), tmp_path)
+    (tmp_path / "bin" / "ray").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "ray").chmod(0o755)
+    done = slurm(tmp_path, ROOT / "scripts" / "slurm" / "dapo.sbatch", "run=many", nodes=nodes, **described)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    start = "ray start --num-cpus 32 --block"
+    expected = [f"node-0: {start} --head --port 6379", f"node-1: {start} --address node-0:6379"]
+    assert sorted(line for line in printed if line.startswith("node-")) == expected[:nodes]
+    trained = [shlex.split(line) for line in printed if line.startswith("python src/dapo.py")]
+    overrides = [f"trainer.nnodes={nodes}", "run=many", "trainer.n_gpus_per_node=8"]
+    assert trained == [["python", "src/dapo.py", "--config-name", "dapo", *overrides]]
+
+
+@pytest.mark.parametrize("script", SBATCH, ids=lambda p: p.name)
+def test_every_sbatch_line_is_explained_above_it(script):
+    lines = script.read_text().splitlines()
+    asked = [number for number, line in enumerate(lines) if line.startswith("#SBATCH ")]
+    assert len(asked) >= 8
+    for number in asked:
+        above = lines[number - 1]
+        assert above.startswith("# ") and len(above) > 10, lines[number]
+        assert " #" not in lines[number]  # Slurm might read a comment on the line as options
+    launcher_of = f"bash scripts/{script.stem}.sh "
+    assert launcher_of in script.read_text()
 
 
 def test_evaluation_looks_before_it_installs(tmp_path):
