@@ -52,7 +52,7 @@ def spans(text: str) -> list[str]:
 def commands(text: str) -> list[tuple[str, ...]]:
     """The commands of a page's bash blocks and of its inline code; comments and variables taken off."""
     blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, flags=re.S)).replace("\\\n", " ")
-    inline = [span for span in spans(text) if re.match(r"([A-Z_]+=\S+ )*(python|bash) (src|scripts)/", span)]
+    inline = [span for span in spans(text) if re.match(r"([A-Z_]+=\S+ )*(python|bash|sbatch) (src|scripts)/", span)]
     found = []
     for line in [*blocks.splitlines(), *inline]:
         for part in line.split(" && "):
@@ -103,6 +103,9 @@ def check_command(words: tuple[str, ...]) -> None:
     """Fail if a command names a program, a flag or a setting that does not exist."""
     if words[0] in OTHERS:
         return
+    if words[0] == "sbatch":  # what Slurm's file does with flags is what the script of its name does
+        assert (ROOT / words[1]).is_file(), words
+        words = ("bash", f"scripts/{Path(words[1]).stem}.sh", *words[2:])
     assert re.fullmatch(r"bash|python(3\.1\d)?", words[0]), words
     if words[1] in ("-m", "-c"):
         assert words[1] == "-c" or importlib.util.find_spec(words[2]), words

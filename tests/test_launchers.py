@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hardware_table
 import pytest
 
 import generate
@@ -610,6 +611,42 @@ def test_slurm_starts_ray_on_each_node_and_dapo_on_the_first(nodes, node, tmp_pa
     trained = [shlex.split(line) for line in printed if line.startswith("python src/dapo.py")]
     overrides = [f"trainer.nnodes={nodes}", "run=many", "trainer.n_gpus_per_node=8"]
     assert trained == [["python", "src/dapo.py", "--config-name", "dapo", *overrides]]
+
+
+# --- docs/hardware.md -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", hardware_table.rows(), ids=str)
+def test_the_command_of_each_row_of_the_hardware_page(row, node, tmp_path, monkeypatch):
+    """It prints one command for each node that trains, with all processes, which the trainer's real parser takes."""
+    described = {**bare(node(row.gpus), tmp_path), **row.environment}
+    if row.script.startswith("slurm/"):
+        (tmp_path / "bin" / "ray").symlink_to("/bin/true")
+        done = slurm(tmp_path, ROOT / "scripts" / row.script, *row.flags, nodes=row.nodes, **described)
+    else:
+        done = launcher(row.script, *row.flags, **described)
+    assert done.returncode == 0, done.stderr
+    printed = [shlex.split(line) for line in done.stdout.splitlines() if re.match(r"(env \S+ )?python ", line)]
+    commands = [command for command in printed if f"src/{row.program}.py" in command]
+    if row.program == "dapo":
+        from verl_training import config as verl_config
+
+        [command] = commands
+        config = verl_config.compose(command[3], command[4:])
+        assert (config.trainer.nnodes, config.trainer.n_gpus_per_node) == (row.nodes, row.gpus)
+        return
+    assert len(commands) == row.nodes
+    for command in commands:
+        if row.nodes * row.gpus > 1:
+            assert command[command.index("--num_processes") + 1] == str(row.nodes * row.gpus)
+            assert f"configs/accelerate/{row.environment.get('ACCELERATE', 'ddp')}.yaml" in command
+        # a check, because a launch of several processes is parsed in one here; float32, because DDP parses it
+        own = ["--check", str(row.nodes * row.gpus), *(["--dtype", "float32"] if row.environment else [])]
+        script, args, model = parsed([*command, *own], monkeypatch)
+        per_step = script.prompts_per_step * args.num_generations if row.program == "grpo" else script.examples_per_step
+        assert per_step % (row.nodes * row.gpus) == 0
+        assert model.model_name_or_path == "Qwen/Qwen2.5-Coder-7B-Instruct"
+        assert args.use_vllm if "configs/grpo_vllm.yaml" in command else not getattr(args, "use_vllm", False)
 
 
 @pytest.mark.parametrize("script", SBATCH, ids=lambda p: p.name)

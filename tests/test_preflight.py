@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import weakref
@@ -22,6 +23,7 @@ from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 
+import hardware_table
 import pytest
 
 import preflight
@@ -655,6 +657,33 @@ def test_the_page_shows_what_the_program_prints(capsys, model):
     flags = ("--gpus", 2, "--gpu-memory", 80, "--gpu", "H100", "--model_name_or_path", model)
     _, out, _ = run(capsys, *GRPO, *flags)
     assert out.replace(str(model), "Qwen/Qwen2.5-Coder-7B-Instruct").rstrip() == shown
+
+
+@pytest.mark.parametrize("row", hardware_table.rows(), ids=str)
+def test_the_table_of_the_page_is_what_preflight_reports(capsys, model, row):
+    _, out, _ = run(capsys, *row.preflight(model), "--json")
+    found = json.loads(out)
+    assert found["problems"] == []
+    estimate, seconds = found["report"]["estimate"], sum(part["seconds"] for part in found["report"]["parts"])
+    totals = [sum(line["phases"].get(phase, 0) for line in estimate["lines"]) for phase in estimate["phases"]]
+    assert row.estimates == (f"{max(totals) / GB:.1f}", f"{seconds:.1f}", f"{seconds * 5000 / 3600:.1f}")
+
+
+def test_the_memory_in_the_comments_of_the_vllm_config_is_preflight_s(capsys, model):
+    config = (ROOT / "configs" / "grpo_vllm.yaml").read_text("utf-8")
+    sleeping = ("--vllm_enable_sleep_mode", "true")
+    for gigabytes, gpus, flags, place in (
+        (80, 1, (), "1 GPU: 24.0 + 25.0 = "),
+        (80, 2, (), "2: 24.0 + 25.1 = "),
+        (80, 8, (), "8: 24.0 + 18.8 = "),
+        (40, 8, ("--vllm_gpu_memory_utilization", "0.45"), "8 GPUs: 18.0 + 18.8 = "),
+        (40, 1, ("--vllm_gpu_memory_utilization", "0.45", *sleeping), "vllm_enable_sleep_mode: true, "),
+        (40, 2, ("--vllm_gpu_memory_utilization", "0.45", *sleeping), "vllm_enable_sleep_mode: true, 35.3 and "),
+    ):
+        words = ("--config", ROOT / "configs" / "grpo_vllm.yaml", "--gpus", gpus, "--gpu-memory", gigabytes, *flags)
+        status, out, _ = run(capsys, *words, "--model_name_or_path", model)
+        assert status == 0
+        assert config.split(place)[1].startswith(re.search(r"^fits: ([\d.]+) of", out, re.MULTILINE)[1])
 
 
 def test_a_run_that_does_not_fit_ends_in_one_line(capsys, model):
