@@ -5,11 +5,12 @@
 #   CUDA_VISIBLE_DEVICES=0 bash scripts/vllm_server.sh
 #   CUDA_VISIBLE_DEVICES=1,2 bash scripts/grpo.sh --use_vllm true --vllm_mode server --vllm_server_base_url http://localhost:8000
 #   CUDA_VISIBLE_DEVICES=0,1 GPUS=2 bash scripts/vllm_server.sh Qwen/Qwen2.5-Coder-32B-Instruct    one model on two GPUs
+#   bash scripts/vllm_server.sh --seed 42                  other flags go to `vllm serve`
 #   HOST=0.0.0.0 PORT=8010 bash scripts/vllm_server.sh     for a trainer on another node
 #
-# The model is an argument (default: configs/grpo.yaml's), and must be the trainer's. Other flags go to `vllm serve`.
-# Environment: GPUS=N is the size of the tensor parallel group (default: 1; it must divide the model's attention heads:
-# 28 at 7B), HOST (default: 127.0.0.1) and PORT (default: 8000) are where it listens, DRY_RUN=1 prints the command.
+# The model is an argument (default: configs/grpo.yaml's), and must be the trainer's. Environment: GPUS=N is the size of
+# the tensor parallel group (default: 1; it must divide the model's attention heads, 28 at 7B), HOST (default: 127.0.0.1)
+# and PORT (default: 8000) are where it listens, DRY_RUN=1 prints the command.
 #
 # Anyone who reaches the port can replace the weights (VLLM_SERVER_DEV_MODE): open it only within a trusted network. The
 # trainer sends its weights over NCCL, on port 51216 of its own node (--vllm_group_port).

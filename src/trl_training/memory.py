@@ -103,15 +103,18 @@ def state_lines(shape: Shape, run: Run) -> list[Line]:
 
 def rollout_lines(shape: Shape, run: Run, card: int) -> list[Line]:
     """Sampling: by transformers with merged copies, cached products or neither, or by vLLM."""
-    if run.rollouts in (None, "server"):
+    if run.rollouts is None:
         return []
     targets = run.adapter.target_weights(shape) if run.adapter else 0
+    kept = Line("base weights kept in the sync", f"{run.weights} x targets", {"rollout": run.weights * targets})
+    if run.rollouts == "server":
+        return [kept]
     if run.vllm:
         share = run.vllm.utilization * card
         where = ("rollout",) if run.vllm.sleep else run.phases
         return [
             Line("vLLM", f"{run.vllm.utilization:g} of the GPU", everywhere(where, share)),
-            Line("base weights kept in the sync", "2 x targets", {"rollout": run.weights * targets}),
+            kept,
         ]
     tokens, prefill = run.sampled * run.length, run.sampled * run.prompt
     cache = footprint.cache_token(shape) * tokens * (1 + 1 / shape.layers)  # transformers copies a layer to extend it
@@ -193,8 +196,10 @@ def seconds(shape: Shape, run: Run, lengths: Lengths, gpu: GpuType) -> list[Part
     if passes:
         scoring = passes * forward_seconds(shape, tokens, gpu)
         parts.insert(0, Part("scoring", f"{passes} x 2 P t / rate", scoring))
-    if run.rollouts in (None, "server"):
+    if run.rollouts is None:
         return parts
+    if run.rollouts == "server":
+        return [Part("rollout", "not counted: on the server's GPUs", 0.0), *parts]
     if run.vllm:
         token = vllm_token(shape, run.sampled, lengths, run.vllm.tensor_parallel, gpu)
         formula = f"{completion} x (2 P + cache) / bandwidth + {SYNC:g} for the sync"
