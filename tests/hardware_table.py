@@ -48,8 +48,15 @@ def read_row(line: str) -> Row:
     assert words[0] in ("bash", "sbatch"), command
     script = Path(words[1])
     return Row(
-        *(int(found["nodes"] or 1), int(found["gpus"]), found["kind"], int(found["memory"])),
-        *(environment, script.stem, str(script.relative_to("scripts")), tuple(words[2:]), tuple(estimates)),
+        nodes=int(found["nodes"] or 1),
+        gpus=int(found["gpus"]),
+        kind=found["kind"],
+        memory=int(found["memory"]),
+        environment=environment,
+        program=script.stem,
+        script=str(script.relative_to("scripts")),
+        flags=tuple(words[2:]),
+        estimates=tuple(estimates),
     )
 
 

@@ -135,6 +135,18 @@ def test_rollouts_with_cache_stock_and_vllm():
     assert asleep["vLLM"] == {"rollout": 32 * GB}
 
 
+def test_a_vllm_server_leaves_its_memory_and_time_out():
+    """The trainer keeps its base weights in the sync; the server samples on GPUs of its own."""
+    run = grpo("--use_vllm", "true", "--vllm_mode", "server")
+    found = rows(memory.estimate(SHAPE, run, 80 * GB))
+    assert found["base weights kept in the sync"] == {"rollout": 2 * TARGETS}
+    assert "vLLM" not in found and "KV cache, 8 x 3072" not in found
+    h100 = gpu_type("H100")
+    assert h100 is not None
+    part = memory.seconds(SHAPE, run, memory.Lengths(650, 600), h100)[0]
+    assert (part.name, part.formula, part.seconds) == ("rollout", "not counted: on the server's GPUs", 0)
+
+
 def test_all_weights_with_zero2_on_two_gpus():
     """2 P of weights, 2 P of the reference, 12 P / 2 of AdamW and float32 copies, 2 P / 2 of gradients: 83.8 GB; the
     optimizer copies the gradients to float32, 4 P / 2."""
@@ -530,6 +542,10 @@ def test_flags_win_and_are_strict():
     config = str(ROOT / "configs" / "grpo.yaml")
     _, keys = memory_keys.read_keys(config, ["--lora_r=32", "--lora_target_modules", "q_proj", "k_proj", "--use_vllm"])
     assert (keys.lora_r, keys.lora_target_modules, keys.use_vllm) == (32, ["q_proj", "k_proj"], True)
+    _, keys = memory_keys.read_keys(
+        config, ["--max-steps", "9", "--no_gradient_checkpointing", "--beta=0.0"]
+    )  # trl's own
+    assert (keys.max_steps, keys.gradient_checkpointing, keys.beta) == (9, False, 0.0)
     with pytest.raises(InputError, match="unknown key 'lora_rank'"):
         memory_keys.read_keys(config, ["--lora_rank", "32"])
     with pytest.raises(InputError, match="lora_r: input should be a valid integer"):

@@ -84,12 +84,16 @@ class Keys(BaseModel):
 
 
 def flag_values(flags: Sequence[str]) -> dict[str, Any]:
-    """`--key value`, `--key=value`, `--key a b` (a list) and `--key` (true). Raises InputError for anything else."""
+    """`--key value`, `--key=value`, `--key a b` (a list), `--key` (true) and `--no_key` (false), in trl's spellings.
+
+    Raises InputError for anything else.
+    """
     values: dict[str, Any] = {}
     key = ""
     for word in flags:
         if word.startswith("--"):
             key, equals, value = word.removeprefix("--").partition("=")
+            key = key.replace("-", "_")
             values[key] = value if equals else True
         elif not key:
             raise InputError(f"unexpected argument {word!r}")
@@ -97,6 +101,10 @@ def flag_values(flags: Sequence[str]) -> dict[str, Any]:
             values[key] = word
         else:
             values[key] = [*(values[key] if isinstance(values[key], list) else [values[key]]), word]
+    switched_off = [key for key, value in values.items() if key.startswith("no_") and value is True]
+    for key in switched_off:
+        del values[key]
+        values[key.removeprefix("no_")] = False
     return values
 
 
