@@ -205,7 +205,7 @@ preflight() {
   local found status=0
   if [[ -n "${DRY_RUN:-}" || "${PREFLIGHT:-}" == 0 ]] || ((GPUS == 0)); then return 0; fi
   found="$(PYTHONUNBUFFERED=1 "$PYTHON" src/preflight.py "$@" 2>&1)" || status=$?
-  if ((status > 2)) || ((status == 1)); then echo "$found" >&2; fi # a bug of preflight: its traceback
+  ((status == 0 || status == 2)) || echo "$found" >&2 # a bug of preflight: its traceback
   ((status == 0)) || die "${found##*$'\n'} (PREFLIGHT=0 starts the run without this check)"
   say "preflight: ${found##*$'\n'}"
 }
