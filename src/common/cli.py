@@ -45,8 +45,9 @@ def one_line(text: object) -> str:
 
 
 def fail(message: object) -> NoReturn:
-    """One line on stderr, exit status 2."""
-    print(printable(without_logins(f"{Path(sys.argv[0]).stem}: {message}")), file=sys.stderr)
+    """One line on stderr, exit status 2; a ReCodeError can have several."""
+    text = without_logins(f"{Path(sys.argv[0]).stem}: {message}")
+    print(printable(text) if isinstance(message, ReCodeError) else one_line(text), file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -26,8 +26,10 @@ STRINGS = st.one_of(
     st.text(max_size=8),
 )
 NUMBERS = st.sampled_from(
-    [0, 1, -1, 2, 5, 2**31, 2**63, -(2**63) - 1, 10**30, 10**4000, 0.0, -0.0, 0.5, 1.5, 1e-320, 1e308]
-    + [float("nan"), float("inf"), float("-inf")]
+    [
+        *(0, 1, -1, 2, 5, 2**31, 2**63, -(2**63) - 1, 10**30, 10**4000),
+        *(0.0, -0.0, 0.5, 1.5, 1e-320, 1e308, float("nan"), float("inf"), float("-inf")),
+    ]
 )
 SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, STRINGS)
 
@@ -133,7 +135,7 @@ def as_json(draw: st.DrawFn, value: Any) -> str:
     fault = draw(st.integers(0, 29))
     if fault == 0 and text.startswith('{"'):
         key = text[: text.index(":") + 1] if ":" in text else '{"a":'
-        text = f"{key} {draw(st.sampled_from(RAW[:3] + ['null', '[]', '{}']))}, {text[1:]}"
+        text = f"{key} {draw(st.sampled_from([*RAW[:3], 'null', '[]', '{}']))}, {text[1:]}"
     elif fault == 1 and ": " in text:
         head, _, rest = text.partition(": ")
         text = f"{head}: {draw(st.sampled_from(RAW))}{rest[rest.find(', ') :] if ', ' in rest else '}'}"

@@ -19,6 +19,7 @@ from hypothesis import settings
 # A list of row problems: `file:line: field: what`; then how many more there are.
 PROBLEM = re.compile(r"[^\n]*:\d+: [^\n]*: [^\n]+|… and [\d,]+ more errors; check_data\.py rows lists them")
 RAW = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+IS_LONG = settings.get_current_profile_name() == "long"
 counts: dict[str, int] = {}  # what a run has tried; tests/edges/conftest.py prints it
 
 
@@ -37,7 +38,7 @@ def count(what: str, number: int = 1) -> None:
 
 def effort(quick: int, long: int) -> settings:
     """The number of examples of a test: few in every run, many with --hypothesis-profile long."""
-    return settings(max_examples=long if settings.get_current_profile_name() == "long" else quick)
+    return settings(max_examples=long if IS_LONG else quick)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def score_files(files: dict[str, bytes], *flags: object) -> dict[str, bytes]:
         return written
 
 
-@effort(40, 4_000)
+@effort(25, 4_000)
 @given(samples_files())
 def test_score(files):
     count("samples files")
@@ -104,7 +104,7 @@ def results() -> tuple[dict, dict]:
     return rewards, scores
 
 
-@effort(60, 5_000)
+@effort(25, 1_500)
 @given(st.data(), st.integers(0, 1))
 def test_compare(data, which):
     whole = results()[which]
