@@ -22,7 +22,8 @@ STARTED_WITH = dict(os.environ)  # torch counts its threads when it is imported,
 PHASES = (Phase.explicit, Phase.generate)
 settings.register_profile("quick", deadline=None, derandomize=True, database=None, phases=PHASES)
 settings.register_profile("long", deadline=None, database=None, phases=PHASES, report_multiple_bugs=False)
-settings.load_profile("quick")
+if settings.get_current_profile_name() == "default":  # tests import this file a second time
+    settings.load_profile("quick")
 
 # Records that differ in one name: a tiny model memorises them in seconds, so that GRPO's groups hold correct, wrong and
 # malformed answers.
