@@ -8,6 +8,7 @@ import errno
 import io
 import math
 import os
+import re
 import select
 import sys
 import traceback
@@ -57,6 +58,12 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         how: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(**(how | settings))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        for word in sys.argv[1:] if args is None else args:
+            if re.fullmatch(r"--\w[\w-]*=--", word):  # argparse gives such a flag an empty list, whatever its type
+                self.error(f"argument {word[:-3]}: expected one argument")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         fail(one_line(message))

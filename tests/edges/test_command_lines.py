@@ -53,7 +53,8 @@ VALUES = st.sampled_from(
         "@x",
         "%s",
     ]
-    + [odd for odd in ODD if "\x00" not in odd]  # no argument can hold it
+    + [odd for odd in ODD if odd not in ("\x00", "\ud800", "\udfff")]  # no argument can hold these
+    + ["\udc80"]  # a byte that is not UTF-8
 )
 
 
