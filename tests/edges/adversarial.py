@@ -182,7 +182,9 @@ def json_file(draw: st.DrawFn, value: Any, most: int = 3) -> bytes:
 @st.composite
 def rows_file(draw: st.DrawFn, rows: Sequence[Any], most: int = 12) -> bytes:
     """A file of some of these rows, every third with up to two faults: JSONL, rarely with odd lines, or an array."""
-    chosen = draw(st.lists(st.sampled_from(rows), min_size=draw(st.sampled_from([0, 1, 2, 4, 8])), max_size=most))
+    chosen = draw(
+        st.lists(st.sampled_from(rows), min_size=draw(st.sampled_from([0, 1, min(2, most), most // 2])), max_size=most)
+    )
     lines = [draw(as_json(draw(faulty(row, 2)))) if draw(st.integers(0, 2)) == 0 else json.dumps(row) for row in chosen]
     match draw(st.integers(0, 19)):
         case 0 | 1:

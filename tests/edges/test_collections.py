@@ -36,7 +36,7 @@ ANSWERS = st.lists(st.sampled_from(["a", "r", "s", "q", "", "words", "\x1b", "\u
 
 
 @effort(30, 4_000)
-@given(rows_file(ROUNDS), rows_file(FEEDBACK), ANSWERS)
+@given(rows_file(ROUNDS, most=4), rows_file(FEEDBACK, most=2), ANSWERS)
 def test_review(rounds, feedback, answers):
     count("collections")
     with scratch({"run/rounds.jsonl": rounds, "run/feedback.jsonl": feedback}) as folder:

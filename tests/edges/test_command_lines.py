@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT, TINY_ROWS, environment
 from edges.adversarial import ODD, as_file, damaged_text
 from edges.checker import IS_LONG, Ended, check_ended, check_files, count, effort, run_main, scratch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 # The programs that read their flags with argparse, and what keeps each from doing its work.
@@ -182,11 +182,19 @@ def yaml_files(draw: st.DrawFn) -> bytes:
 
 @effort(60, 10_000)
 @given(yaml_files())
+@example(b"limit: " + b"9" * 5000)
+@example(b"data: 2026-13-45\n")
+@example(b"[a]: 1\n")
 def test_a_yaml_of_flags(content):
     count("YAML files")
     with scratch({"flags.yaml": content}):
         ended = run_program("generate", ["--check", "--config", "flags.yaml"])
         check_ended(ended, "generate")
+
+
+def test_a_name_from_a_yaml_that_no_file_can_have():
+    with scratch({"flags.yaml": b'data: "\\ud800"\nout: x.jsonl\nreference: true\nbenchmark: migration\n'}):
+        check_ended(run_program("generate", ["--config", "flags.yaml"]), "generate", (2,))
 
 
 @pytest.mark.skipif(not IS_LONG, reason="importing trl takes seconds: only with --hypothesis-profile long")

@@ -38,7 +38,7 @@ def samples_files(draw: st.DrawFn) -> dict[str, bytes]:
     files = {"data.jsonl": DATA, "samples.jsonl": WHOLE, "samples.json": json.dumps(NOTE).encode() + b"\n"}
     match draw(st.integers(0, 3)):
         case 0:
-            files["samples.jsonl"] = draw(rows_file(SAMPLES, most=8))
+            files["samples.jsonl"] = draw(rows_file(SAMPLES, most=6))
         case 1:
             at = draw(st.integers(0, len(SAMPLES) - 1))
             lines = WHOLE.splitlines(keepends=True)
@@ -72,7 +72,7 @@ def test_score(files):
 
 
 @effort(60, 10_000)
-@given(rows_file(SAMPLES))
+@given(rows_file(SAMPLES, most=3))
 def test_every_sample_that_is_read_is_typed(content):
     with scratch({"samples.jsonl": content}) as folder:
         try:
@@ -104,7 +104,7 @@ def results() -> tuple[dict, dict]:
     return rewards, scores
 
 
-@effort(25, 1_500)
+@effort(15, 1_500)
 @given(st.data(), st.integers(0, 1))
 def test_compare(data, which):
     whole = results()[which]
@@ -127,7 +127,7 @@ EVIDENCE = [
 
 
 @effort(40, 4_000)
-@given(rows_file(EVIDENCE))
+@given(rows_file(EVIDENCE, most=3))
 def test_proofs(evidence):
     """No record is chosen, so that nothing runs."""
     count("evidence files")
