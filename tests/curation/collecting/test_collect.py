@@ -243,7 +243,7 @@ BAD = {
     "temperature": (["--temperature", "nan"], "argument --temperature: nan is not between 0 and 100"),
     "out": (["--out", "/dev/null"], "/dev/null/rounds.jsonl: cannot be written: Not a directory"),
     "url": (["--url", "localhost:8000/v1"], "--url localhost:8000/v1: expected http:// or https://"),
-    "typo": (["--round", "2"], "unrecognized arguments: --round 2"),
+    "typo": (["--round", "2"], "unrecognized arguments: --round\n"),
     "an unknown version": (["--new", "tidemark==9.9"], "pip could not install tidemark==9.9: ERROR: "),
 }
 
