@@ -15,6 +15,7 @@ evaluation send `encode(render(messages))`; verl applies `template` to the same 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -151,12 +152,13 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
 def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], template: str, **settings: Any) -> str:
     """The messages as text. Raises InputError if the template rejects them."""
     try:
-        return cast(
-            str, tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **settings)
-        )
+        text = tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **settings)
     except Exception as error:  # a template is a program of the model's authors: it can raise anything
         said = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"the chat template rejects these messages: {said}") from None
+    if re.search(r"[\ud800-\udfff]", cast(str, text)):  # no tokenizer takes it
+        raise InputError("the chat template or these messages have half of a surrogate pair: not Unicode text")
+    return cast(str, text)
 
 
 # --- the template around the model's own ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import errno
 import io
 import math
 import os
+import re
 import select
 import sys
 import traceback
@@ -46,8 +47,9 @@ def one_line(text: object) -> str:
 
 
 def fail(message: object) -> NoReturn:
-    """One line on stderr, exit status 2."""
-    print(printable(without_logins(f"{Path(sys.argv[0]).stem}: {message}")), file=sys.stderr)
+    """One line on stderr, exit status 2; a ReCodeError can have several."""
+    text = without_logins(f"{Path(sys.argv[0]).stem}: {message}")
+    print(printable(text) if isinstance(message, ReCodeError) else one_line(text), file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -57,6 +59,12 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         how: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(**(how | settings))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        for word in sys.argv[1:] if args is None else args:
+            if re.fullmatch(r"--\w[\w-]*=--", word):  # argparse gives such a flag an empty list, whatever its type
+                self.error(f"argument {word[:-3]}: expected one argument")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         fail(one_line(message))

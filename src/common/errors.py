@@ -2,7 +2,14 @@
 
 
 class ReCodeError(Exception):
-    """Something outside this project's code is wrong: input, configuration, machine or server."""
+    """Something outside this project's code is wrong: input, configuration, machine or server.
+
+    Each argument is one line of the message: names of files and values from data, which can contain line breaks,
+    never make it longer.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(str(line).replace("\n", "\\n") for line in self.args)
 
 
 class InputError(ReCodeError, ValueError):

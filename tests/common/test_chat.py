@@ -130,6 +130,7 @@ REFUSED = {  # template -> the one line
     "only-the-last": ("{{ messages[-1].content }}", "does not write the text of the turns as it is"),
     "twice": (CHATML + CHATML, "does not write the text of the turns as it is"),
     "empty": ("", "does not write the text of the turns as it is"),
+    "surrogate": (CHATML + "\udfff", "half of a surrogate pair"),
     "none": (None, "no chat template: use an instruct model"),
     "no-default": ({"tool_use": CHATML, "rag": CHATML}, "no default"),
 }
