@@ -2,7 +2,6 @@
 
 The four take turns on the same prompts, so that the ratios are fair even if the machine's speed drifts. Each timing
 covers what src/trl_training/grpo_trainer.py does for one generation, including entering and leaving the context.
-Needs PYTHONPATH=src:
 
     PYTHONPATH=src python benchmarks/bench_generation.py --model models/SmolLM2-135M-Instruct
     PYTHONPATH=src python benchmarks/bench_generation.py --targets all-linear --rounds 5
@@ -10,15 +9,14 @@ Needs PYTHONPATH=src:
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 
 import torch
 from peft import get_peft_model
-from transformers import AutoModelForCausalLM
 
-from adapters import adapter_config, rollout_policy
+from adapters import adapter_config, load_base, rollout_policy
+from common.cli import Parser, above_zero, program
 
 
 def generate(model: torch.nn.Module, ids: torch.Tensor, new_tokens: int) -> None:
@@ -34,28 +32,27 @@ def generate(model: torch.nn.Module, ids: torch.Tensor, new_tokens: int) -> None
         )
 
 
+@program()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--model", default="models/SmolLM2-135M-Instruct")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--targets", default=None, help="all-linear (default: q_proj and v_proj)")
-    parser.add_argument("--rank", type=int, default=64)
-    parser.add_argument("--completions", type=int, default=8)
-    parser.add_argument("--prompt-tokens", type=int, default=200)
-    parser.add_argument("--new-tokens", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rank", type=above_zero(int), default=64)
+    parser.add_argument("--completions", type=above_zero(int), default=8)
+    parser.add_argument("--prompt-tokens", type=above_zero(int), default=200)
+    parser.add_argument("--new-tokens", type=above_zero(int), default=96)
+    parser.add_argument("--rounds", type=above_zero(int), default=3)
     args = parser.parse_args()
-
-    def load() -> torch.nn.Module:
-        return AutoModelForCausalLM.from_pretrained(args.model, dtype=getattr(torch, args.dtype))
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
-    policy = get_peft_model(load(), adapter_config(args.rank, args.rank, 0.01, args.targets)).to(device).train()
+    dtype, adapter = getattr(torch, args.dtype), adapter_config(args.rank, args.rank, 0.01, args.targets)
+    policy = get_peft_model(load_base(args.model, dtype), adapter).to(device).train()
     for name, parameter in policy.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.01)
-    merged = load().to(device).eval()
+    merged = load_base(args.model, dtype).to(device).eval()
     ids = torch.randint(100, 4000, (args.completions, args.prompt_tokens), device=device)
 
     seconds: dict[str, list[float]] = {"stock": [], "cache": [], "merge": [], "merged model": []}

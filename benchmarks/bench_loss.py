@@ -1,23 +1,22 @@
 """Seconds for GRPO's loss and its gradient on a CPU: trl's LM head on prompts and completions, or completions only.
 
 The two take turns on the same batch (src/trl_training/run.py explains why they differ only on a CPU); the
-log-probabilities of the completions are compared as well. Needs PYTHONPATH=src:
+log-probabilities of the completions are compared as well.
 
     PYTHONPATH=src python benchmarks/bench_loss.py --model models/SmolLM2-135M-Instruct
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 
 import torch
 import trl.trainer.utils
 from peft import get_peft_model
-from transformers import AutoModelForCausalLM
 
-from adapters import adapter_config
+from adapters import adapter_config, load_base
+from common.cli import Parser, above_zero, program
 from trl_training.run import use_triton_or_cpu
 
 WAYS = {"completions only": use_triton_or_cpu, "every position": lambda device: False}
@@ -33,17 +32,18 @@ def loss(model: torch.nn.Module, ids: torch.Tensor, labels: torch.Tensor) -> tor
     return found.log_probs.detach()
 
 
+@program()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--model", default="models/SmolLM2-135M-Instruct")
-    parser.add_argument("--completions", type=int, default=4)
-    parser.add_argument("--prompt-tokens", type=int, default=250)
-    parser.add_argument("--new-tokens", type=int, default=75)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--completions", type=above_zero(int), default=4)
+    parser.add_argument("--prompt-tokens", type=above_zero(int), default=250)
+    parser.add_argument("--new-tokens", type=above_zero(int), default=75)
+    parser.add_argument("--rounds", type=above_zero(int), default=3)
     args = parser.parse_args()
 
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.bfloat16)
+    model = load_base(args.model, torch.bfloat16)
     trl.trainer.utils.add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     policy = get_peft_model(model, adapter_config(64, 64, 0.0, "all-linear")).train()
     ids = torch.randint(100, 4000, (args.completions, args.prompt_tokens + args.new_tokens))

@@ -1,20 +1,20 @@
 """The speed of ES* compared with a plain implementation, and the cost of hostile completions.
 
 The plain reward takes the same steps (extract, parse, normalise, compare) with the textbook Levenshtein distance in
-pure Python, as the authors' release does. Both score the same completions in the same run. Needs PYTHONPATH=src:
+pure Python, as the authors' release does. Both score the same completions in the same run.
 
     PYTHONPATH=src python benchmarks/bench_rewards.py
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
 
 from Levenshtein import distance
 
+from common.cli import Parser, above_zero, program
 from rewards import clean, es_star, extract, score
 
 HOSTILE_SIZE = 100_000  # characters
@@ -89,9 +89,10 @@ def hostile() -> dict[str, str]:
     return texts | {f"{name} *": answer(text) for name, text in code.items()}
 
 
+@program()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=200, help="timings per size (default: %(default)s)")
+    parser = Parser(description=__doc__)
+    parser.add_argument("--repeats", type=above_zero(int), default=200, help="timings per size (default: %(default)s)")
     args = parser.parse_args()
     print("ES* of one completion, target cached as in training (median)\n")
     print(f"{'characters':>10}  {'ours':>10}  {'plain':>12}  {'ratio':>7}  ratio of the edit distance alone")

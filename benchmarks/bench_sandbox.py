@@ -5,14 +5,13 @@ some fail. Both sides run the same programs, `--workers` at a time, and must rea
 a fork server starts a fresh interpreter for each program; here it is not isolated.
 
 The projection assumes one program per unit test; CodeUpdateArena has 6.25 tests per problem (the mean of the 387
-problems in an early snapshot of its repository). Needs PYTHONPATH=src:
+problems in an early snapshot of its repository).
 
     PYTHONPATH=src python benchmarks/bench_sandbox.py
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -21,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
-from sandbox import Limits, run_all
+from common.cli import Parser, above_zero, program
+from sandbox import InfrastructureError, Limits, run_all
 
 PRELOAD = ["numpy", "pandas", "torch", "sympy"]
 IMPORTS = "import numpy as np\nimport pandas as pd\nimport sympy\nimport torch\n"
@@ -50,12 +50,14 @@ def fresh(program: str) -> bool:
     return subprocess.run(command, env={**os.environ, **ONE_THREAD}, capture_output=True, check=False).returncode == 0
 
 
+@program(InfrastructureError)
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fresh-rounds", type=int, default=2, help="rounds of the 12 programs (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=40, help="rounds in the sandbox (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="at a time, on both sides (default: %(default)s)")
-    parser.add_argument("--tests", type=float, default=6.25, help="tests per sample, for the projection")
+    parser = Parser(description=__doc__)
+    add, count = parser.add_argument, above_zero(int)
+    add("--fresh-rounds", type=count, default=2, help="rounds of the 12 programs (default: %(default)s)")
+    add("--rounds", type=count, default=40, help="rounds in the sandbox (default: %(default)s)")
+    add("--workers", type=count, default=1, help="at a time, on both sides (default: %(default)s)")
+    add("--tests", type=above_zero(float), default=6.25, help="tests per sample, for the projection")
     args = parser.parse_args()
     expected = [passes for _, passes in PROGRAMS]
     programs = [program for program, _ in PROGRAMS]

@@ -2,10 +2,11 @@
 # Sourced by the other scripts: changes to the repository's root, finds or creates a Python environment, and installs the
 # requirements that a script needs.
 #
-# The environment is the active one (venv or conda), else .venv, which is created if missing. Requirements are installed
-# again only if a file changes: a stamp in the environment holds their hash. DRY_RUN=1 checks the flags and prints the
-# commands, but creates and installs nothing.
+# The environment is the active one (venv or conda), else .venv, which is created if missing and repaired if a kill left
+# it half-made. Requirements are installed again only if a file changes: a stamp in the environment holds their hash.
+# DRY_RUN=1 checks the flags and prints the commands, but creates and installs nothing.
 set -euo pipefail
+SELF="$(cd "$(dirname "$0")" && pwd)/$(basename "$0")" # before the cd: $0 may be relative to another folder
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
 export HF_HUB_DISABLE_TELEMETRY=1
@@ -19,7 +20,7 @@ die() {
 
 # The header comment of the calling script is its help.
 show_help() {
-  sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"
+  sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$SELF"
   exit 0
 }
 
@@ -32,6 +33,12 @@ run() {
     "$@"
   fi
 }
+
+# These scripts start every process themselves, so variables of another launch would only mislead torch.
+if [[ -n "${WORLD_SIZE:-}${RANK:-}${LOCAL_RANK:-}" ]]; then
+  echo "$(basename "$0"): WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are ignored: this script sets them" >&2
+fi
+unset WORLD_SIZE RANK LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
 
 # --- the Python environment -------------------------------------------------------------------------------------------
 
@@ -47,11 +54,17 @@ python_is() {
 
 # Sets PYTHON: the active environment's, or .venv's.
 use_python() {
-  PYTHON=.venv/bin/python
-  if [[ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
+  local active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}" found="" candidate
+  if [[ -n "$active" ]]; then
     PYTHON=python
-  elif [[ ! -x .venv/bin/python ]]; then
-    local found="" candidate
+    if [[ ! -x "$active/bin/python" ]] || ! command -v python >/dev/null; then
+      die "the active environment $active has no Python: deactivate it, or unset VIRTUAL_ENV CONDA_PREFIX"
+    fi
+    python_is python 11 14 || die "$(command -v python) is $(python --version 2>&1): needs Python 3.11, 3.12 or 3.13"
+    return
+  fi
+  PYTHON=.venv/bin/python
+  if ! python_is "$PYTHON" 11 14; then
     for candidate in python3.11 python3.12 python3.13 python3; do
       if python_is "$candidate" 11 14; then
         found="$candidate"
@@ -59,11 +72,23 @@ use_python() {
       fi
     done
     [[ -n "$found" ]] || die "needs Python 3.11, 3.12 or 3.13 (python3.11 -m venv must work)"
-    if [[ -n "${DRY_RUN:-}" ]]; then return; fi
-    say "creating .venv with $("$found" --version)"
-    "$found" -m venv .venv
   fi
-  python_is "$PYTHON" 11 14 || die "$("$PYTHON" --version): needs Python 3.11, 3.12 or 3.13"
+  if [[ -z "${DRY_RUN:-}" ]]; then make_venv .venv "${found:-$PYTHON}"; fi
+}
+
+# make_venv FOLDER PYTHON: create an environment with pip, or what is missing of it. In two steps, each of which can be
+# repeated: an environment cannot be renamed once it is complete, because its scripts hold its path.
+make_venv() {
+  if ! python_is "$1/bin/python" 11 14; then
+    say "creating $1 with $("$2" --version)"
+    rm -f "$1"/bin/python* # links to a Python that is gone
+    "$2" -m venv --without-pip "$1" || die "$2 -m venv $1 failed, for the reason above"
+  fi
+  "$1/bin/python" -m pip --version >/dev/null 2>&1 && return
+  rm -rf "$1"/lib/python3.*/site-packages/pip{,-*.dist-info} # unusable, and ensurepip would leave it as it is
+  "$1/bin/python" -m ensurepip --upgrade --default-pip >/dev/null 2>&1 || true
+  "$1/bin/python" -m pip --version >/dev/null 2>&1 ||
+    die "$1 has no pip, and $("$1/bin/python" --version) cannot install it: install python3-venv, then rm -r $1"
 }
 
 # need FILE...: install requirements files, unless the same content has been installed before.
@@ -85,7 +110,8 @@ need() {
     stamp="$prefix/.recode-${file//\//-}.$hash"
     [[ -e "$stamp" ]] && continue
     say "installing $file (once; several minutes on a new machine)"
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$file"
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$file" ||
+      die "$file could not be installed into $prefix, for the reason above"
     touch "$stamp"
   done
 }
@@ -94,21 +120,33 @@ need() {
 evalplus_python() {
   EVALPLUS_PYTHON=.venvs/evalplus/bin/python
   [[ -z "${DRY_RUN:-}" ]] || return 0
-  [[ -x "$EVALPLUS_PYTHON" ]] || "$PYTHON" -m venv .venvs/evalplus
+  make_venv .venvs/evalplus "$PYTHON"
   PYTHON="$EVALPLUS_PYTHON" need requirements/humaneval.txt
 }
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------
 
-# Number of GPUs that CUDA_VISIBLE_DEVICES makes visible: CUDA stops at the first entry that is not a device.
+# Sets VISIBLE to the number of GPUs that CUDA_VISIBLE_DEVICES makes visible: CUDA stops at the first entry that is not
+# a device, and sees none if one is named twice.
 visible_gpus() {
-  local listed=() device count=0
+  local listed=() device seen=" " installed=""
+  if command -v nvidia-smi >/dev/null; then installed="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"; fi
+  VISIBLE=0
   IFS=',' read -ra listed <<<"$CUDA_VISIBLE_DEVICES"
   for device in "${listed[@]}"; do
-    [[ "$device" =~ ^\ *([0-9]+|GPU-[0-9a-f-]+|MIG-[0-9A-Za-z/-]+)\ *$ ]] || break
-    count=$((count + 1))
+    read -r device <<<"$device" # without spaces around it
+    [[ "$device" =~ ^([0-9]+|GPU-[0-9a-f-]+|MIG-[0-9A-Za-z/-]+)$ ]] || break
+    if [[ "$device" =~ ^[0-9]+$ ]]; then
+      device=$((10#$device))
+      if ((${installed:-0} > 0 && device >= installed)); then break; fi
+    fi
+    [[ "$seen" != *" $device "* ]] || die "CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES names $device twice: CUDA sees no GPU"
+    seen+="$device "
+    VISIBLE=$((VISIBLE + 1))
   done
-  echo "$count"
+  if ((VISIBLE > 0 && VISIBLE < ${#listed[@]})); then
+    echo "$(basename "$0"): CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES: CUDA sees only the first $VISIBLE" >&2
+  fi
 }
 
 # Sets GPUS, the number of GPUs to use (GPUS if set, else those in CUDA_VISIBLE_DEVICES, else nvidia-smi's count), and
@@ -116,11 +154,13 @@ visible_gpus() {
 use_gpus() {
   if [[ -n "${GPUS:-}" ]]; then
     [[ "$GPUS" =~ ^(0|[1-9][0-9]{0,2})$ ]] || die "GPUS=$GPUS: expected a whole number"
-    if [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]] && ((GPUS > $(visible_gpus))); then
-      die "GPUS=$GPUS, but CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES shows fewer"
+    if [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]] && ((GPUS > 0)); then
+      visible_gpus
+      ((GPUS <= VISIBLE)) || die "GPUS=$GPUS, but CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES shows $VISIBLE"
     fi
   elif [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then
-    GPUS="$(visible_gpus)"
+    visible_gpus
+    GPUS="$VISIBLE"
   elif command -v nvidia-smi >/dev/null; then
     GPUS="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
   else
@@ -145,6 +185,7 @@ check_driver() {
 # because trl spreads the model over all visible ones.
 launch() {
   local command=("$PYTHON") first="${CUDA_VISIBLE_DEVICES:-0}"
+  first="${first// /}"
   if ((GPUS > 1)) || { ((GPUS == 1)) && [[ -n "${ACCELERATE:-}" ]]; }; then
     command+=(-m accelerate.commands.launch --config_file "configs/accelerate/${ACCELERATE:-ddp}.yaml" --num_processes "$GPUS")
   fi
@@ -188,7 +229,10 @@ train() {
   use_gpus
   [[ -z "${ACCELERATE:-}" ]] || ((GPUS > 0)) || die "ACCELERATE=$ACCELERATE: no GPU found"
   need requirements.txt
-  if [[ " $* " == *" --help-all "* ]]; then exec "$PYTHON" "$script" --help-all; fi
+  if [[ " $* " == *" --help-all "* ]]; then
+    run "$PYTHON" "$script" --help-all
+    return
+  fi
   if [[ "$(launcher_key distributed_type)" == DEEPSPEED ]]; then need requirements/deepspeed.txt; fi
   set -- ${config:+--config "$config"} "$@"
   check_flags "$script" "$@"

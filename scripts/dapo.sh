@@ -20,7 +20,7 @@ while (($#)); do
     --config-name) (($# > 1)) || die "--config-name needs a name" && config="$2" && shift ;;
     --config-name=*) config="${1#*=}" ;;
     *=*) overrides+=("$1") ;;
-    *) die "unknown argument $1: flags are --cpu, --config-name and --help, overrides are key=value" ;;
+    *) die "unknown argument ${1%%=*}: flags are --cpu, --config-name and --help, overrides are key=value" ;;
   esac
   shift
 done

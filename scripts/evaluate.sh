@@ -13,11 +13,11 @@
 # DRY_RUN=1 prints the commands. --prompt one-shot is for CodeUpdateArena alone; the others are asked zero-shot.
 source "$(dirname "$0")/common.sh"
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
-out=runs/eval/run config=configs/eval.yaml flags=() data=() shown=()
+out=runs/eval/run config=configs/eval.yaml model="" flags=() data=() shown=()
 while (($#)); do
   flag="${1%%=*}"
   case "$flag" in
-    --out | --config | --data | --k | --label)
+    --out | --config | --data | --k | --label | --model)
       value="${1#*=}"
       if [[ "$1" != *=* ]]; then
         (($# > 1)) || die "$1 needs a value"
@@ -27,6 +27,7 @@ while (($#)); do
     --out) out="$value" ;;
     --config) config="$value" ;;
     --data) data=(--data "$value") ;;
+    --model) model="$value" flags+=(--model "$value") ;;
     --k | --label) shown+=("$flag" "$value") ;;
     --benchmark) die "--benchmark: this script runs three; use src/generate.py and src/score.py for one" ;;
     *) flags+=("$1") ;;
@@ -34,12 +35,17 @@ while (($#)); do
   shift
 done
 read -ra score <<<"${SCORE:-}"
+# What can be seen before anything is installed.
+[[ -f "$config" ]] || die "--config $config: no such file in $PWD"
+[[ -z "${data[*]}" || "${data[1]}" == hf://* || -f "${data[1]}" || -n "${DRY_RUN:-}" ]] ||
+  die "--data ${data[1]}: no such file in $PWD"
+[[ ! "$model" =~ ^(\.|/|runs/|models/) || -d "$model" || -n "${DRY_RUN:-}" ]] || die "--model $model: no such folder in $PWD"
 use_python
 use_gpus
 need requirements.txt requirements/eval.txt
-# The flags once, before anything is sampled; it prints the requirements files that they need beyond these.
+# Flags, model and data once (a dry run: the flags), before anything is sampled; it prints the requirements files that they need beyond these.
 if [[ -z "${DRY_RUN:-}" ]] || has torch; then
-  layers="$("$PYTHON" src/generate.py --config "$config" "${data[@]}" "${flags[@]}" --out "$out/arena.jsonl" --check)"
+  layers="$("$PYTHON" src/generate.py --config "$config" "${data[@]}" "${flags[@]}" --out "$out/arena.jsonl" --check ${DRY_RUN:+flags})"
   read -ra layers <<<"$layers"
   need "${layers[@]}"
 fi

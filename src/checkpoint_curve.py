@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import shlex
 import shutil
 import signal
@@ -33,18 +32,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from common.checkpoints import Checkpoint, base_of, find_checkpoints, run_start
+from common.checkpoints import Checkpoint, find_checkpoints
 from common.cli import Parser, above_zero, fail, parse_flags, program
 from common.errors import InputError, ReCodeError
-from common.files import read_jsonl, replacing, write_json, write_text
+from common.files import read_json, replacing, require_writable, write_json, write_text
 from common.provenance import sha256
 from common.rows import resolve
+from common.signals import exit_on_sigterm
 from evaluation.arena.multi import ARENA
 from evaluation.curve import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
+from evaluation.curve_run import Run, read_run
 from evaluation.flags import make_parser
+from evaluation.results import CurveResult
+from evaluation.samples import FileFormat
+from evaluation.score_flags import make_score_parser
 
 SRC = Path(__file__).resolve().parent
 DEFAULT_LIMIT = 100  # ours: problems
+FILES = ("curve.png", "lengths.png", "curve.md", "curve.json")
 # Flags of src/generate.py: set here, never by the user; and those that identify samples.
 SET_HERE = ("model", "adapter", "revision", "out", "reference", "copy", "check")
 IDENTIFYING = (
@@ -53,15 +58,10 @@ IDENTIFYING = (
 )
 
 
-@dataclass(frozen=True)
-class Run:
-    """A training run: its entry in run.json, the base model that it started from, its metrics.jsonl."""
+class Settings(FileFormat):
+    """settings.json: what identifies a curve; the keys are Protocol.settings'."""
 
-    folder: Path
-    start: Mapping[str, Any]
-    base: str
-    revision: str
-    log: Sequence[Mapping[str, Any]]
+    data_sha256: str
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,6 @@ class Protocol:
     flags: tuple[str, ...]
     score_flags: tuple[str, ...]
     settings: Mapping[str, Any]
-
-
-def read_run(folder: Path, base: str | None) -> Run:
-    """The run in a folder; `base` overrides the base model that it recorded. Raises InputError."""
-    if not (folder / "metrics.jsonl").is_file():
-        raise InputError(f"{folder}: no metrics.jsonl there")
-    log = read_jsonl(folder / "metrics.jsonl")
-    start = run_start(folder)
-    return Run(folder, start, *((base, "main") if base else base_of(start)), log)
 
 
 def choose(there: Sequence[Checkpoint], every: int | None, steps: str | None) -> list[Checkpoint]:
@@ -110,6 +101,7 @@ def protocol_of(config: Path, flags: Sequence[str], score_flags: Sequence[str], 
             raise InputError(f"--{name}: not available here: the checkpoints of --run are evaluated")
     if asked["backend"] == "endpoint":
         raise InputError("--backend endpoint: a server holds one model, not a run's checkpoints")
+    parse_flags(make_score_parser(None), score_flags)  # only to check them
     asked["limit"] = DEFAULT_LIMIT if asked["limit"] is None else asked["limit"]
     if asked["limit"] < 2:
         raise InputError(f"--limit {asked['limit']}: an interval needs at least 2 problems")
@@ -130,7 +122,7 @@ def claim(out: Path, settings: Mapping[str, Any], *, write: bool) -> None:
     """
     path = out / "settings.json"
     if path.is_file():
-        old = json.loads(path.read_text("utf-8"))
+        old = read_json(path, Settings).model_dump()
         for key in dict.fromkeys([*settings, *old]):
             if key != "data" and old.get(key) != settings.get(key):
                 was, now = old.get(key), settings.get(key)
@@ -193,7 +185,8 @@ def draw(run: Run, out: Path, weight: float) -> dict[str, Any] | None:
     """Write table and figures of what has been scored so far, and return the table; None if nothing has."""
     results = {}
     for path in out.glob("step-*/results.json"):
-        results[int(path.parent.name.removeprefix("step-"))] = json.loads(path.read_text("utf-8"))
+        if (step := path.parent.name.removeprefix("step-")).isdecimal():
+            results[int(step)] = read_json(path, CurveResult).model_dump()
     if not results:
         return None
     try:
@@ -227,7 +220,7 @@ def evaluate_all(chosen: Sequence[Checkpoint], run: Run, protocol: Protocol, out
         )
     lock = locked(out)
     claim(out, protocol.settings, write=False)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # subprocess.run then ends the running program
+    exit_on_sigterm()  # subprocess.run then ends the running program
     left = [step for step in chosen if not (out / f"step-{step.step}" / "results.json").is_file()]
     if not left:
         print(f"{out}: all {len(chosen)} checkpoints have their scores")
@@ -269,6 +262,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
 def main() -> int:
     args, flags = parse_arguments()
     out = args.out or args.run / "curve"
+    require_writable(*(out / name for name in (*FILES, "settings.json", ".lock")))
     run = read_run(args.run, args.base)
     if not args.plot_only:
         there = find_checkpoints(args.run)
@@ -280,7 +274,7 @@ def main() -> int:
     if not curve:
         raise InputError(f"{out}: nothing has been scored yet")
     print(markdown(curve) + "\n")
-    for name in ("curve.png", "lengths.png", "curve.md", "curve.json"):
+    for name in FILES:
         print(out / name)
     return 0
 

@@ -30,13 +30,14 @@ from pathlib import Path
 from typing import Any
 
 from common import endpoint
-from common.cli import Parser, above_zero, fail, parse_flags, printable, program
+from common.cli import Parser, above_zero, between, fail, in_range, parse_flags, printable, program
 from common.completion import Sampling
 from common.errors import InputError, ReCodeError
-from common.files import write_json, write_jsonl
+from common.files import require_writable, write_json, write_jsonl
 from common.libraries import normalise_dependency
 from common.provenance import git_state
 from common.redaction import command_line, recorded, without_logins
+from common.rows import read_text
 from curation import proof
 from curation.collecting.conversation import Collector, CollectSettings, prompts_sha256
 from curation.collecting.log import Log, rates, register_start
@@ -63,8 +64,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--rounds", type=count, default=3, help="answers to a question at most (default: %(default)s)")
     add("--model", help="the model's name at the server")
     endpoint.add_flags(parser)
-    add("--temperature", type=float, default=0.7, help="default: %(default)s")
-    add("--top-p", type=float, default=0.95, help="default: %(default)s")
+    share = in_range(float, "in (0, 1]", lambda value: 0 < value <= 1)
+    add("--temperature", type=between(float, 0, 100), default=0.7, help="default: %(default)s")
+    add("--top-p", type=share, default=0.95, help="default: %(default)s")
     add("--max-new-tokens", type=count, default=2048, help="of an answer (default: %(default)s)")
     add("--seed", type=int, default=42, help="default: %(default)s")
     add("--concurrency", type=count, default=8, help="paragraphs at a time (default: %(default)s)")
@@ -76,8 +78,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if not args.dry_run:
         endpoint.connect(args)  # only to check them
         check_pins(args.old, args.new)
-        if not (args.temperature >= 0 and 0 < args.top_p <= 1):
-            fail("--temperature must be at least 0, --top-p in (0, 1]")
     return args
 
 
@@ -94,10 +94,7 @@ def check_pins(old: list[str], new: list[str]) -> None:
 
 
 def read_notes(source: str) -> str:
-    try:
-        return sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{source}: not UTF-8: {error.reason} at byte {error.start}") from None
+    return read_text(Path("/dev/stdin" if source == "-" else source))
 
 
 def show_candidates(found: Candidates, *, whole: bool) -> None:
@@ -185,6 +182,8 @@ def collect_all(collector: Collector, kept: list[Paragraph]) -> None:
 def main() -> int:
     args = parse_arguments()
     text = read_notes(args.notes)
+    if args.out:
+        require_writable(args.out / "rounds.jsonl")
     found = sieve(text)
     show_candidates(found, whole=args.dry_run)
     if args.dry_run:

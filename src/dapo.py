@@ -18,6 +18,7 @@ from pathlib import Path
 
 from common.cli import Parser, program
 from common.errors import InputError
+from common.launch import refuse_launch
 from common.run_logs import results
 
 
@@ -37,6 +38,7 @@ def main() -> None:
     from verl_training.resume import last_checkpoint
 
     started = time.time()
+    refuse_launch()
     config = compose(args.config_name, args.overrides)
     checks.check(config)
     if args.print_config:  # the data and the model may be missing
@@ -47,6 +49,7 @@ def main() -> None:
             print(f"# actor_rollout_ref.model.custom_chat_template is not known: {error}")
         print(OmegaConf.to_yaml(finalise(config, template), resolve=True))
         return
+    checks.check_files(config)
     machine.check(config)
     if args.check:
         return

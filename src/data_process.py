@@ -22,12 +22,13 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides")
     args = parser.parse_args()
 
-    from verl_training.checks import check
+    from verl_training.checks import check, check_files
     from verl_training.config import compose
     from verl_training.parquet import DataFiles
 
     config = compose(args.config_name, args.overrides)
     check(config)
+    check_files(config)
     data = DataFiles(config)
     if args.if_stale:
         why = data.stale()

@@ -31,9 +31,11 @@ from common.cli import program
 from common.completion import Completion, NoAnswer
 from common.endpoint import Endpoint, connect
 from common.errors import InputError
-from common.files import append_jsonl
+from common.files import append_jsonl, require_writable
+from common.models import check_adapter, check_model, load_config
 from common.provenance import describe, prompt_hash, sha256
 from common.rows import resolve
+from common.signals import exit_on_sigterm
 from evaluation import backends
 from evaluation.arena.problems import fingerprint, subset
 from evaluation.benchmarks import Problem
@@ -48,10 +50,7 @@ def weights_of(model: backends.LocalModel) -> dict[str, Any]:
     if Path(model.name).is_dir():
         files = sorted(f for f in Path(model.name).iterdir() if f.suffix in (".safetensors", ".bin", ".gguf"))
         return {"adapter_sha256": adapter, "model_sha256": {f.name: sha256(f) for f in files}}
-    from transformers import AutoConfig
-
-    commit = AutoConfig.from_pretrained(model.name, revision=model.revision)._commit_hash
-    return {"adapter_sha256": adapter, "model_commit": commit}
+    return {"adapter_sha256": adapter, "model_commit": load_config(model.name, model.revision)._commit_hash}
 
 
 def choose(problems: Sequence[Problem], drawing: Drawing, chat: Chat | None) -> Sequence[Problem]:
@@ -79,9 +78,7 @@ def render_all(problems: Sequence[Problem], chat: Chat | None, drawing: Drawing)
 
 def check_fit(prompts: dict[str, backends.Request], chat: Chat, model: backends.LocalModel, new: int) -> None:
     """Raise InputError if prompts and `new` tokens exceed the model's context, as far as its configuration has it."""
-    from transformers import AutoConfig
-
-    context = getattr(AutoConfig.from_pretrained(model.name, revision=model.revision), "max_position_embeddings", None)
+    context = getattr(load_config(model.name, model.revision), "max_position_embeddings", None)
     sizes = [len(chat.encode(request.prompt)) for request in prompts.values()] if context else []
     if over := [size for size in sizes if size + new > (context or 0)]:
         raise InputError(f"{len(over)} prompts (up to {max(over)} tokens) and {new} new ones exceed {context}")
@@ -182,14 +179,30 @@ def write_samples(drawn: backends.Drawn, drawing: Drawing, done: int, total: int
         print(f"warning: {cut:.0%} of the completions are cut at --max-new-tokens {drawing.sampling.max_new_tokens}")
 
 
+def check_inputs(data: str | None, drawing: Drawing) -> None:
+    """Raise InputError if the output cannot be written, the data file is not there, or the model is damaged."""
+    require_writable(drawing.out, drawing.out.with_suffix(".json"))
+    if data:
+        resolve(data)
+    model = drawing.model
+    if model and drawing.backend in LOCAL:
+        check_model(model.name, model.revision)
+        if model.adapter:
+            check_adapter(Path(model.adapter), model.name, model.revision)
+
+
 @program(sandbox.InfrastructureError)
 def main() -> int:
+    exit_on_sigterm()
     args, drawing = parse_arguments(description=__doc__)
+    model, out = drawing.model, drawing.out
+    if args.check != "flags":
+        check_inputs(args.data, drawing)
     if args.check:
         print("requirements/vllm.txt" if drawing.backend == "vllm" else "")
         return 0
     data = drawing.benchmark.source(args)
-    path, model, out = resolve(data), drawing.model, drawing.out
+    path = resolve(data)
     problems = drawing.benchmark.load(path, drawing.skip_bad_tasks)
     chat = None
     if model and drawing.backend in LOCAL:

@@ -107,6 +107,7 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
     from trl.rewards import get_soft_overlong_punishment
 
     from trl_training.callbacks import say
+    from trl_training.checks import check_model
     from trl_training.data import prepare
     from trl_training.grpo_trainer import DoraGRPOTrainer
     from trl_training.reward_functions import check_rewards, load_rewards
@@ -114,6 +115,7 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
 
     if script.updates_per_generation > 1:
         say(f"each batch of rollouts holds the completions of {script.updates_per_generation} steps")
+    check_model(args, model)
     rows, chat, checkpoint = prepare(script, args, model)
     say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
     rewards = load_rewards(script.reward)

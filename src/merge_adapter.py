@@ -58,6 +58,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.out.exists():
         parser.error(f"{args.out}: exists already")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     source, merge = (args.adapter, merged) if args.adapter else (args.checkpoint, merged_checkpoint)
     model, base = merge(source, args.base, args.revision, args.dtype)
     part = args.out.with_name(args.out.name + ".part")  # renamed when it is complete

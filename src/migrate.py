@@ -29,7 +29,7 @@ from common.libraries import normalise_dependency, normalise_version
 from common.rows import read_bytes, read_text
 from common.syntax_trees import syntax_error
 from prompts import migration_messages
-from records import Record, does_nothing
+from records import SURROGATE, Record, does_nothing
 from rewards import dedent, extract, syntax_tree
 
 
@@ -99,7 +99,7 @@ def read_source(path: Path) -> Source:
         text = content.decode(encoding)
         newline = "\r\n" if "\r\n" in text else "\n"
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-        problem = syntax_error(text)
+        problem = "" if syntax_tree(text, longest=None) else syntax_error(text)
     except (SyntaxError, UnicodeDecodeError) as error:  # an unknown encoding; a character that is not in it
         problem = f": {error}"
     if problem:
@@ -167,6 +167,9 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.adapter and not args.adapter.exists():
         parser.error(f"--adapter {args.adapter}: not found")
+    for flag, value in vars(args).items():
+        if isinstance(value, str) and SURROGATE.search(value):
+            parser.error(f"--{flag}: not UTF-8 text")
     return args
 
 

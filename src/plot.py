@@ -8,6 +8,7 @@ Thin lines are the logged values, thick ones their exponential moving average (p
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,11 @@ def draw(logs: dict[Path, list[dict[str, Any]]], weight: float, out: Path) -> No
             axis.legend(fontsize=8)
     axes.flat[3].set_ylim(-0.03, 1.03)
     figure.suptitle(f"{', '.join(one_line(run) for run in logs)}   (EMA {weight})", fontsize=10)
-    with replacing(out) as part:
-        figure.savefig(part, format=out.suffix.removeprefix(".").lower() or "png", dpi=130)
+    content = io.BytesIO()  # a pipe, such as /dev/stdout, cannot be searched, as matplotlib requires
+    figure.savefig(content, format=out.suffix.removeprefix(".").lower() or "png", dpi=130)
     plt.close(figure)
+    with replacing(out) as part:
+        part.write_bytes(content.getvalue())
 
 
 @program()

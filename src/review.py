@@ -29,8 +29,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.cli import Parser, fail, parse_flags, printable, program
-from common.files import append_jsonl, encoded
+from common.cli import Parser, between, fail, parse_flags, printable, program
+from common.files import append_jsonl, encoded, require_writable
 from curation import proof
 from curation.collecting import proposals
 from curation.collecting.log import Log
@@ -54,15 +54,17 @@ def show(row: dict[str, Any], place: str, accepted: Sequence[Evidence], share: f
     """Print a proposal with everything that a reviewer needs, and the whole difference between old and new code."""
     record, evidence = proposals.from_row(row)
     update = evidence.update
-    print(paint(f"\n# {place}  {row['proposal']}  {record.id}  {record.dependency} {record.new_version}", "#"))
+    title = f"# {place}  {row['proposal']}  {record.id}  {record.dependency} {record.new_version}"
+    print(f"\n{paint(printable(title), '#')}")
     same = sum(other.update == update for other in accepted)
-    print(f"update   {update} ({evidence.kind}), to {split_of(update, accepted, share)}; {same} records of it there")
+    lines = [f"update   {update} ({evidence.kind}), to {split_of(update, accepted, share)}; {same} records of it there"]
     if others := alike(update, accepted):
-        print(f"         maybe the same update: {', '.join(others)}")
-    print(f"runs on  {' '.join(evidence.old_env)} -> {' '.join(evidence.new_env)}")
-    print(f"source   {evidence.source} {evidence.address}".rstrip())
-    print(printable(f"note     {record.update_info}\nsnippet  {record.description}\n"))
-    old, new = record.old_code.splitlines(), record.new_code.splitlines()
+        lines.append(f"         maybe the same update: {', '.join(others)}")
+    lines.append(f"runs on  {' '.join(evidence.old_env)} -> {' '.join(evidence.new_env)}")
+    lines.append(f"source   {evidence.source} {evidence.address}".rstrip())
+    lines += [f"note     {record.update_info}", f"snippet  {record.description}\n"]
+    print(printable("\n".join(lines)))
+    old, new = record.old_code.split("\n"), record.new_code.split("\n")
     for line in difflib.unified_diff(old, new, "old_code", "new_code", n=max(len(old), len(new)), lineterm=""):
         print(paint(printable(line), line[:1]))
     print(printable(f"\ncheck\n{evidence.check}\n"))
@@ -196,11 +198,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add_flag = parser.add_argument
     add_flag("run", type=Path, metavar="RUN", help="the --out folder of src/collect.py")
     add_flag("--data", type=Path, required=True, help="folder for accepted records; created if missing")
-    add_flag("--heldout-share", type=float, default=0.25, help="of new updates (default: %(default)s)")
+    share = between(float, 0, 1)
+    add_flag("--heldout-share", type=share, default=0.25, help="of new updates (default: %(default)s)")
     proof.add_flags(parser)
     args = parse_flags(parser, argv)
-    if not 0 <= args.heldout_share <= 1:
-        fail(f"--heldout-share {args.heldout_share}: expected a number in [0, 1]")
     if not (args.run / "rounds.jsonl").is_file():
         fail(f"{args.run}: no rounds.jsonl: not a folder of src/collect.py")
     return args
@@ -211,6 +212,7 @@ def main() -> int:
     args = parse_arguments()
     settings = proof.ProofSettings(args.envs, args.seconds, args.unsafe, args.jobs)
     review = Review(args.run, args.data, args.heldout_share, settings)
+    require_writable(args.data / "evidence.jsonl", args.run / "feedback.jsonl")
     review.accepted()  # a file that cannot be read ends the program before the first question
     rows = Log(args.run, writes="feedback.jsonl").to_review()
     try:

@@ -26,47 +26,30 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import sandbox
-from common.cli import Parser, fail, parse_flags, printable, program
+from common.cli import fail, parse_flags, printable, program
 from common.errors import InputError
-from common.files import write_text
+from common.files import require_writable, write_text
 from common.provenance import describe, sha256
 from common.rows import resolve
+from common.signals import exit_on_sigterm
 from evaluation.arena.problems import subset
 from evaluation.benchmarks import BENCHMARKS, Problem
 from evaluation.compare import compare, paper_table
-from evaluation.flags import add_benchmark_flags, refuse_others
-from evaluation.results import check_owner, choose_ks, read_result, write_results
+from evaluation.idle_flags import given, refuse_idle, users_of
+from evaluation.results import FILES, check_owner, choose_ks, read_result, write_results
 from evaluation.samples import Note, read_note, read_samples
-from evaluation.tables import paper_rows
+from evaluation.score_flags import MODE_USERS, SCORE_FLAGS, make_score_parser
 from sandbox import InfrastructureError
-
-SCORE_FLAGS = {name: benchmark.score_flags for name, benchmark in BENCHMARKS.items()}
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = Parser(description=__doc__)
-    add = parser.add_argument
-    add("--benchmark", choices=list(BENCHMARKS), help="default: the samples'")
-    add("--data", help="JSONL file or hf://datasets/OWNER/NAME[@REVISION][/FILE]; default: the samples'")
-    add("--samples", type=Path, help="what src/generate.py wrote")
-    add("--out", type=Path, help="folder for results.json, table.md and verdicts.jsonl; --compare, --paper: a file")
-    add("--k", help="Pass@k for these k, as 1,5 (default: 1, and 5 if there are 5 samples)")
-    add("--limit", type=int, help="score the fixed subset of this size; default: the samples'")
-    labels = [row["label"] for row in paper_rows()]
-    add("--label", choices=labels, metavar="MODEL/METHOD", help="the row of results/paper.json to compare with")
-    add("--compare", nargs="+", type=Path, metavar="DIR", help="two or more folders that hold results.json")
-    add("--paper", nargs="*", type=Path, metavar="DIR", help="the paper's numbers beside these results with a --label")
-    add_benchmark_flags(parser, SCORE_FLAGS)
-    sandbox.add_flags(parser, f"{sandbox.DEFAULT.seconds:g}; migration: {BENCHMARKS['migration'].seconds:g}")
-    return parser
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, Note | None]:
     """(the flags, the samples' note, which names benchmark and data if the flags do not)."""
-    parser = make_parser()
+    parser = make_score_parser(__doc__)
     args = parse_flags(parser, argv)
-    if args.compare or args.paper is not None:
+    modes = {"--compare": args.compare, "--paper": args.paper is not None, "--no-run": args.no_run}
+    mode = next((name for name, is_on in modes.items() if is_on), "--samples")
+    refuse_idle(given(parser, args, argv, modes), MODE_USERS, mode)
+    if mode in ("--compare", "--paper"):
         if args.compare and len(args.compare) < 2:
             fail("--compare needs two results or more")
         return args, None
@@ -80,8 +63,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
     name = args.benchmark or (note.identity.benchmark if note else None)
     if name not in BENCHMARKS:
         fail(f"benchmark {name}: expected one of {', '.join(BENCHMARKS)}")
-    refuse_others(parser, args, name, SCORE_FLAGS)
+    refuse_idle(given(parser, args, argv), users_of(SCORE_FLAGS), name)
     args.benchmark, args.data = name, args.data or (note.identity.data if note else None)
+    if args.samples and not args.data:
+        fail(f"{args.samples.with_suffix('.json')}: identity.data: missing: --data is needed")
     args.seconds = BENCHMARKS[name].seconds if args.seconds is None else args.seconds
     return args, note
 
@@ -96,14 +81,25 @@ def chosen(problems: Sequence[Problem], note: Note | None, limit: int | None) ->
     return subset(problems, note.identity.limit if limit is None and note else limit)
 
 
+def outputs(args: argparse.Namespace) -> list[Path]:
+    """The files that will be written."""
+    own = [args.write_errata] if args.write_errata else []
+    if args.out and (args.compare or args.paper is not None):
+        return [args.out]
+    return [*own, *(args.out / name for name in FILES)] if args.out else own
+
+
 @program(InfrastructureError)
 def main() -> int:
     started = time.time()
+    exit_on_sigterm()
     args, note = parse_arguments()
+    require_writable(*outputs(args))
     if args.compare or args.paper is not None:
         text = compare(args.compare) if args.compare else paper_table([read_result(path) for path in args.paper])
         print(printable(text))
         if args.out:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
             write_text(args.out, text + "\n")
             print(f"\n{args.out}")
         return 0

@@ -67,9 +67,11 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
     from trl import SFTTrainer
 
     from trl_training.callbacks import say
+    from trl_training.checks import check_model
     from trl_training.data import prepare
     from trl_training.run import run_trainer
 
+    check_model(args, model)
     rows, chat, checkpoint = prepare(script, args, model)
     examples = tokenised(rows, chat)
     answer = [t for t, on in zip(examples[0]["input_ids"], examples[0]["completion_mask"], strict=True) if on]

@@ -79,6 +79,23 @@ def checked(done: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
     return done
 
 
+@pytest.fixture
+def stops(monkeypatch, capsys) -> Callable[..., str]:
+    """A function that calls a program's main with these words, in this process: the one line that it stops with."""
+
+    def call(main: Callable[[], int], *words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["program.py", *map(str, words)])
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == 2
+        [line] = capsys.readouterr().err.splitlines()
+        return line
+
+    return call
+
+
 # What src/dapo.py sets before it imports verl on a CPU.
 VERL_ON_CPU = {
     "PYTHONPATH": str(ROOT / "src"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from peft import get_peft_model
@@ -11,10 +13,17 @@ from adapters import (
     adapter_config,
     adapter_layers,
     base_weights_kept,
+    find_adapter,
+    initial_adapter,
+    load_base,
+    load_merged,
     merged_copies,
+    refuse_unknown_targets,
+    refuse_unusable,
     rollout_policy,
     start_from_base,
 )
+from common.errors import InputError
 
 
 @pytest.fixture
@@ -158,3 +167,95 @@ def test_plain_lora_has_no_magnitudes_to_set(random_model):
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(random_model), adapter_config(8, 8, use_dora=False))
     start_from_base(model)
     assert len(adapter_layers(model)) == 6
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        (["q_proj"], {"q_proj"}),
+        ("q_proj", {"q_proj"}),  # trl makes a text of a list of one, and peft takes it for a pattern of whole names
+        (("k_proj", "v_proj"), {"k_proj", "v_proj"}),
+        (["all-linear"], "all-linear"),
+        ("all-linear", "all-linear"),
+        (r".*\.(q|k)_proj", r".*\.(q|k)_proj"),
+    ],
+)
+def test_target_modules(targets, expected):
+    assert adapter_config(target_modules=targets).target_modules == expected
+
+
+@pytest.mark.parametrize("targets", [["foo"], ["q_proj", "mlp"], ["layers"], "foo.*"])
+def test_targets_that_the_model_lacks_are_refused(random_model, targets):
+    empty = load_base(str(random_model), "auto", device_map="meta")
+    with pytest.raises(InputError, match=r"^lora_target_modules .*: not usable in random: ") as stopped:
+        refuse_unknown_targets(empty, adapter_config(target_modules=targets), "random")
+    assert "\n" not in str(stopped.value)
+
+
+def damaged(model, tmp_path, name: str, content: bytes | None):
+    """A copy of a model with one file replaced, or removed."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(model, folder)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", None, "config.json is missing"),
+        ("config.json", b"", "config.json: "),
+        ("config.json", b'{"a":', "config.json: not JSON"),
+        ("config.json", b"[1]", "config.json: "),
+        ("config.json", b"{}", "config.json: model_type: "),
+        ("config.json", b'{"model_type": "nonesuch"}', "cannot be loaded: "),
+        ("model.safetensors", None, "cannot be loaded: "),
+        ("model.safetensors", b"", "cannot be loaded: "),
+        ("model.safetensors", b"junk", "cannot be loaded: Error while deserializing header"),
+        ("model.safetensors", (2).to_bytes(8, "little") + b"{}", "its files lack lm_head.weight (39 such weights)"),
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"device_map": "meta"}], ids=["whole", "headers"])
+def test_a_damaged_model_is_one_line(random_model, tmp_path, name, content, message, settings):
+    """transformers fills missing weights with random numbers, and only warns."""
+    folder = damaged(random_model, tmp_path, name, content)
+    with pytest.raises(InputError) as stopped:
+        load_base(str(folder), torch.float32, **settings)
+    assert message in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+def test_what_is_not_a_model(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "absent", tmp_path / "file", "./absent", "runs/no/such"):
+        with pytest.raises(InputError, match=r": no such folder$"):
+            refuse_unusable(str(path))
+    refuse_unusable("Qwen/Qwen2.5-Coder-7B-Instruct")  # a name on the hub
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match="an adapter, not a model: merge it with its base first"):
+        refuse_unusable(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("adapter_config.json", b"{", "adapter_config.json: not JSON"),
+        ("adapter_config.json", b"[]", "adapter_config.json: "),
+        ("adapter_model.safetensors", None, "adapter_model.safetensors: no such file"),
+        ("adapter_model.safetensors", b"junk", "cannot be loaded: Error while deserializing header"),
+        (
+            "adapter_model.safetensors",
+            (2).to_bytes(8, "little") + b"{}",
+            "cannot be loaded: Found missing adapter keys",
+        ),
+    ],
+)
+def test_a_damaged_adapter_is_one_line(random_model, tmp_path, name, content, message):
+    initial_adapter(str(random_model), adapter_config(2, 2), tmp_path / "adapter", seed=0)
+    folder = damaged(tmp_path / "adapter", tmp_path, name, content)
+    with pytest.raises(InputError) as stopped:
+        load_merged(str(random_model), find_adapter(folder))
+    assert message in str(stopped.value)
+    assert "\n" not in str(stopped.value)

@@ -19,14 +19,15 @@ def test_each_verb_has_help(verb):
         ([], "the following arguments are required: VERB"),
         (["validate"], "argument VERB: invalid choice: 'validate'"),
         (["rows"], "the following arguments are required: FILE"),
-        (["rows", "a.jsonl", "--write", "b"], "unrecognized arguments: --write b"),  # --write-clean, abbreviated
-        (["rows", "a.jsonl", "--config", "b"], "unrecognized arguments: --config b"),
+        (["rows", "a.jsonl", "--write", "b"], "unrecognized arguments: --write\n"),  # --write-clean, abbreviated
+        (["rows", "a.jsonl", "--config", "b"], "unrecognized arguments: --config\n"),
         (["rows", "a.jsonl", "--clean", "gold"], "--clean selects what --write-clean writes: --write-clean is missing"),
         (["rows", "a.jsonl", "--json", "--against", "b"], "--against prints text: it cannot be used with --json"),
         (["rows", "a.jsonl", "--limit", "0"], "argument --limit: 0 is not above 0"),
         (["rows", "a.jsonl", "--limit", "2.5"], "argument --limit: invalid int value: '2.5'"),
         (["leakage", "a.jsonl", "--test", "b", "--limit", "-1"], "argument --limit: -1 is not above 0"),
         (["published", "a.jsonl", "--out", "b", "--seconds", "nan"], "argument --seconds: nan is not above 0"),
+        (["rows", "a.jsonl", "--json", "--ids"], "--ids prints text: it cannot be used with --json"),
         (["proofs", "--jobs", "0"], "argument --jobs: 0 is not above 0"),
         (["proofs", "--sample", "many"], "argument --sample: invalid int value: 'many'"),
         (["published", "a.jsonl"], "the following arguments are required: --out"),

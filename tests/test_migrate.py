@@ -143,6 +143,7 @@ def test_an_answer_without_a_change_says_so(monkeypatch, capsys, tmp_path):
         (b"x = 1\n", ["--temperature=-1"], "argument --temperature: -1 is not between 0 and 100"),
         (b"x = 1\n", ["--max-new-tokens", "0"], "argument --max-new-tokens: 0 is not above 0"),
         (b"x = 1\n", ["--seed", "1e3"], "argument --seed: invalid int value: '1e3'"),
+        (b"x = 1\n", ["--update", "caf\udce9 was renamed"], "--update: not UTF-8 text"),
         (b"x = 1\n", ["--adapter", "no/such"], "--adapter no/such: not found"),
     ],
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,16 @@ def test_names_of_runs_are_drawn_as_they_are(monkeypatch, tmp_path):
     assert main(monkeypatch, *runs, "--out", tmp_path / "new" / "compare.svg") == 0
     shown = ["$x", "a$b$c$", " _x", "50%", r"a\nb", r"a\b", "{", "x_1^2", r"\udce9"]
     assert drawn == [f"{name}: total" for name in shown]
+
+
+def test_a_picture_can_be_written_to_a_pipe(monkeypatch, tmp_path):
+    run, pipe, read = write_log(tmp_path / "run", {"step": 1, "reward": 1.0}), tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    assert main(monkeypatch, run, "--out", pipe) == 0
+    reader.join(10)
+    assert (read[0][:4], pipe.is_fifo()) == (b"\x89PNG", True)
 
 
 @pytest.mark.parametrize("rows", [[], [{"step": 1, "loss": 0.5}], [{"step": 1, "reward": None}], [{"reward": 1.0}]])

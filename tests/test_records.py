@@ -391,7 +391,7 @@ def check_rows(*args: object) -> subprocess.CompletedProcess[str]:
 def test_the_command_line(tmp_path):
     good = write(tmp_path / "good.jsonl", GOOD)
     bad = write(tmp_path / "bad.jsonl", GOOD, {**GOOD, "new_code": None})
-    assert check_rows(good).returncode == 0
+    assert f"\n{good}:1: {load_records(good)[0].id}\n" in check_rows(good, "--ids").stdout
     done = check_rows(bad, "--write-clean", tmp_path / "clean.jsonl")
     assert done.returncode == 1
     assert f"{bad}:2: new_code: the value is null" in done.stdout

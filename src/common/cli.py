@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 from common.errors import ReCodeError
 from common.redaction import without_logins
+from common.settings import flag_value, read_yaml
 
 N = TypeVar("N", int, float)
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -67,6 +68,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         fail(one_line(message))
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:  # the value of a misspelt flag is not shown: it may be a secret
+            flags = [word.partition("=")[0] for word in rest if word.startswith("-")]
+            self.error(f"unrecognized arguments: {' '.join(flags or rest)}")
+        return found
 
 
 def in_range(kind: Callable[[str], N], accepted: str, holds: Callable[[N], bool]) -> Callable[[str], N]:
@@ -131,11 +139,12 @@ def program(*outside: type[Exception]) -> Iterator[None]:
     these files; a file that an installed package opened is not theirs. Any other error keeps its traceback and exit
     status 1. Ctrl-C ends with status 130, and a reader that stops early, such as `| head`, with 141, both quietly.
 
-    Characters that the encoding of stdout or stderr lacks (LANG=C, latin-1) are written as escapes.
+    Characters that the encoding of stdout or stderr lacks (LANG=C, latin-1) are written as escapes, and bytes of stdin
+    that are not text are read as U+FFFD.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=errors)
     expected: tuple[type[Exception], ...] = (ReCodeError, *outside)
     try:
         try:
@@ -185,40 +194,27 @@ def split_config(argv: Sequence[str]) -> tuple[list[str], str | None]:
     return rest, args.config
 
 
-def read_yaml(path: str) -> dict[str, Any]:
-    """A YAML mapping. Numbers are returned as text, so that argparse checks them against the type of their key."""
-    import yaml
-
-    if not Path(path).is_file():
-        fail(f"{path}: no such file")
-    try:
-        content = yaml.safe_load(Path(path).read_text("utf-8"))
-    except yaml.YAMLError as error:
-        fail(f"{path}: not YAML: {' '.join(str(error).split())}")
-    if not isinstance(content, dict):
-        fail(f"{path}: expected a mapping of keys to values")
-    return {k: str(v) if isinstance(v, (int, float)) else v for k, v in content.items()}
-
-
 def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The flags and `--config FILE`.
 
-    The keys of the YAML file are the flags without dashes; true and false switch a flag that takes no value; flags on
-    the command line take precedence.
+    The keys of the YAML file are the flags without dashes; true and false switch a flag that takes no value, and null
+    leaves a flag at its default; flags on the command line take precedence.
     """
     parser.add_argument("--config", help="YAML file with these keys; flags take precedence")
     flags, config = split_config(sys.argv[1:] if argv is None else argv)
-    known = {action.dest: action for action in parser._actions if action.option_strings and action.dest != "config"}
+    known = {action.dest: action for action in parser._actions if action.option_strings}
+    for own in ("config", "help"):
+        known.pop(own, None)
     from_file: list[str] = []
-    for key, value in read_yaml(config).items() if config else ():
-        action = known.get(key)
+    for setting in read_yaml(config) if config else ():
+        action = known.get(setting.key)
         if action is None:
-            fail(f"{config}: {unknown_key(key, known)}")
-        flag = action.option_strings[-1]
+            fail(f"{setting.where}: {unknown_key(setting.key, known)}")
+        if setting.value is None:
+            continue
+        value, flag = flag_value(parser, action, setting), action.option_strings[-1]
         if action.nargs == 0:
-            if value not in ("True", "False"):
-                fail(f"{config}: {key}: expected true or false")
-            from_file += [flag] if value == "True" else []
-        elif value is not None:
-            from_file += [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
+            from_file += [flag] if value else []
+        else:
+            from_file += [flag, *setting.value] if isinstance(setting.value, list) else [f"{flag}={setting.value}"]
     return parser.parse_args([*from_file, *flags])

@@ -2,8 +2,9 @@
 
 Retried, with growing pauses or after the server's Retry-After: connection errors, timeouts, 408, 409, 425, 429, 5xx, a
 body that is cut short or is not a chat completion, and what src/common/completion.py does not accept as an answer.
-Anything else (a wrong key, an unknown model, a prompt that is too long) raises NoAnswer with the server's message, and
-so does the last try. The key comes from the environment; if a server echoes it or the URL's login, *** is recorded.
+Anything else (a wrong key, an account without credit, an unknown model, a prompt that is too long) raises NoAnswer with
+the server's message, and so does the last try. The key comes from the environment; if a server echoes it or the URL's
+login, *** is recorded.
 
 The prompt's last message is an open assistant turn, which servers handle differently, hence three dialects:
 
@@ -22,16 +23,18 @@ import json
 import os
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from common.cli import above_zero
-from common.completion import Completion, NoAnswer, PromptRejected, Sampling, error_of, read_completion
+from common.completion import Completion, NoAnswer, PromptRejected, Sampling, is_lasting, read_completion, words_of
 from common.errors import InputError
+from common.http_client import PROXIES, open_client, set_variables
 from common.redaction import HIDDEN, hider, is_unmistakable, secrets_of, without_logins
 
 DIALECTS = ("vllm", "openai", "transformers")
@@ -48,7 +51,7 @@ def add_flags(parser: argparse.ArgumentParser, prefix: str = "") -> None:
     add("--url", help=f"{prefix}the server's base address, as http://localhost:8000/v1")
     add("--dialect", choices=DIALECTS, default="vllm", help=f"{prefix}what kind of server it is (default: %(default)s)")
     add("--key-variable", default=KEY_VARIABLE, help=f"{prefix}environment variable that holds the key")
-    seconds, count = above_zero(float), above_zero(int)
+    seconds, count = above_zero(float, 86400), above_zero(int, 1000)
     add("--request-seconds", type=seconds, default=600, help=f"{prefix}time limit of a request (default: %(default)s)")
     add("--tries", type=count, default=8, help=f"{prefix}tries of a request (default: %(default)s)")
 
@@ -106,7 +109,7 @@ class Endpoint:
         import httpx
 
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        self._client = httpx.Client(timeout=self.seconds, headers=headers, limits=httpx.Limits(max_connections=None))
+        self._client = open_client(timeout=self.seconds, headers=headers, limits=httpx.Limits(max_connections=None))
         secrets = secrets_of(self.key, self.url)
         self._hide, self._hide_in_answer = hider(secrets), hider(filter(is_unmistakable, secrets))
 
@@ -163,35 +166,62 @@ class Endpoint:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise self._failed(str(error)) from None
         except (httpx.TransportError, httpx.DecodingError) as error:  # no connection, a timeout, a body cut short
-            raise _Again(str(error) or type(error).__name__, None) from None
+            through = [f"${name}" for name in set_variables(*PROXIES)]
+            how = f" ({', '.join(through)} is set)" if through and isinstance(error, httpx.NetworkError) else ""
+            raise _Again(f"{str(error) or type(error).__name__}{how}", None) from None
         try:
             found = answer.json()
         except (ValueError, RecursionError):
             found = None
-        # Not answer.text: a server may name a charset that cannot decode text.
-        said = f": {error_of(found) or answer.content.decode('utf-8', 'replace')}".removesuffix(": ")
+        said = f": {words_of(found, answer.content)}".removesuffix(": ")
         if answer.status_code in REPEATED or answer.status_code >= 500:
-            after = answer.headers.get("retry-after", "")
-            raise _Again(f"status {answer.status_code}{said}", min(float(after), 600.0) if after.isdecimal() else None)
+            why, after = f"status {answer.status_code}{said}", answer.headers.get("retry-after", "")
+            if is_lasting(found):
+                raise self._failed(why)
+            raise _Again(why, min(float(after), 600.0) if after.isdecimal() else None)
         if answer.status_code != 200:
+            where = f", redirected to {answer.headers['location']}" if answer.has_redirect_location else ""
             error_type = PromptRejected if answer.status_code in PROMPT_REJECTED else NoAnswer
-            raise self._failed(f"status {answer.status_code}{said}", kind=error_type)
+            raise self._failed(f"status {answer.status_code}{where}{said}", kind=error_type)
         try:
             done = read_completion(found)
         except PromptRejected as error:  # it would be filtered again
             raise self._failed(f"{error}{said}", kind=PromptRejected) from None
         except NoAnswer as error:
+            if is_lasting(found):
+                raise self._failed(f"{error}{said}") from None
             raise _Again(f"{error}{said}", None) from None
         text = self._hide_in_answer(done.text)
         return replace(done, text=text if self.dialect == "vllm" else re.sub(r"\A\s*<think>", "", text))
 
 
 def in_parallel(work: Mapping[Key, Callable[[], Completion]], concurrency: int) -> Iterator[tuple[Key, Completion]]:
-    """The keys with their completions as they arrive, `concurrency` at a time. After an error, no new job starts."""
-    with ThreadPoolExecutor(concurrency) as pool:
-        futures = {pool.submit(job): key for key, job in work.items()}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    """The keys with their completions as they arrive, `concurrency` at a time. After an error, no new job starts.
+
+    The threads are daemons: Ctrl-C must not wait for a request, or for the pause before its next try.
+    """
+    waiting, lock, stopped = iter(work.items()), threading.Lock(), threading.Event()
+    done: SimpleQueue[tuple[Key, Completion | BaseException]] = SimpleQueue()
+
+    def take() -> None:
+        while not stopped.is_set():
+            with lock:
+                item = next(waiting, None)
+            if item is None:
+                return
+            key, job = item
+            try:
+                done.put((key, job()))
+            except BaseException as error:
+                done.put((key, error))
+
+    for _ in range(min(concurrency, len(work))):
+        threading.Thread(target=take, daemon=True).start()
+    try:
+        for _ in work:
+            key, found = done.get()
+            if isinstance(found, BaseException):
+                raise found
+            yield key, found
+    finally:
+        stopped.set()

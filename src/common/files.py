@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,13 +32,14 @@ Schema = TypeVar("Schema", bound=BaseModel)
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed over it if the block ends without an exception, else removed.
 
-    The file keeps its mode; if `path` is a link, the file that it names is replaced. A device or a pipe, such as
-    /dev/stdout, is written directly.
+    Its folder is made. The file keeps its mode; if `path` is a link, the file that it names is replaced. A device or a
+    pipe, such as /dev/stdout, is written directly.
     """
     if path.exists() and not path.is_file():
         yield path
         return
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     try:
@@ -50,17 +52,20 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def require_writable(path: Path) -> None:
-    """Make the folder of an output file. Raises InputError if the file could not be written there."""
-    try:
-        if path.is_dir():
-            raise InputError(f"{one_line(path)}: is a folder; expected a file to write")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file() or not path.exists():
-            tempfile.TemporaryFile(dir=path.resolve().parent).close()
-    except OSError as error:
-        why = "its folder is a file" if isinstance(error, FileExistsError) else error.strerror
-        raise InputError(f"{one_line(path)}: cannot be written: {why}") from None
+def require_writable(*paths: Path) -> None:
+    """Raise InputError if one of these output files could not be written; nothing is left behind."""
+    for path in paths:
+        try:
+            if path.is_dir():
+                raise InputError(f"{one_line(path)}: is a folder; expected a file to write")
+            if path.exists() and not os.access(path, os.W_OK):
+                raise InputError(f"{one_line(path)}: cannot be written: Permission denied")
+            if path.is_file() or not path.exists():
+                target = Path(os.path.realpath(path))
+                folder = next(folder for folder in target.parents if folder.exists())
+                tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise InputError(f"{one_line(path)}: cannot be written: {error.strerror}") from None
 
 
 def encoded(text: str) -> bytes:

@@ -30,7 +30,7 @@ def normalise_version(version: str) -> str:
 
 def release(version: str) -> tuple[int, ...]:
     """`1.3.x` -> (1, 3), `2.0.0` -> (2,): numbers to compare by, so that 2.0 and 2.0.0 are equal."""
-    numbers = [int(part) for part in re.findall(r"\d+", version)]
+    numbers = [int(part[:18]) for part in re.findall(r"\d+", version)]  # Python converts at most 4,300 digits
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)

@@ -43,6 +43,7 @@ class Start(BaseModel):
     config: dict[str, Any]
     data: dict[str, dict[str, Any]] = {}  # name -> {"sha256", "bytes"}
     prompts: str | None = None  # what they are (src/grpo.py, src/sft.py)
+    reward_files: dict[str, str] | None = None  # the user's own rewards: name -> sha256
     resumed_from: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""Keeps secrets out of what is printed and recorded: API keys, hub tokens, the user:password@ of a URL.
+"""Keeps secrets out of what is printed and recorded: API keys, hub tokens, the login and the signature of a URL.
 
 Servers and libraries repeat keys in their messages, and every run records its command line.
 """
@@ -15,20 +15,42 @@ from urllib.parse import quote, unquote, urlsplit
 
 HIDDEN = "***"
 LOGIN = re.compile(r"([a-z][a-z0-9+.-]*://)[^/?#\s]*@", re.IGNORECASE)
-NAMES = re.compile(r"(^|_)(token|api_?key|access_key|secret_key|password|passwd|secret|authorization)$")
+WORDS = "token|api[_-]?key|access[_-]key|secret[_-]key|password|passwd|secret|authorization"
+NAMES = re.compile(rf"(^|_)({WORDS})$")
 TOKENS = re.compile(r"(^|_)(eos|bos|pad|unk|sep|cls|mask|image|audio|video)_token$")  # a tokenizer's, not secrets
+PARAMETER = re.compile(r"([?&;])([^=&#\s]+)=([^&#\s'\"]+)")  # of a URL's query
+SIGNED = re.compile(r"(^|_)(key|sig|signature|credential|auth)$")  # in a query, names of what gives access
+# A key with its value in JSON, also in JSON inside a JSON string, or in a mapping of Hydra ({token: x}).
+VALUE = r"""("(?:\\.|[^"\\])*"|'[^']*'|\\+"[^"\\]*\\+"|[^\s,{}\[\]"'\\]+)"""
+PAIR = re.compile(rf"""([\w.-]*(?:{WORDS}))(\\*["']?\s*:\s*){VALUE}""", re.IGNORECASE)
 SHORT = 8  # characters
-
-
-def without_logins(text: str) -> str:
-    """The text with `***@` in place of the user:password@ of its URLs."""
-    return LOGIN.sub(rf"\1{HIDDEN}@", text)
 
 
 def is_secret(name: str) -> bool:
     """Whether a flag or a configuration key holds a secret, judging by its name."""
     name = re.sub(r"[-.]", "_", name.lower())
     return bool(NAMES.search(name)) and not TOKENS.search(name)
+
+
+def without_logins(text: str) -> str:
+    """The text with `***@` in place of the user:password@ of its URLs, and `***` for the secrets of their queries."""
+
+    def hide(found: re.Match[str]) -> str:
+        name = found[2].lower().replace("-", "_")
+        return f"{found[1]}{found[2]}={HIDDEN}" if is_secret(name) or SIGNED.search(name) else found[0]
+
+    return PARAMETER.sub(hide, LOGIN.sub(rf"\1{HIDDEN}@", text))
+
+
+def without_secrets(text: str) -> str:
+    """A flag or a value without the secrets of its URLs and, if it is a mapping (JSON, Hydra), of its keys."""
+
+    def hide(found: re.Match[str]) -> str:
+        name, separator, value = found.groups()
+        [quote] = re.findall(r"""\A\\*["']""", value) or [""]
+        return f"{name}{separator}{quote}{HIDDEN}{quote}" if is_secret(name) else found[0]
+
+    return without_logins(PAIR.sub(hide, text) if "{" in text else text)
 
 
 def command_line(words: Sequence[str]) -> str:
@@ -40,7 +62,7 @@ def command_line(words: Sequence[str]) -> str:
             word = f"{name}={HIDDEN}"
         elif before.startswith("--") and is_secret(before):
             word = HIDDEN
-        shown.append(without_logins(word))
+        shown.append(without_secrets(word))
     return shlex.join(shown)
 
 
@@ -51,7 +73,7 @@ def recorded(value: Any, name: str = "") -> Any:
     if isinstance(value, list):
         return [recorded(inner, name) for inner in value]
     if isinstance(value, str) and value:
-        return HIDDEN if is_secret(name) else without_logins(value)
+        return HIDDEN if is_secret(name) else without_secrets(value)
     return value
 
 

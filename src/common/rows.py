@@ -1,6 +1,6 @@
 """What comes in: files as text, JSON values, rows with their line numbers (JSONL, JSON arrays, data sets of the hub).
 
-Everything here raises InputError, one line that names the file, for input that cannot be used.
+Input that cannot be used raises InputError: one line that names the file.
 """
 
 from __future__ import annotations
@@ -8,9 +8,12 @@ from __future__ import annotations
 import atexit
 import gzip
 import json
+import logging
+import os
 import re
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from common.cli import one_line
 from common.errors import InputError
+from common.http_client import check_hub_variables
 
 M = TypeVar("M", bound=BaseModel)
 HUB = "hf://datasets/"
@@ -42,8 +46,8 @@ class Row(dict):
 
     def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        keys = [key for key, _ in pairs]
-        self.repeated = [key for key in self if keys.count(key) > 1] if len(self) < len(keys) else []
+        counts = Counter(key for key, _ in pairs)
+        self.repeated = [key for key in self if counts[key] > 1]
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=Row)
@@ -168,7 +172,8 @@ def _copy_of(pipe: Path) -> Path:
     """A copy of what a pipe delivers, kept until this process ends: a pipe can be read only once."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
-    copy = Path(folder.name) / pipe.name
+    copy = Path(folder.name) / os.path.abspath(pipe).lstrip("/")  # so that messages name the pipe
+    copy.parent.mkdir(parents=True)
     copy.write_bytes(read_bytes(pipe))
     return copy
 
@@ -188,10 +193,12 @@ def resolve(source: str | Path) -> Path:
     import httpx
     from huggingface_hub import HfApi, hf_hub_download
 
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # two lines about each of five retries
     found = re.fullmatch(rf"{HUB}([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.*))?", str(source))
     if not found:
         raise InputError(f"{source}: expected {HUB}OWNER/NAME[@REVISION][/FILE]")
     repository, revision, file = found.groups()
+    check_hub_variables()
     try:
         if not file:
             files = HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)

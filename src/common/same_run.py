@@ -35,8 +35,10 @@ def matches(path: str, patterns: Collection[str]) -> bool:
 def identity(start: Start) -> dict[str, Any]:
     """What may decide the result: the configuration, and the data by content."""
     hashes = [file.get("sha256") for file in start.data.values()]
-    prompts = {"prompts": start.prompts} if start.prompts else {}  # unknown to the trainer or to its version
-    return {"sha256 of the data": hashes, **prompts, **start.config}
+    # Unknown to the trainer, or to its version, if they are missing.
+    about = {"prompts": start.prompts, "sha256 of the rewards": start.reward_files}
+    known = {key: value for key, value in about.items() if value}
+    return {"sha256 of the data": hashes, **known, **start.config}
 
 
 def check_same_run(

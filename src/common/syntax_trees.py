@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import warnings
 
 # Levels of a syntax tree. Python's parser accepts 1,000 and more; code that walks trees by recursion fails at 250
 # (ast.dump of elif branches, in Python 3.11), earlier if called from deep inside a trainer. Published rows have
@@ -35,9 +34,7 @@ def too_large(tree: ast.AST) -> str | None:
 def syntax_error(code: str) -> str:
     """Where and why code does not parse, as `: line 3: invalid syntax`; empty if it parses."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ast.parse(code)
+        ast.parse(code)
     except SyntaxError as error:
         return f": line {error.lineno}: {error.msg}"
     # SystemError: CPython 3.11 raises it on very deep nesting

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from common.cli import printable
 from common.errors import InputError
-from common.files import append_jsonl, read_log, write_jsonl
+from common.files import append_jsonl, read_log, require_writable, write_jsonl
 from common.rows import typed
 from curation.evidence import SPLITS, Evidence, Runs, read_evidence
 from curation.proof import ProofSettings, failures, prove_all
@@ -52,6 +52,11 @@ class LoggedRuns(BaseModel):
     runs: Runs
 
 
+def some(ids: Sequence[str], shown: int = 10) -> str:
+    """The first ids, and how many more there are."""
+    return ", ".join(ids[:shown]) + (f", … and {len(ids) - shown:,} more" if len(ids) > shown else "")
+
+
 def load(data: Path) -> Pairs:
     """Every record of a folder (train.jsonl, heldout.jsonl) or of one file, with its evidence."""
     path = (data if data.is_dir() else data.parent) / "evidence.jsonl"
@@ -61,10 +66,10 @@ def load(data: Path) -> Pairs:
     evidence = read_evidence(path)
     lost = records.keys() ^ evidence.keys() if data.is_dir() else records.keys() - evidence.keys()
     if lost:
-        raise InputError(f"{path}: record and evidence do not match: {', '.join(sorted(lost))}")
+        raise InputError(f"{path}: record and evidence do not match: {some(sorted(lost))}")
     wrong = [i for i, (split, _) in records.items() if split in SPLITS and evidence[i].split != split]
     if wrong:
-        raise InputError(f"{path}: split: not the one of the record's file: {', '.join(wrong)}")
+        raise InputError(f"{path}: split: not the one of the record's file: {some(wrong)}")
     return [(record, evidence[i]) for i, (_, record) in records.items()]
 
 
@@ -74,7 +79,7 @@ def draw(pairs: Pairs, size: int, environments: int | None, seed: str) -> Pairs:
     Pairs of environments are tried in a random order that favours few pins per record (quick to install, and many
     records each), and taken if they fit into `environments` in all. Every record can be drawn.
     """
-    rng = random.Random(seed)
+    rng = random.Random(seed.encode("utf-8", "surrogateescape"))  # any bytes of the command line
     groups: dict[tuple[Pins, Pins], Pairs] = {}
     for record, evidence in pairs:
         groups.setdefault((evidence.old_env, evidence.new_env), []).append((record, evidence))
@@ -136,6 +141,7 @@ def prove_records(
     for record, evidence, runs in tqdm(proven, desc="records", total=len(chosen), initial=len(seen)):
         seen[record.id] = runs
         if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
             both = {place: held[place] for place in facts[record.id]["environments"]}
             append_jsonl(log, {"id": record.id, "facts": facts[record.id], "installed": both, "runs": runs})
         for failure in failures(runs):
@@ -154,6 +160,8 @@ def run(
     settings: ProofSettings,
 ) -> int:
     """The exit status: 1 if a record is not proven."""
+    if log:
+        require_writable(log)
     chosen = [pair for pair in load(data) if record in (None, pair[0].id)]
     if sample is not None:
         chosen = draw(chosen, min(sample, len(chosen)), environments, seed)

@@ -27,8 +27,9 @@ from pathlib import Path
 from pydantic import BaseModel
 from tqdm import tqdm
 
+from common.cli import one_line
 from common.errors import InputError
-from common.files import append_jsonl, read_jsonl, read_log
+from common.files import append_jsonl, read_jsonl, read_log, require_writable
 from common.libraries import normalise_dependency, release
 from common.provenance import git_state, sha256
 from common.rows import resolve, typed
@@ -119,7 +120,7 @@ def verdict_table(records: list[Record], verdicts: list[RowVerdict]) -> str:
             *(rows[name] or len(records), len(mine), sum(verdict.exact for verdict in mine), len(runs)),
             *(sum(verdict.new == "ok" for verdict in runs), sum(verdict.level == "gold" for verdict in runs)),
         )
-        lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
+        lines.append(f"| {one_line(name)} | {' | '.join(map(str, counts))} |")
     why = Counter(verdict.new for verdict in verdicts if verdict.level == "real-change").most_common()
     return "\n".join([*lines, "", "new code fails: " + ", ".join(f"{kind} {count}" for kind, count in why)])
 
@@ -146,8 +147,7 @@ def execute(place: int, jobs: list[Job], settings: ProofSettings) -> Iterator[Ro
 
 def run(file: str, out: Path, settings: ProofSettings) -> int:
     """The exit status."""
-    if out.is_dir():
-        raise InputError(f"{out}: a folder, expected a file")
+    require_writable(out)
     checked = check_file(file)
     part = out.with_name(out.name + ".part")
     header = {
@@ -156,12 +156,13 @@ def run(file: str, out: Path, settings: ProofSettings) -> int:
         "seconds": settings.seconds,
         "commit": git_state()["commit"],
     }
+    out.parent.mkdir(parents=True, exist_ok=True)
     done = read_log(part)
     if not done:
         append_jsonl(part, header)
     elif {**done[0], "commit": None} != {**header, "commit": None}:
         raise InputError(f"{part}: made from another file or with other settings: remove it, or use another --out")
-    finished = {row["line"] for row in done[1:]}
+    finished = {typed(RowVerdict, row, f"{part}:{line}").line for line, row in enumerate(done[1:], start=2)}
     left = chunks((line, record) for _, line, record in checked.kept if line not in finished)
     with tqdm(total=sum(len(jobs) for _, jobs in left), desc="rows") as bar:
         for place, jobs in left:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common.cli import printable
+from common.cli import one_line, printable
 from common.errors import InputError
 from common.files import require_writable, write_jsonl
 from common.libraries import normalise_dependency
@@ -86,7 +86,7 @@ def findings(source: str, checked: Checked) -> dict:
 def checks_by_library(source: str, checked: Checked) -> str:
     """Markdown: rows of each library by check; a row can fail several, and one without a library counts as `none`."""
     stated = [row.get("dependency") if isinstance(row, dict) else None for _, row in read_rows(resolve(source))]
-    named = [printable(normalise_dependency(name)) if isinstance(name, str) else "none" for name in stated]
+    named = [one_line(normalise_dependency(name)) if isinstance(name, str) else "none" for name in stated]
     names = dict(enumerate(named, start=1))
     libraries = sorted(set(named), key=str.lower)
     found = {(problem.row, problem.check) for problem in checked.problems}
@@ -109,7 +109,9 @@ def show(source: str, checked: Checked, limit: int) -> None:
         print(first_of(lines, "problems (--limit shows more)", limit))
     print(printable(f"{source}: {checked.summary()}"))
     libraries = Counter(record.dependency for record in checked.records).most_common()
-    print(printable("good rows by library: " + ", ".join(f"{name} {count}" for name, count in libraries)))
+    if not libraries:
+        return
+    print(one_line("good rows by library: " + ", ".join(f"{name} {count}" for name, count in libraries)))
 
 
 def select(source: str, level: str, verdicts: Path | None) -> list[Record]:
@@ -134,11 +136,12 @@ def run(
     table: bool,
     against: list[str] | None,
     as_json: bool,
+    ids: bool,
     limit: int,
 ) -> int:
     """The exit status: 1 if a row has an error or is a copy."""
-    if against and as_json:
-        raise InputError("--against prints text: it cannot be used with --json")
+    if as_json and (against or ids):
+        raise InputError(f"{'--against' if against else '--ids'} prints text: it cannot be used with --json")
     if clean and not write_clean:
         raise InputError("--clean selects what --write-clean writes: --write-clean is missing")
     if write_clean:
@@ -152,6 +155,8 @@ def run(
     else:
         for source, checked in results.items():
             show(source, checked, limit)
+            if ids:
+                print("\n".join(f"{one_line(source)}:{line}: {record.id}" for _, line, record in checked.kept))
             if table:
                 print(checks_by_library(source, checked))
     if write_clean:

@@ -29,6 +29,7 @@ from curation.virtualenvs import NO_LOCKS, Locks, Pins, environment
 from records import Record
 
 LIMITS = {"timeout", "memory", "processes", "crash"}  # of the sandbox's verdicts
+REPORTED = ("error", "check", "limit", "warning")  # by PROGRAM
 PROGRAM = Path(__file__).with_name("proof_program.py").read_text("utf-8")
 
 
@@ -62,7 +63,10 @@ def outcome(verdict: sandbox.Verdict) -> Run:
         return {"outcome": "ok", "text": ""}
     try:
         kind, text = ast.literal_eval(verdict.detail.removeprefix("SystemExit: "))
-    except (ValueError, SyntaxError, TypeError):  # the program was stopped: a limit, a crash, an early exit
+        if kind not in REPORTED or not isinstance(text, str):
+            raise ValueError("not what PROGRAM reports")
+    # the program was stopped: a limit, a crash, an early exit, whose text can be anything
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         kind, text = "limit" if verdict.status in LIMITS else "error", verdict.detail
     return {"outcome": kind, "text": re.sub(r"\b0x[0-9a-f]{8,}|\b\d{15}\b", "ADDRESS", text)}  # SQLAlchemy prints both
 

@@ -9,14 +9,13 @@ from typing import Any
 
 from common.errors import InputError
 from common.estimates import mean_and_error, mean_and_interval, pass_at_k
-from evaluation.results import Result, read_result
+from evaluation.results import REWARDS, Result, read_result
 from evaluation.tables import number, paper_rows, percent, table, title, with_error
 
 DRAWN = ("prompt", "docs", "sampling", "backend", "dtype")  # what runs should share to be compared
 LIMITS = ("min_time_limit", "gt_time_limit_factor", "sample_seconds")  # evalplus's, in its part of the results
 BENCHMARKS = {"arena": "CodeUpdateArena", "multi": "multi-update (ours: other questions)", "humaneval+": "HumanEval+"}
 SHOWN = 30  # changed problems at each end of the list
-REWARDS = {"reward": "reward", "format_rate": "format rate", "es_star": "ES*", "em": "EM", "is_copy": "copies old"}
 
 
 def compare(folders: Sequence[Path]) -> str:

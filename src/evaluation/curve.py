@@ -43,6 +43,8 @@ def evaluation(results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         for key in how:
             if mine.get(key) != how[key]:
                 raise InputError(f"steps {first} and {step} differ in {key} ({how[key]} and {mine.get(key)})")
+        if results[step]["tasks"].keys() != results[first]["tasks"].keys():
+            raise InputError(f"steps {first} and {step} are not of the same problems")
     made = {step: results[step]["samples"]["made"] for step in sorted(results)}
     bases = [step for step in made if step == 0 or made[step].get("adapter")]  # the base, alone or with an adapter
     for step in bases[1:]:

@@ -10,16 +10,18 @@ from pathlib import Path
 import sandbox
 from adapters import AdapterConfig, find_adapter
 from common import endpoint
-from common.cli import Parser, above_zero, fail, parse_flags, require
+from common.cli import Parser, above_zero, between, fail, in_range, parse_flags, require
 from common.completion import Sampling
-from common.errors import InputError
 from common.files import read_json
 from evaluation.backends import LocalModel
 from evaluation.benchmarks import BENCHMARKS, Benchmark, Flags
+from evaluation.idle_flags import given, refuse_idle, users_of
 from evaluation.prompts import EVALPLUS_STOPS
 
 LOCAL = ("transformers", "vllm")  # the model is loaded here
 BACKENDS = (*LOCAL, "endpoint")
+# Below 0.01, logits that are divided by the temperature overflow.
+TEMPERATURE = in_range(float, "0 or between 0.01 and 10", lambda value: value == 0 or 0.01 <= value <= 10)
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,36 @@ def add_benchmark_flags(parser: argparse.ArgumentParser, flags: dict[str, Flags]
         parser.add_argument(flag, **{**how, "help": text})
 
 
-def refuse_others(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, name: str, flags: dict[str, Flags]
-) -> None:
-    """Raise InputError if a flag is given that only other benchmarks take."""
-    for flag in sorted({flag for own in flags.values() for flag in own} - flags[name].keys()):
-        dest = flag.removeprefix("--").replace("-", "_")
-        if getattr(args, dest) != parser.get_default(dest):
-            raise InputError(f"{flag}: not for {name}")
-
-
 DRAW_FLAGS = {name: benchmark.draw_flags for name, benchmark in BENCHMARKS.items()}
+# The flags of each back end, of all of them, and of those that load a model here.
+OWN_FLAGS: dict[str, tuple[str, ...]] = {
+    "transformers": ("--batch-size",),
+    "vllm": ("--tensor-parallel-size", "--gpu-memory-utilization"),
+    "endpoint": ("--url", "--dialect", "--key-variable", "--request-seconds", "--tries", "--concurrency"),
+}
+ASKING_FLAGS = (
+    "--backend",
+    "--model",
+    "--prompt",
+    "--samples",
+    "--temperature",
+    "--top-p",
+    "--max-new-tokens",
+    "--seed",
+)
+LOCAL_FLAGS = ("--adapter", "--revision", "--dtype", "--max-target-tokens")
+BACKEND_USERS = users_of(
+    {
+        f"--backend {name}": (*own, *ASKING_FLAGS, *(LOCAL_FLAGS if name in LOCAL else ()))
+        for name, own in OWN_FLAGS.items()
+    }
+)
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
     """All flags of src/generate.py but --help and --config."""
     parser = Parser(description=description)
-    add, count = parser.add_argument, above_zero(int)
+    add, count = parser.add_argument, above_zero(int, 10**6)
     add("--benchmark", choices=list(BENCHMARKS), default="arena", help="default: %(default)s")
     add("--data", help="JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]; default: the benchmark's")
     add("--out", type=Path, help="samples.jsonl to write")
@@ -86,17 +101,23 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add("--limit", type=count, help="a fixed subset of this many problems (that of 100 is part of that of 200)")
     add("--max-target-tokens", type=count, help="only references up to this long; --limit takes them by id")
     add("--skip-bad-tasks", action="store_true", help="leave out rows of the data that cannot be used")
-    add("--samples", type=count, default=10, help="samples per problem (default: %(default)s)")
-    add("--temperature", type=float, default=0.8, help="0 is greedy (default: %(default)s)")
-    add("--top-p", type=float, default=0.7, help="default: %(default)s")
+    add("--samples", type=above_zero(int, 10**4), default=10, help="samples per problem (default: %(default)s)")
+    add("--temperature", type=TEMPERATURE, default=0.8, help="0 is greedy (default: %(default)s)")
+    add("--top-p", type=above_zero(float, 1), default=0.7, help="default: %(default)s")
     add("--max-new-tokens", type=count, default=1024, help="default: %(default)s")
-    add("--seed", type=int, default=42, help="default: %(default)s")
+    add("--seed", type=between(int, 0, 2**32 - 1), default=42, help="default: %(default)s")
     add("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     add("--batch-size", type=count, default=16, help="transformers: completions at once (default: %(default)s)")
-    add("--tensor-parallel-size", type=int, default=1, help="vllm: GPUs for one model")
-    add("--gpu-memory-utilization", type=float, default=0.9, help="vllm: share of the GPU's memory")
-    add("--concurrency", type=count, default=32, help="endpoint: requests at a time (default: %(default)s)")
-    add("--check", action="store_true", help="check the flags, print the requirements files they need, and stop")
+    add("--tensor-parallel-size", type=above_zero(int, 1024), default=1, help="vllm: GPUs for one model")
+    add("--gpu-memory-utilization", type=above_zero(float, 1), default=0.9, help="vllm: share of the GPU's memory")
+    add(
+        "--concurrency",
+        type=above_zero(int, 1024),
+        default=32,
+        help="endpoint: requests at a time (default: %(default)s)",
+    )
+    checks = "check flags, model and data (or only the flags), print the requirements files they need, and stop"
+    add("--check", nargs="?", const="all", choices=["all", "flags"], help=checks)
     endpoint.add_flags(parser, "endpoint: ")
     add_benchmark_flags(parser, DRAW_FLAGS)
     sandbox.add_flags(parser)  # multi
@@ -111,18 +132,20 @@ def parse_arguments(
     args = parse_flags(parser, argv)
     if not args.out or args.out.suffix != ".jsonl":
         fail(f"--out {args.out}: expected a name that ends in .jsonl")
-    refuse_others(parser, args, args.benchmark, DRAW_FLAGS)
     benchmark = BENCHMARKS[args.benchmark]
+    refuse_idle(given(parser, args, argv), users_of(DRAW_FLAGS), benchmark.name)
     if args.no_docs and not benchmark.has_docs:
         fail(f"--no-docs: {benchmark.name} has no update to withhold")
     if args.copy and args.reference:
         fail("--copy and --reference: choose one")
     backend = "reference" if args.reference else "copy" if args.copy else args.backend
     is_asked = backend in BACKENDS
-    if is_asked:
-        check_asked(args, benchmark)
+    mode = f"--backend {backend}" if is_asked else f"--{backend}"
+    refuse_idle(given(parser, args, argv, ("--backend", "--reference", "--copy")), BACKEND_USERS, mode)
     if args.max_target_tokens and backend not in LOCAL:
         fail("--max-target-tokens needs the tokenizer of a model that is loaded here")
+    if is_asked:
+        check_asked(args, benchmark)
     stop = EVALPLUS_STOPS if args.prompt == "evalplus" else ()
     return args, Drawing(
         benchmark=benchmark,
@@ -153,8 +176,8 @@ def check_asked(args: argparse.Namespace, benchmark: Benchmark) -> None:
         fail(f"--prompt {args.prompt}: {benchmark.name} has the forms {', '.join(benchmark.prompts)}")
     if args.backend != "endpoint":
         return
-    if not args.url or args.adapter:
-        fail("--backend endpoint needs --url, and takes no --adapter: the server holds the model")
+    if not args.url:
+        fail("--backend endpoint needs --url")
     if args.prompt == "evalplus" and args.dialect != "vllm":
         fail("--prompt evalplus begins the answer, which needs --dialect vllm")
     endpoint.connect(args)  # only to check them

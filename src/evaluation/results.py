@@ -5,13 +5,14 @@ It belongs to one way of drawing samples: drawn further, they may be scored agai
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from common.cli import printable
 from common.errors import InputError
@@ -20,6 +21,8 @@ from common.provenance import sha256
 from common.rows import typed
 from evaluation.samples import FileFormat, Identity, changed_fields
 
+FILES = ("results.json", "table.md", "verdicts.jsonl")
+REWARDS = {"reward": "reward", "format_rate": "format rate", "es_star": "ES*", "em": "EM", "is_copy": "copies old"}
 Numbers = Mapping[str, Any]
 
 
@@ -38,6 +41,31 @@ class Origin(FileFormat):
 
     sha256: str
     made: dict[str, Any] = Field(default_factory=dict)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _check_score(name: str, score: Mapping[str, float | None], tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ValueError if a Pass@k has no mean, or if the counts of a task do not give one."""
+    found = re.fullmatch(r"((?:u|base_)?pass)@([1-9][0-9]{0,5})", name)
+    if not found or score.get("mean") is None or not {"low", "high"} <= score.keys():
+        raise ValueError(f"scores.{name}: expected a name such as pass@1, and mean, low and high")
+    for identity, task in tasks.items():
+        n, passed = task.get("n"), task.get(f"{found[1]}ed")
+        if not (type(n) is type(passed) is int and int(found[2]) <= n and 0 <= passed <= n):
+            raise ValueError(f"tasks.{identity}: n and {found[1]}ed do not give a {name}")
+
+
+def _check_task(where: str, task: Mapping[str, Any], measures: Iterable[str], rewards: Iterable[str]) -> None:
+    """Raise ValueError if a task lacks a measure (a number or null), a reward (a number) or the name of its update."""
+    wrong = [name for name in measures if name not in task or not (task[name] is None or _is_number(task[name]))]
+    wrong += [name for name in rewards if not _is_number(task.get(name))]
+    if (measures or "update" in task) and not isinstance(task.get("update"), str):
+        wrong.append("update")
+    if wrong:
+        raise ValueError(f"{where}.{wrong[0]}: missing or of another type")
 
 
 class Result(FileFormat):
@@ -59,6 +87,41 @@ class Result(FileFormat):
     executed_with: dict[str, Any] | None = None
     references_that_fail: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _has_what_is_compared(self) -> Result:
+        if not self.tasks or not (self.scores or self.rewards):
+            raise ValueError("no tasks, or neither scores nor rewards")
+        if self.scores and not any(name.startswith("pass@") for name in self.scores):
+            raise ValueError("scores: no pass@k")
+        for name, score in self.scores.items():
+            _check_score(name, score, self.tasks)
+        for identity, task in self.tasks.items():
+            _check_task(f"tasks.{identity}", task, self.measures, REWARDS if self.rewards else ())
+        for part, values in {"rewards": self.rewards, "copy_baseline": self.copy_baseline}.items():
+            for name in REWARDS if self.rewards else ():
+                if not {"mean", "standard_error"} <= values.get(name, {}).keys():
+                    raise ValueError(f"{part}.{name}: expected mean and standard_error")
+        if not isinstance(self.samples.made.get("sampling", {}), dict):
+            raise ValueError("samples.made.sampling: not a JSON object")
+        return self
+
+
+class CurveResult(Result):
+    """The results.json of one checkpoint, as far as src/checkpoint_curve.py reads it."""
+
+    scores_without_errata: dict[str, dict[str, float | None]]
+    errata: dict[str, Any] | None
+    rates: dict[str, float | None]
+
+    @model_validator(mode="after")
+    def _is_of_a_checkpoint(self) -> CurveResult:
+        if None in self.scores.get("pass@1", {"low": None}).values():
+            raise ValueError("scores.pass@1: expected mean, low and high")
+        made = typed(Identity, self.samples.made, "samples.made")
+        if made.benchmark != "arena" or not {"prompt", "backend", "dtype"} <= self.samples.made.keys():
+            raise ValueError("samples.made: not samples of a model for CodeUpdateArena")
+        return self
+
 
 def read_result(folder: Path) -> Result:
     """A folder's results.json, or that file itself. Raises InputError."""
@@ -68,13 +131,9 @@ def read_result(folder: Path) -> Result:
     return read_json(path, Result)
 
 
-def choose_ks(text: str | None, n: int, samples: Path) -> list[int]:
-    """The k of --k, ascending; by default 1, and 5 if there are as many samples a problem. Raises InputError."""
-    if text is None:
-        return [k for k in (1, 5) if k <= n]
-    if not re.fullmatch(r" *[1-9]\d* *(, *[1-9]\d* *)*", text):
-        raise InputError(f"--k {text}: expected numbers from 1, such as 1,5")
-    ks = sorted(set(map(int, text.split(","))))
+def choose_ks(given: Sequence[int] | None, n: int, samples: Path) -> list[int]:
+    """The k of --k; by default 1, and 5 if there are as many samples a problem. Raises InputError if n is too small."""
+    ks = [k for k in (1, 5) if k <= n] if given is None else list(given)
     if ks[-1] > n:
         raise InputError(f"Pass@{ks[-1]} needs {ks[-1]} samples a problem, {samples} has {n}: choose --k")
     return ks
@@ -102,4 +161,4 @@ def write_results(out: Path, result: Numbers, verdicts: Sequence[Numbers], markd
     text = markdown(result)
     write_text(out / "table.md", text + "\n")
     print(printable(text))
-    print("\n" + "\n".join(f"{out / name}" for name in ("results.json", "table.md", "verdicts.jsonl")))
+    print("\n" + "\n".join(f"{out / name}" for name in FILES))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from common.errors import InputError
 from common.files import read_json, read_jsonl, write_json, write_jsonl
@@ -20,6 +20,14 @@ from evaluation.prompts import EVALPLUS_STOPS
 from rewards import dedent, extract, last_python_fence, syntax_tree
 
 NOT_COMPARED = ("data",)  # a file may move: its hash is compared
+
+# The first bytes of files that would be taken for a truncated line.
+NOT_PLAIN = {
+    b"\x1f\x8b": "compressed with gzip",
+    b"\xef\xbb\xbf": "begins with a byte order mark",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
 
 
 class FileFormat(BaseModel):
@@ -47,8 +55,8 @@ class Identity(FileFormat):
     benchmark: str
     data: str | None = None  # the problems, as the user named them
     data_sha256: str
-    limit: int | None = None
-    max_target_tokens: int | None = None
+    limit: PositiveInt | None = None
+    max_target_tokens: PositiveInt | None = None
     skip_bad_tasks: bool = False
     tasks_sha256: str | None = None
     backend: str | None = None
@@ -62,7 +70,7 @@ class Note(FileFormat):
     """The file beside the samples."""
 
     identity: Identity
-    problems: list[str] | None = None  # their ids
+    problems: list[str] | None = Field(None, min_length=1)  # their ids
     starts: list[dict[str, Any]] = []
 
 
@@ -143,6 +151,10 @@ def keep_whole(
 
 def read_rows(path: Path) -> list[Sample]:
     """Every sample of the file, in its order. Raises InputError."""
+    with open(path, "rb") as file:
+        start = file.read(3)
+    if what := next((what for magic, what in NOT_PLAIN.items() if start.startswith(magic)), None):
+        raise InputError(f"{path}: {what}: expected plain UTF-8")
     return [typed(Sample, row, f"{path}:{line}") for line, row in enumerate(read_jsonl(path), start=1)]
 
 

@@ -195,9 +195,10 @@ class Sandbox:
         if verdict and verdict.status == "timeout":
             raise InfrastructureError(f"{self.python}: importing {self.needs} took too long: raise --seconds")
         if verdict is None or not verdict.passed:
-            found = last_line(verdict.detail) if verdict else server.last_words()
+            found = last_line(verdict.detail).removeprefix("CannotImport: ") if verdict else server.last_words()
+            user = f" (as user {verdict.output.split()[0]})" if verdict and verdict.output.strip() else ""
             hint = "; chmod -R a+rX on its folder makes it readable" if "PermissionError" in found else ""
-            raise InfrastructureError(f"programs cannot import what {self.python} has: {found}{hint}")
+            raise InfrastructureError(f"programs{user} cannot import what {self.python} has: {found}{hint}")
 
     def _clean(self) -> None:
         if self._server:

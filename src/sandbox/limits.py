@@ -20,15 +20,17 @@ class Limits:
 
 
 DEFAULT = Limits()
+DAY = 86400  # seconds
 
 
-def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+def _positive(kind: Callable[[str], float], most: float) -> Callable[[str], float]:
     def number(text: str) -> float:
         value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        if not 0 < value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most {most}")
         return value
 
+    number.__name__ = kind.__name__  # in argparse's message about a text that is not a number
     return number
 
 
@@ -37,12 +39,12 @@ def add_flags(parser: argparse.ArgumentParser, seconds: str | None = None) -> No
 
     `seconds` describes the default of --seconds if the program chooses it: the flag is then None unless given.
     """
-    add, number = parser.add_argument_group("sandbox").add_argument, _positive(float)
+    add = parser.add_argument_group("sandbox").add_argument
     time = f"time limit of a program (default: {seconds or DEFAULT.seconds})"
     memory = "memory above the imported libraries, GiB (default: %(default)s)"
-    add("--seconds", type=number, default=None if seconds else DEFAULT.seconds, help=time)
-    add("--memory-gb", type=number, default=DEFAULT.memory_gb, help=memory)
-    add("--workers", type=_positive(int), help="sandboxes at a time (default: one per core)")
+    add("--seconds", type=_positive(float, DAY), default=None if seconds else DEFAULT.seconds, help=time)
+    add("--memory-gb", type=_positive(float, 65536), default=DEFAULT.memory_gb, help=memory)
+    add("--workers", type=_positive(int, 4096), help="sandboxes at a time (default: one per core)")
     add("--read-only", nargs="+", default=[], metavar="PATH", help="more paths that programs may read")
     add("--unsafe", action="store_true", help="no sandbox: programs can read and delete your files")
 

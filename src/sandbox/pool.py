@@ -49,7 +49,7 @@ def run_all(
     return [verdicts[index] for index in range(len(programs))]
 
 
-def check_ready(**settings: Any) -> None:
-    """Start a sandbox, run its controls and end it."""
+def check_ready(*, workers: int | None = None, **settings: Any) -> None:
+    """Start one sandbox with the settings of `run_all`, run its controls and end it."""
     with Sandbox(**settings):
         pass

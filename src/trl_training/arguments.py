@@ -6,16 +6,18 @@ known one) and values of the wrong type in the YAML. The configuration classes' 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields
 from io import StringIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
-from common.cli import LAYERS, fail, read_yaml, require, split_config, unknown_key
+from common.cli import LAYERS, fail, require, split_config, unknown_key
+from common.errors import InputError
+from common.launch import forget, rendezvous, shown, world_size
+from common.settings import flag_value, read_yaml
 from records import BAD_ROWS, load_records
 
 # Keys of trl's ModelConfig that no script here reads.
@@ -75,6 +77,7 @@ def run(
     if {"-h", "--help"} & set(sys.argv[1:]):
         print_help(doc or "", script_class)
         return
+    world_size()  # before the imports
     script, args, model = parse_arguments()
     if script.check is None:
         train(script, args, model)
@@ -127,11 +130,6 @@ def plan_batch(processes: int, per_device: int, sequences: int) -> Batch:
     return Batch(processes, at_once, share // at_once)
 
 
-def world_size() -> int:
-    """Processes of this launch, as torchrun and accelerate announce them."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def batch_of(values: Mapping[str, Any], sequences: int) -> dict[str, int]:
     """trl's keys for `sequences` per step on the processes of this launch, or on as many as `check` names."""
     if values["check"] is not None and values["check"] < 1:
@@ -160,6 +158,25 @@ def print_help(doc: str, script_class: type) -> None:
     print("Not supported: quantisation, rsLoRA, extra modules to save or target.")
 
 
+def from_yaml(parser: Any, classes: Iterable[Any], config: str) -> dict[str, Any]:
+    """key -> typed value of a YAML file. Raises InputError for an unknown key and for a value of another type."""
+    actions = {action.dest: action for action in reversed(parser._actions) if action.dest != "help"}  # not --no_KEY
+    hints = {key: hint for each in classes for key, hint in get_type_hints(each).items()}
+    values = {}
+    for setting in read_yaml(config):
+        key, value = setting.key, setting.value
+        if key not in actions:
+            raise InputError(f"{setting.where}: {unknown_key(key, actions)}")
+        types = [get_origin(hint) or hint for hint in get_args(hints[key])]  # of a union
+        if value is None and type(None) not in types:
+            raise setting.error("null is not allowed: leave the key out for trl's default")
+        # No flag takes a mapping, nor the list of `str | list[str]`.
+        as_it_is = isinstance(value, dict) or (isinstance(value, list) and actions[key].nargs is None)
+        keep = value is None or (as_it_is and type(value) in types)
+        values[key] = value if keep else flag_value(parser, actions[key], setting)
+    return values
+
+
 def _one_line(error: Exception) -> str:
     """What a configuration class objects to."""
     import torch
@@ -184,39 +201,55 @@ def parse(
     `derive` gets the parsed values and returns values that follow from them; it may raise ValueError.
     """
     require("trl")
+    from torch.distributed import DistError
     from trl import TrlParser
 
     from trl_training.checks import refuse_lost_updates
+    from trl_training.values import check_values
+
+    classes = list(classes)
 
     class Parser(TrlParser):
         def error(self, message: str) -> NoReturn:
             fail(message)
 
-    parser = Parser(list(classes), allow_abbrev=False)
+    parser = Parser(classes, allow_abbrev=False)
     flags, config = split_config(sys.argv[1:] if argv is None else argv)
     if "--help-all" in flags:
         parser.print_help()
         raise SystemExit(0)
-    from_file = read_yaml(config) if config else {}
     names = [word.removeprefix("--").partition("=")[0] for word in flags if word.startswith("--")]
-    keys = [action.dest for action in parser._actions]
     options = [flag.removeprefix("--") for flag in parser._option_string_actions]
-    for where, given, known in ((f"{config}: ", from_file, keys), ("", names, options)):
-        if unknown := [key for key in given if key not in known]:
-            fail(f"{where}{unknown_key(unknown[0], known)}")
-    parser.set_defaults_with_config(**from_file)
+    if unknown := [name for name in names if name not in options]:
+        fail(unknown_key(unknown[0], options))
+    if config:
+        parser.set_defaults_with_config(**from_yaml(parser, classes, config))
     namespace, rest = parser.parse_known_args(flags)
-    if rest:
-        fail(f"unexpected argument {rest[0]!r}")
+    if rest:  # not echoed: it may be the value of a flag, and a secret
+        fail("an argument without a flag: every flag starts with --, and takes one value unless it is a list")
     values = vars(namespace)
+    check_values(values)
+    if values["check"] is not None:
+        forget()  # a check is one process
     try:
-        found = parser.parse_dict(values | derive(values))
+        derived = derive(values)
+        with rendezvous(values["ddp_timeout"]):
+            found = parser.parse_dict(values | derived)
     except ValueError as error:
         fail(_one_line(error))
+    except DistError as error:  # the port is taken, the address does not exist
+        fail(f"{shown()}: {_one_line(error)}")
     except ImportError as error:  # transformers asks for DeepSpeed when it reads --deepspeed
         layer = "requirements/deepspeed.txt" if "deepspeed" in str(error) else "requirements.txt"
         fail(f"{_one_line(error)}: pip install -r {layer}")
     _, args, model = found
+    refuse_unsupported(model)
+    refuse_lost_updates(args, model)
+    return found
+
+
+def refuse_unsupported(model: Any) -> None:
+    """Exit if a key of ModelConfig asks for something that the scripts here do not do."""
     for key in UNREAD:
         if getattr(model, key):
             fail(f"{key}: not supported here")
@@ -224,5 +257,3 @@ def parse(
         fail(f"lora_task_type {model.lora_task_type!r}: only CAUSAL_LM is supported here")
     if not model.model_name_or_path:
         fail("no model: set model_name_or_path")
-    refuse_lost_updates(args, model)
-    return found

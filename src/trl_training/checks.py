@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters import DECAYS_MAGNITUDES
+from adapters import (
+    DECAYS_MAGNITUDES,
+    adapter_config,
+    complete,
+    loading,
+    refuse_unknown_targets,
+    refuse_unusable,
+)
 from common import toolchain
 from common.errors import InputError
-from trl_training.arguments import world_size
+from common.launch import world_size
 from trl_training.callbacks import say
 
 
@@ -58,3 +65,19 @@ def warn_of_decay(args: Any, model: Any) -> None:
     """Warn that weight decay acts on DoRA's magnitudes too."""
     if model.use_peft and model.use_dora and args.weight_decay > 0:
         say(f"warning: weight_decay {args.weight_decay} {DECAYS_MAGNITUDES}")
+
+
+def check_model(args: Any, model: Any) -> None:
+    """Read the model's configuration and the headers of its weights, as trl will, but no weights. Raises InputError."""
+    from trl.trainer.utils import create_model_from_path
+
+    name, own = model.model_name_or_path, args.model_init_kwargs or {}
+    refuse_unusable(name)
+    settings = {"revision": model.model_revision, "attn_implementation": model.attn_implementation}
+    settings |= {key: value for key, value in own.items() if key not in ("dtype", "device_map")}
+    settings |= {"dtype": "auto", "device_map": "meta", "output_loading_info": True}
+    with loading(name, bar=False):
+        empty = complete(name, create_model_from_path(name, **settings))
+    if model.use_peft:
+        lora = (model.lora_r, model.lora_alpha, model.lora_dropout, model.lora_target_modules)
+        refuse_unknown_targets(empty, adapter_config(*lora, use_dora=model.use_dora), name)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common.checkpoints import Checkpoint, find_checkpoints, read_checkpoint
+from common.checkpoints import Checkpoint, choose, find_checkpoints, read_checkpoint
 from common.errors import InputError
-from common.provenance import describe, record_start
+from common.provenance import describe, read_starts, record_start, sha256
 from common.rows import resolve
 from common.run_logs import cut_logs
 from common.same_run import check_same_run
 from trl_training.arguments import DataArguments
+from trl_training.reward_functions import reward_files
 
 HARMLESS = (  # keys of trl's configurations and of this project's that do not change the trained weights
     *("data", "bad_rows"),  # compared by content: the files' hashes and the rows used
@@ -53,22 +55,27 @@ def length_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
     return LENGTH if config["lr_scheduler_type"] == "constant" else ()
 
 
-def find_checkpoint(output_dir: Path, wanted: str | None) -> Checkpoint | None:
-    """The checkpoint to resume from: `wanted` is None, "auto" (the last one, if any) or a path."""
+def find_checkpoint(output_dir: Path, wanted: str | None) -> tuple[Checkpoint | None, list[str]]:
+    """(the checkpoint to resume from, why others are passed over). `wanted`: None, "auto" (the last one) or a path."""
+    if wanted not in (None, "auto"):
+        checkpoint = read_checkpoint(Path(wanted))
+        if checkpoint.kind == "verl":
+            raise InputError(f"{checkpoint.folder}: a checkpoint of src/dapo.py: only that resumes it")
+        if checkpoint.lacks:
+            raise InputError(f"{checkpoint.folder}: {checkpoint.lacks}: not resumable")
+        return checkpoint, []
     existing = [found for found in find_checkpoints(output_dir, sharded=True) if found.kind != "verl"]
-    if wanted is None and existing:
+    if wanted == "auto":
+        last, passed_over = choose(output_dir, verl=False)
+        if existing and last is None:  # starting from scratch would overwrite them
+            raise InputError(f"{existing[-1].folder}: {existing[-1].lacks}: not resumable")
+        return last, passed_over
+    if existing:
         raise InputError(
             f"{output_dir} holds checkpoint-{existing[-1].step}: add --resume_from_checkpoint auto to resume, "
             "or choose another --output_dir"
         )
-    if wanted is None or (wanted == "auto" and not existing):
-        return None
-    checkpoint = existing[-1] if wanted == "auto" else read_checkpoint(Path(wanted))
-    if checkpoint.kind == "verl":
-        raise InputError(f"{checkpoint.folder}: a checkpoint of src/dapo.py: only that resumes it")
-    if not checkpoint.resumable:
-        raise InputError(f"{checkpoint.folder}: saved without the optimizer's state (save_only_model): not resumable")
-    return checkpoint
+    return None, []
 
 
 def begin(args: Any, script: DataArguments, model: Any, prompts: Mapping[str, Any]) -> Path | None:
@@ -80,21 +87,46 @@ def begin(args: Any, script: DataArguments, model: Any, prompts: Mapping[str, An
 
     config = {**asdict(args), **asdict(script), **asdict(model), "processes": args.world_size}
     folder = Path(args.output_dir)
-    checkpoint = find_checkpoint(folder, args.resume_from_checkpoint)
+    checkpoint, passed_over = find_checkpoint(folder, args.resume_from_checkpoint)
     source, step = (checkpoint.folder, checkpoint.step) if checkpoint else (None, 0)
     description = describe(config, {script.data: resolve(script.data)}, args.seed)
     description |= prompts
-    if source:  # a checkpoint of another folder: its logs, and those of this one, must be of the same run
-        check_same_run((source.parent, folder), description, harmless_keys(config), length_keys(config))
+    if files := reward_files(getattr(script, "reward", "")):  # SFT has none
+        description["reward_files"] = {name: sha256(path) for name, path in files.items()}
+    if args.resume_from_checkpoint:  # a checkpoint may be of another folder: its logs and this one's are of one run
+        folders = [source.parent, folder] if source else [folder]
+        check_same_run(folders, description, harmless_keys(config), length_keys(config))
     if PartialState().is_main_process:
-        if source:
-            print(f"resuming from {source} (step {step})", flush=True)
+        if args.resume_from_checkpoint:
+            for why in passed_over:
+                print(f"passed over: {why}")
+            print(
+                f"resuming from {source} (step {step})" if source else "no checkpoint: starting from scratch",
+                flush=True,
+            )
+        if (folder / "run.json").exists():
+            read_starts(folder)  # before the logs are cut: is it the folder of a run?
         cut_logs(folder, step)  # step 0: a run that was killed before its first checkpoint starts from scratch
         record_start(folder, description, str(source) if source else None)
     PartialState().wait_for_everyone()
     if source:
         register_cpu_device()
     return source
+
+
+def is_finished(args: Any, checkpoint: Path | None) -> bool:
+    """Whether `checkpoint` is the end of the run. transformers would still train one more step from it."""
+    return checkpoint is not None and 0 < args.max_steps <= read_checkpoint(checkpoint).step
+
+
+def publish(checkpoint: Path, output_dir: Path) -> None:
+    """Copy the weights and the tokenizer of the last checkpoint to the run's folder, as a finished run saves them."""
+    if read_checkpoint(checkpoint).kind == "sharded":
+        raise InputError(f"{checkpoint}: the run is finished: nothing is left to train")
+    resume_only = ("optimizer", "scheduler", "rng_state", "scaler", "trainer_state")
+    for path in checkpoint.iterdir():
+        if path.is_file() and not path.name.startswith(resume_only):
+            shutil.copy(path, output_dir / path.name)
 
 
 def register_cpu_device() -> None:

@@ -16,6 +16,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerState
@@ -58,6 +59,12 @@ def import_reward(path: str) -> Reward:
         what = "is not callable" if hasattr(module, attribute) else "does not exist"
         raise InputError(f"reward {path}: {attribute} {what} in {module.__file__}")
     return function
+
+
+def reward_files(names: str) -> dict[str, Path]:
+    """Module -> file of the rewards that are named by dotted path, for run.json: a resume must not change them."""
+    modules = [import_module(name.strip().rpartition(".")[0]) for name in names.split(",") if "." in name]
+    return {module.__name__: Path(module.__file__) for module in modules if module.__file__}
 
 
 def check_rewards(functions: Mapping[str, Reward], row: Mapping[str, str], chat: Chat) -> None:

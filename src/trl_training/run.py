@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from adapters import adapter_config, start_from_base
 from common.run_logs import results
 from trl_training.callbacks import MetricsLog, ProgressLine, say
+from trl_training.resume import is_finished, publish
 
 STARTED = time.time()
 TRL_USE_TRITON = trl.trainer.utils._use_triton  # private: this file belongs to the pinned version of trl
@@ -40,6 +41,13 @@ def run_trainer(
     **settings: Any,
 ) -> None:
     """Train on `rows`, from the base model or from `checkpoint`, with this project's logs, and save the result."""
+    folder = Path(args.output_dir)
+    if checkpoint and is_finished(args, checkpoint):
+        if args.process_index == 0:
+            publish(checkpoint, folder)
+        say(f"\ndone: {checkpoint} is the last of the {args.max_steps} steps")
+        say(results(folder))
+        return
     loading = {"revision": model.model_revision, "dtype": model.dtype, "attn_implementation": model.attn_implementation}
     args.model_init_kwargs = (args.model_init_kwargs or {}) | {k: v for k, v in loading.items() if v is not None}
     lora = (model.lora_r, model.lora_alpha, model.lora_dropout, model.lora_target_modules)
@@ -57,7 +65,6 @@ def run_trainer(
     trainer.remove_callback(PrinterCallback)
     if not args.disable_tqdm:
         trainer.add_callback(ProgressLine())
-    folder = Path(args.output_dir)
     trainer.add_callback(MetricsLog(folder))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(folder))

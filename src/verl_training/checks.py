@@ -5,6 +5,7 @@ Every check raises InputError with one line that names the key, before verl is i
 
 from __future__ import annotations
 
+import ast
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 import diff_match
 import rewards
-from adapters import DECAYS_MAGNITUDES
+from adapters import DECAYS_MAGNITUDES, refuse_unusable
 from common.errors import InputError
+from common.rows import HUB
 from records import BAD_ROWS
 from verl_training.config import SRC, check_keys, one_line, plain
+from verl_training.parquet import DataFiles
+from verl_training.values import check_present, check_values
 
 KNOWN = {SRC / "rewards.py": tuple(rewards.REWARDS), SRC / "diff_match.py": tuple(diff_match.REWARDS)}
 METRICS = ("reward", "score", "format", "correctness", "syntax", "em", "es", "dm_star")  # reward: score and penalty
@@ -31,17 +35,37 @@ def need(holds: bool, message: str) -> None:
 def check(config: DictConfig) -> None:
     """Check the composed configuration. Raises InputError."""
     check_keys(config)
+    check_present(config)
     try:
         plain(config)
     except OmegaConfBaseException as error:  # an unknown interpolation, a missing value
         raise InputError(one_line(error)) from None
+    check_values(config)
     rows = config.recode.bad_rows
+    need(bool(config.run.strip()), "run=: must name the run's folder")
     need(rows in BAD_ROWS, f"recode.bad_rows={rows}: choose from {', '.join(BAD_ROWS)}")
-    check_numbers(config)
+    DataFiles(config).files  # noqa: B018 (raises)
     check_algorithm(config)
     check_reward_keys(config)
     check_model(config)
     check_trainer(config)
+
+
+def check_files(config: DictConfig) -> None:
+    """Check that the files which the configuration names are there; src/data_process.py writes those of `data`."""
+    recode, function = config.recode, config.reward.custom_reward_function
+    for key, path in (("recode.data", recode.data), ("recode.val_data", recode.val_data)):
+        there = path is None or path.startswith(HUB) or Path(path).is_file()
+        need(there, f"{key}={path}: no such file in {Path.cwd()}")
+    refuse_unusable(config.actor_rollout_ref.model.path)
+    where = f"reward.custom_reward_function.path={function.path}"
+    path = Path(function.path) if Path(function.path).is_file() else SRC.parent / function.path
+    need(path.is_file(), f"{where}: no such file")
+    try:
+        names = {getattr(node, "name", None) for node in ast.parse(path.read_bytes()).body}
+    except (SyntaxError, ValueError) as error:
+        raise InputError(f"{where}: not Python: {one_line(error)}") from None
+    need(function.name in names, f"{where}: it defines no function {function.name}")
 
 
 def warnings(config: DictConfig) -> list[str]:
@@ -50,28 +74,6 @@ def warnings(config: DictConfig) -> list[str]:
     if config.recode.adapter == "dora" and decay > 0:
         return [f"actor_rollout_ref.actor.optim.weight_decay={decay} {DECAYS_MAGNITUDES}"]
     return []
-
-
-def check_numbers(config: DictConfig) -> None:
-    """The numbers that the other checks compute with."""
-    keys = ["data.train_batch_size", "data.max_prompt_length", "data.max_response_length", "trainer.nnodes"]
-    keys += ["trainer.n_gpus_per_node", "actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.ppo_mini_batch_size"]
-    keys += ["actor_rollout_ref.actor.ppo_epochs", "recode.lora_r", "recode.lora_alpha"]
-    keys += ["transfer_queue.backend.SimpleStorage.num_data_storage_units"]
-    for key in keys:
-        value = OmegaConf.select(config, key)
-        need(type(value) is int and value > 0, f"{key}={value}: must be a whole number above 0")
-    for key in ("algorithm.filter_groups.max_num_gen_batches", "recode.val_size"):
-        value = OmegaConf.select(config, key)
-        need(type(value) is int, f"{key}={value}: must be a whole number")
-    keys = ["actor_rollout_ref.rollout.max_model_len", "ray_kwargs.ray_init.num_cpus"]
-    keys += ["recode.max_target_length", "trainer.max_actor_ckpt_to_keep"]
-    for key in keys:
-        value = OmegaConf.select(config, key)
-        holds = value is None or (type(value) is int and value > 0)
-        need(holds, f"{key}={value}: must be a whole number above 0, or null")
-    decay = config.actor_rollout_ref.actor.optim.weight_decay
-    need(type(decay) in (int, float), f"actor_rollout_ref.actor.optim.weight_decay={decay}: must be a number")
 
 
 def check_algorithm(config: DictConfig) -> None:
@@ -130,7 +132,6 @@ def check_reward_keys(config: DictConfig) -> None:
 def check_model(config: DictConfig) -> None:
     """The adapter, the prompt's template, the attention, and the rollout's mode and context."""
     model, kind = config.actor_rollout_ref.model, config.recode.adapter
-    need(kind in ("dora", "full"), f"recode.adapter={kind}: choose from dora, full")
     for key in ("lora_rank", "lora_adapter_path"):
         need(not model.get(key), f"actor_rollout_ref.model.{key}: set recode.adapter and recode.lora_* instead")
     strategy = config.actor_rollout_ref.actor.strategy
@@ -162,7 +163,7 @@ def check_trainer(config: DictConfig) -> None:
     trainer, shards = config.trainer, config.actor_rollout_ref.actor.fsdp_config.fsdp_size
     processes = trainer.n_gpus_per_node * trainer.nnodes
     need(
-        type(shards) is int and (shards == -1 or shards >= processes),
+        shards == -1 or shards >= processes,
         f"actor_rollout_ref.actor.fsdp_config.fsdp_size={shards} of {processes} processes: src/merge_adapter.py cannot "
         "read checkpoints of hybrid sharding; use -1",
     )
@@ -170,10 +171,6 @@ def check_trainer(config: DictConfig) -> None:
     mode = trainer.v1.trainer_mode
     need(mode == "sync", f"trainer.v1.trainer_mode={mode}: only sync; the asynchronous trainers are off-policy")
     need(not trainer.v1.sampler.custom_sampler.path, "trainer.v1.sampler.custom_sampler: not supported here")
-    need(
-        trainer.max_actor_ckpt_to_keep is None or trainer.max_actor_ckpt_to_keep > 1,
-        "trainer.max_actor_ckpt_to_keep=1: verl deletes the last checkpoint before the new one is complete; keep 2",
-    )
     loggers = [trainer.logger] if isinstance(trainer.logger, str) else list(trainer.logger)
     for backend in {"wandb", "trackio", "swanlab", "mlflow"} & set(loggers):
         need(find_spec(backend) is not None, f"trainer.logger: {backend} is not installed")

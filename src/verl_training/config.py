@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,12 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
     try:
         with initialize_config_dir(str(folder), version_base=None):
             searchpath = f"hydra.searchpath=[file://{defaults}]"
-            return hydra_compose(name, overrides=[searchpath, *overrides])
-    except HydraException as error:
+            config = hydra_compose(name, overrides=[searchpath, *overrides])
+    except (HydraException, ValueError) as error:  # a ValueError: a number for a group of files, `data=5`
         raise InputError(one_line(error)) from None
+    if isinstance(config.get("run"), (int, float)):  # run=2024 is a name
+        config.run = str(config.run)
+    return config
 
 
 def plain(config: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
@@ -93,6 +97,15 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
+@cache
+def known_keys() -> tuple[frozenset[str], tuple[str, ...]]:
+    """(the keys that verl or this project reads, the prefixes below which any key may be)."""
+    base = list(leaves(plain(compose("ppo_trainer", folder=verl_folder()), resolve=False)))
+    own = [f"recode.{key}" for key in OmegaConf.load(CONFIGS / "dapo.yaml").recode]
+    known = frozenset({"run", *own, *UNDECLARED, *(path for path, _ in base)})
+    return known, (*OPEN, *(f"{path}." for path, value in base if value == {}))
+
+
 def check_keys(config: DictConfig) -> None:
     """Reject keys that neither verl nor this project reads. Raises InputError."""
     container = plain(config, resolve=False)
@@ -100,12 +113,11 @@ def check_keys(config: DictConfig) -> None:
         for path, value in leaves(container.get(name), name):
             if value is not None:
                 raise InputError(f"{path}: verl 0.9 accepts this key and ignores it; it is now {now}")
-    base = list(leaves(plain(compose("ppo_trainer", folder=verl_folder()), resolve=False)))
-    own = [f"recode.{key}" for key in OmegaConf.load(CONFIGS / "dapo.yaml").recode]
-    known = {"run", *own, *UNDECLARED, *(path for path, _ in base)}
-    below = (*OPEN, *(f"{path}." for path, value in base if value == {}))
+    known, below = known_keys()
     for path, _ in leaves(container):
         if path not in known and not path.startswith(below):
+            if any(key.startswith(f"{path}.") for key in (*known, *OPEN)):
+                raise InputError(f"{path}: is a section of keys, not a value")
             raise InputError(unknown_key(path, known))
 
 

@@ -19,13 +19,28 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from pydantic import BaseModel
 
 from common.errors import InputError
-from common.files import replacing, write_json
+from common.files import read_json, replacing, write_json
 from common.provenance import sha256
 from common.rows import resolve
 from prompts import fit_records, load_chat, migration_messages
 from records import Record, load_records
+
+
+class Written(BaseModel):
+    """What the manifest records of a parquet file, as far as it is read back."""
+
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """train.json beside train.parquet."""
+
+    identity: dict[str, Any]
+    train: Written
+    val: Written
 
 
 def row(record: Record, index: int, split: str) -> dict[str, Any]:
@@ -82,9 +97,12 @@ class DataFiles:
     def files(self) -> dict[str, Path]:
         found = {split: self.config.data[f"{split}_files"] for split in ("train", "val")}
         for split, path in found.items():
-            if not isinstance(path, str):
-                raise InputError(f"data.{split}_files: must be one file, written by src/data_process.py")
-        return {split: Path(path) for split, path in found.items()}
+            if not isinstance(path, str) or not path.endswith(".parquet"):  # the manifest is beside it, in .json
+                raise InputError(f"data.{split}_files={path}: must be a .parquet file that src/data_process.py writes")
+        train, val = map(Path, found.values())
+        if train.resolve() == val.resolve() or (train.exists() and val.exists() and train.samefile(val)):
+            raise InputError(f"data.val_files={val}: must not be the file of data.train_files")
+        return {"train": train, "val": val}
 
     @property
     def manifest(self) -> Path:
@@ -123,12 +141,15 @@ class DataFiles:
         for path in (*self.files.values(), self.manifest):
             if not path.is_file():
                 return f"{path} is missing"
-        made = json.loads(self.manifest.read_text("utf-8"))
+        try:
+            made = read_json(self.manifest, Manifest)
+        except InputError as error:
+            return str(error)
         for key, value in self.identity().items():
-            if made["identity"].get(key) != value:
+            if made.identity.get(key) != value:
                 return f"{key} has changed"
-        for split, path in self.files.items():
-            if made[split]["sha256"] != sha256(path):
+        for written, path in zip((made.train, made.val), self.files.values(), strict=True):
+            if written.sha256 != sha256(path):
                 return f"{path} is not the file that was written"
         return None
 

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from common import same_run
-from common.checkpoints import find_checkpoints, world_size
+from common.checkpoints import choose, find_checkpoints, read_checkpoint, world_size
 from common.errors import InputError
 
 HARMLESS = (  # keys that do not change the trained weights
@@ -38,8 +38,14 @@ LENGTH = ("trainer.total_training_steps", "trainer.total_epochs")
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint of a run that can be resumed; one that a kill cut short is skipped."""
-    whole = [found.folder for found in find_checkpoints(folder) if found.kind == "verl" and found.resumable]
+    whole = [found.folder for found in find_checkpoints(folder) if found.kind == "verl" and not found.lacks]
     return whole[-1] if whole else None
+
+
+def passed_over(folder: Path, chosen: Path | None) -> list[str]:
+    """Why checkpoints of the run that are later than the chosen one, or incomplete, are not used; one line each."""
+    last, lines = choose(folder, verl=True)
+    return lines if (last.folder if last else None) == chosen else []
 
 
 def choose_resume(config: DictConfig) -> Path | None:
@@ -47,11 +53,16 @@ def choose_resume(config: DictConfig) -> Path | None:
     trainer, folder = config.trainer, Path(config.trainer.default_local_dir)
     path: Path | None
     if trainer.resume_mode == "resume_path":
-        path = Path(str(trainer.resume_from_path)).resolve()
-        if not any(found.resumable and found.folder == path for found in find_checkpoints(path.parent)):
-            raise InputError(f"trainer.resume_from_path={path}: no complete checkpoint there")
+        if not trainer.resume_from_path:
+            raise InputError("trainer.resume_mode=resume_path: trainer.resume_from_path must name a checkpoint")
+        path = Path(trainer.resume_from_path).resolve()
+        checkpoint = read_checkpoint(path)
+        if checkpoint.kind != "verl" or checkpoint.lacks:
+            what = checkpoint.lacks or "not a checkpoint of src/dapo.py"
+            raise InputError(f"trainer.resume_from_path={path}: {what}: not resumable")
     else:
-        path = last_checkpoint(folder)
+        found = choose(folder, verl=True)[0]
+        path = found.folder if found else None
         if path and trainer.resume_mode != "auto":
             raise InputError(f"{folder} holds checkpoints: trainer.resume_mode=auto resumes, or choose another run=")
     if path and world_size(path) != (processes := trainer.n_gpus_per_node * trainer.nnodes):

@@ -7,20 +7,23 @@ its platform when it is imported, from variables that src/dapo.py sets first.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from adapters import adapter_config, initial_adapter
+from adapters import adapter_config, initial_adapter, load_base, refuse_unknown_targets
 from common.chat import Chat, chat_of
 from common.checkpoints import is_adapter
 from common.errors import InputError, ReCodeError
-from common.provenance import describe, record_start
+from common.provenance import describe, record_start, sha256
 from prompts import PREFILL, check_round_trip, reference_completion
-from verl_training.checks import warnings
+from verl_training.checks import KNOWN, warnings
 from verl_training.config import algorithm_line, one_line, plain
 from verl_training.parquet import DataFiles
-from verl_training.resume import check_same_run
+from verl_training.resume import check_same_run, passed_over
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 
 def prepare(config: DictConfig) -> None:
@@ -34,13 +37,31 @@ def prepare(config: DictConfig) -> None:
         print(f"warning: {line}")
     files = {**data.sources, **{path.name: path for path in data.files.values()}}
     description = describe(plain(config), files, config.data.seed)
+    if (reward := Path(config.reward.custom_reward_function.path)) not in KNOWN:  # the user's own
+        description["reward_files"] = {reward.name: sha256(reward)}
+    for line in passed_over(folder, Path(checkpoint) if checkpoint else None):
+        print(f"passed over: {line}")
     if checkpoint:
         check_same_run((Path(checkpoint).parent, folder), description)
         print(f"resuming from {checkpoint}")
+    check_model(config)
     check_reward(config, first_row(config))
     check_with_verl(config)
     write_adapter(config)
     record_start(folder, description, checkpoint)
+
+
+def check_model(config: DictConfig) -> None:
+    """Read the model's configuration and the headers of its weights, but no weights. Raises InputError."""
+    path, recode = config.actor_rollout_ref.model.path, config.recode
+    empty = load_base(path, "auto", device_map="meta")
+    if recode.adapter == "dora":
+        refuse_unknown_targets(empty, adapter_settings(recode), path)
+
+
+def adapter_settings(recode: DictConfig) -> LoraConfig:
+    """The adapter that the configuration names."""
+    return adapter_config(recode.lora_r, recode.lora_alpha, recode.lora_dropout, recode.lora_target_modules)
 
 
 def first_row(config: DictConfig) -> dict[str, Any]:
@@ -124,8 +145,7 @@ def write_adapter(config: DictConfig) -> None:
         return
     folder = Path(model.lora_adapter_path)
     if config.trainer.resume_from_path is None:  # an adapter that an earlier start left may have another shape or base
-        settings = adapter_config(recode.lora_r, recode.lora_alpha, recode.lora_dropout, recode.lora_target_modules)
-        initial_adapter(model.path, settings, folder, config.data.seed)
+        initial_adapter(model.path, adapter_settings(recode), folder, config.data.seed)
     elif not is_adapter(folder):
         raise InputError(f"{folder} is missing: the checkpoint's adapter cannot be loaded without it")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from common import cli
-from common.cli import program
+from common.cli import Parser, program
 from common.errors import InputError, ReCodeError
 
 SRC = Path(__file__).parent.parent.parent / "src"
@@ -90,6 +90,8 @@ def main():
     if what == "many":
         for number in range(100_000):
             print(number)
+    if what == "read":
+        print(ascii(sys.stdin.read()))
     if what == "wait":
         print("started", flush=True)
         time.sleep(60)
@@ -98,7 +100,7 @@ main()
 
 
 def start(*args: str, **env: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PROGRAM, str(Path(cli.__file__).parent.parent), *args]
+    command = [sys.executable, "-c", PROGRAM, str(SRC), *args]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env={**os.environ, **env}, stdout=pipe, stderr=pipe, encoding="latin-1")
 
@@ -113,6 +115,14 @@ def test_an_encoding_that_lacks_a_character_gets_its_escape(env):
     out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
     assert out in ("ES* \\u2192 0.5 \\ud83d\n", "ES* \xe2\x86\x92 0.5 \\ud83d\n")  # the latter: LC_ALL=C is UTF-8
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_bytes_of_stdin_that_are_not_text_do_not_end_a_program(encoding):
+    command = [sys.executable, "-c", PROGRAM, str(SRC), "read"]
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, input=b"a\xe9\n", capture_output=True, env=env, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"'a\\ufffd\\n'\n", b"")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
@@ -139,7 +149,7 @@ def test_a_reader_that_stops_early_ends_a_program_quietly(what, unbuffered):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_full_disk_is_one_line(unbuffered):
-    command = [sys.executable, "-c", PROGRAM, str(Path(cli.__file__).parent.parent), "words"]
+    command = [sys.executable, "-c", PROGRAM, str(SRC), "words"]
     with open("/dev/full", "w") as full:
         env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env, check=False)
@@ -150,7 +160,7 @@ def test_a_full_disk_is_one_line(unbuffered):
     ("argv", "message"),
     [
         ([], "the following arguments are required: what"),
-        (["a", "--lim", "3"], "unrecognized arguments: --lim 3"),
+        (["a", "--lim", "3"], "unrecognized arguments: --lim"),
         (["a", "b\nc\x1b[2J"], r"unrecognized arguments: b\nc\x1b[2J"),
         (["a", "--limit=--"], "argument --limit: expected one argument"),
         (["a", "--limit", "\ud83d"], r"argument --limit: invalid int value: '\ud83d'"),
@@ -188,3 +198,11 @@ def test_a_file_that_an_installed_package_cannot_open_keeps_its_traceback(tmp_pa
         sys.path[:] = path
     with pytest.raises(FileNotFoundError):
         cli.program()(work)()
+
+
+def test_the_value_of_a_misspelt_flag_is_not_shown(capsys):
+    """It may be a secret."""
+    for words in (["--api-kye", "sk-secret"], ["--api-kye=sk-secret"]):
+        with pytest.raises(SystemExit):
+            Parser().parse_args(words)
+        assert capsys.readouterr().err.endswith(": unrecognized arguments: --api-kye\n")

@@ -13,6 +13,8 @@ from chat_server import Server, answer, ok
 from common.completion import NoAnswer, PromptRejected, Sampling
 from common.endpoint import Endpoint, in_parallel, read_key, url_problem
 from common.errors import InputError
+from common.http_client import check_hub_variables
+from common.rows import resolve
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.7, max_new_tokens=64)
 MESSAGES = [
@@ -43,7 +45,7 @@ FAILURES = {
     "no choices": lambda body: (200, {}, {"choices": []}, 0),
     "no finish reason": lambda body: (200, {}, {"choices": [{"message": {"content": "half"}}]}, 0),
     "a page instead": lambda body: (200, {}, b"<html>maintenance</html>", 0),
-    "an error under status 200": lambda body: (200, {}, {"error": {"message": "no credits", "code": 402}}, 0),
+    "an error under status 200": lambda body: (200, {}, {"error": {"message": "upstream", "code": 502}}, 0),
     "an error beside an answer": lambda body: (200, {}, {**answer(body), "error": {"message": "cut off"}}, 0),
     "an error as finish reason": lambda body: (200, {}, stopped(body, "error", ""), 0),
     "an aborted request": lambda body: (200, {}, stopped(body, "abort", "half"), 0),
@@ -51,7 +53,8 @@ FAILURES = {
     "a tool call": lambda body: (200, {}, stopped(body, "tool_calls", None), 0),
     "a finish reason that is a list": lambda body: (200, {}, stopped(body, ["stop"], "x"), 0),
     "no text": lambda body: (200, {}, stopped(body, "stop", None), 0),
-    "text in parts": lambda body: (200, {}, stopped(body, "stop", [{"type": "text", "text": "x"}]), 0),
+    "no part": lambda body: (200, {}, stopped(body, "stop", []), 0),
+    "a part that is not text": lambda body: (200, {}, stopped(body, "stop", [{"type": "image_url"}]), 0),
     "JSON nested too deeply": lambda body: (200, {}, b"[" * 100_000, 0),
 }
 
@@ -71,37 +74,112 @@ def test_it_gives_up_and_reports_why(serve):
     assert len(server.bodies) == 3
 
 
-SAID = {
-    "an OpenAI error": (429, {"error": {"message": "You exceeded your\n quota", "type": "insufficient_quota"}}),
-    "another error": (503, {"detail": "model is loading"}),
-    "an error under status 200": (200, {"error": {"message": "No credits left", "code": 402}}),
-    "an error in a choice": (
-        200,
-        {"choices": [{"finish_reason": "error", "error": {"message": "down"}, "message": {}}]},
-    ),
-    "a page": (200, b"<p>Please log in</p>"),
-    "null": (200, b"null"),
-}
+PAGE = b"<!DOCTYPE html><html><head><title>502 Bad\nGateway</title><style>p {}</style></head><p>nginx</p></html>"
 
 
 @pytest.mark.parametrize(
-    ("case", "message"),
+    ("status", "content", "message"),
     [
-        ("an OpenAI error", "status 429: You exceeded your quota, 2 times"),
-        ("another error", 'status 503: {"detail": "model is loading"}, 2 times'),
-        ("an error under status 200", "not a chat completion: No credits left, 2 times"),
-        ("an error in a choice", "finish_reason error: down, 2 times"),
-        ("a page", "not a chat completion: <p>Please log in</p>, 2 times"),
-        ("null", "not a chat completion: null, 2 times"),
+        (429, {"error": {"message": "Rate limit\n reached", "type": "requests"}}, "status 429: Rate limit reached"),
+        (503, {"detail": "model is loading"}, "status 503: model is loading"),
+        (500, {"object": "error", "message": "engine died"}, "status 500: engine died"),
+        (503, {"error": "model is loading"}, "status 503: model is loading"),
+        (502, PAGE, "status 502: 502 Bad Gateway"),
+        (200, PAGE, "not a chat completion: 502 Bad Gateway"),
+        (200, b"<p>Please <b>log in</b>&nbsp;</p>", "not a chat completion: Please log in"),
+        (200, {"error": {"message": "down", "code": 502}}, "not a chat completion: down"),
+        (200, {"choices": [{"finish_reason": "error", "error": {"message": "down"}}]}, "not a chat completion: down"),
+        (
+            200,
+            {"choices": [{"finish_reason": "error", "error": {"message": "down"}, "message": {}}]},
+            "finish_reason error: down",
+        ),
+        (
+            200,
+            {"choices": [{"finish_reason": None, "message": {}}]},
+            'no finish_reason: {"choices": [{"finish_reason": null, "message": {}}]}',
+        ),
+        (200, b"null", "not a chat completion: null"),
     ],
 )
-def test_it_gives_up_with_the_server_s_own_words(serve, case, message):
-    status, content = SAID[case]
+def test_it_gives_up_with_the_server_s_own_words(serve, status, content, message):
     server = serve(lambda number, body: (status, {"Retry-After": "0"}, content, 0))
     with pytest.raises(NoAnswer) as error:
         client(server, tries=2).complete(MESSAGES, SAMPLING, 0)
-    assert str(error.value) == f"{server.url}: {message}"
+    assert str(error.value) == f"{server.url}: {message}, 2 times"
     assert type(error.value) is NoAnswer
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "content", "message"),
+    [
+        (429, {}, {"error": {"message": "You exceeded your quota", "type": "insufficient_quota"}}, "status 429: You"),
+        (429, {}, {"error": {"message": "No money", "code": "billing_not_active"}}, "status 429: No money"),
+        (200, {}, {"error": {"message": "No credits left", "code": 402}}, "not a chat completion: No credits left"),
+        (401, {}, {"error": {"message": "bad key"}}, "status 401: bad key"),
+        (404, {}, {"error": "no model big"}, "status 404: no model big"),
+        (308, {"Location": "/v2"}, b"", "status 308, redirected to /v2"),
+    ],
+)
+def test_what_would_fail_again_is_not_repeated(serve, status, headers, content, message):
+    server = serve(lambda number, body: (status, headers, content, 0))
+    with pytest.raises(NoAnswer) as error:
+        client(server, tries=8).complete(MESSAGES, SAMPLING, 0)
+    assert str(error.value).startswith(f"{server.url}: {message}")
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]}, "a b"),
+        ({"content": [{"type": "text", "text": "a"}], "reasoning": "so"}, "so</think>a"),
+        ({"content": "so\n</think>a", "reasoning_content": "so"}, "so\n</think>a"),
+        ({"content": "<think>\nso</think>a", "reasoning_content": "so"}, "<think>\nso</think>a"),
+        ({"content": "so what", "reasoning_content": "so"}, "so</think>so what"),
+    ],
+)
+def test_the_forms_of_an_answer(serve, message, text):
+    server = serve(lambda number, body: (200, {}, {"choices": [{"finish_reason": "stop", "message": message}]}, 0))
+    assert client(server, tries=1).complete(MESSAGES, SAMPLING, 0).text == text
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("ALL_PROXY", "socks://127.0.0.1:7891", "socks://127.0.0.1:7891: not a proxy: expected http://, https:// or"),
+        ("HTTP_PROXY", "http://[::1", "http://[::1: not a proxy"),
+        ("HTTPS_PROXY", "ftp://host:1", "ftp://host:1: not a proxy"),
+        ("https_proxy", "http://", "http://: not a proxy"),
+        ("HTTP_PROXY", "http://host:99999", "http://host:99999: not a proxy"),
+        ("HTTP_PROXY", "http://a b", "http://a b: not a proxy"),
+        ("HTTP_PROXY", "http://me:SECRET@[::1", "***: not a proxy"),
+        ("SSL_CERT_FILE", "/absent.pem", "/absent.pem: No such file or directory"),
+        ("SSL_CERT_FILE", __file__, f"{__file__}: [X509: NO_CERTIFICATE_OR_CRL_FOUND]"),
+        ("NO_PROXY", "[::1", "[::1: expected host names, separated by commas"),
+    ],
+)
+def test_a_variable_with_which_no_client_can_be_built_is_named(monkeypatch, variable, value, message):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError) as error:
+        Endpoint("http://127.0.0.1:1/v1", "big")
+    assert str(error.value).startswith(f"${variable}: {message}")
+
+
+def test_a_hub_that_is_offline_needs_no_client(monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:7891")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    check_hub_variables()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    for use in (check_hub_variables, lambda: resolve("hf://datasets/owner/name/x.jsonl")):
+        with pytest.raises(InputError, match=r"^\$ALL_PROXY: socks://127.0.0.1:7891: not a proxy"):
+            use()
+
+
+def test_a_connection_that_a_proxy_may_have_broken_names_its_variable(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "127.0.0.1:9")
+    with pytest.raises(NoAnswer, match=r"Connection refused \(\$HTTP_PROXY is set\)"):
+        Endpoint("http://example.invalid/v1", "big", tries=1).complete(MESSAGES, SAMPLING, 0)
 
 
 def test_a_content_filter_is_the_provider_s_decision_and_not_asked_again(serve):
@@ -324,3 +402,14 @@ def test_after_an_error_nothing_more_is_begun(serve):
     with pytest.raises(NoAnswer, match="status 401"):
         list(in_parallel(work, 2))
     assert len(server.bodies) < 10
+
+
+def test_an_interrupt_does_not_wait_for_requests(serve):
+    """Threads that are joined at the end would wait for the answer, or for the pause before the next try."""
+    server = serve(lambda number, body: 5.0 if number == 1 and body["seed"] else ok(body))
+    endpoint = client(server, seconds=30)
+    work = {seed: (lambda seed=seed: endpoint.complete(MESSAGES, SAMPLING, seed)) for seed in range(3)}
+    started, answers = time.monotonic(), in_parallel(work, 3)
+    assert next(answers)[0] == 0
+    answers.close()  # as an exception in the loop does
+    assert time.monotonic() - started < 3

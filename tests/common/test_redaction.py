@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -16,6 +17,13 @@ from common.redaction import command_line, hider, is_unmistakable, recorded, sec
         ("x HTTPS://token@host and http://a:b@c@d/e?f=g@h", "x HTTPS://***@host and http://***@d/e?f=g@h"),
         ("socks5://u:secret@host:1 s3://id:key@bucket", "socks5://***@host:1 s3://***@bucket"),
         ("https://host/@user mail me@host", "https://host/@user mail me@host"),
+        ("https://host/x.jsonl?a=b&token=SECRET&v=1#top", "https://host/x.jsonl?a=b&token=***&v=1#top"),
+        ("no http://host/v1?api-key=SECRET here", "no http://host/v1?api-key=*** here"),
+        (
+            "s3://b/x?X-Amz-Credential=SECRET&X-Amz-Signature=SECRET",
+            "s3://b/x?X-Amz-Credential=***&X-Amz-Signature=***",
+        ),
+        ("http://h/?sig=SECRET&key=SECRET&keys=a&tokens=3", "http://h/?sig=***&key=***&keys=a&tokens=3"),
         ("hf://datasets/OWNER/NAME@main/x.jsonl", "hf://datasets/OWNER/NAME@main/x.jsonl"),
     ],
 )
@@ -30,6 +38,26 @@ def test_the_secrets_of_a_command():
         "python grpo.py --hub_token '***' '--push-to-hub-token=***' 'trainer.api_key=***' "
         "--eos_token '<|im_end|>' --url 'http://***@host/v1'"
     )
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ('{"token": "SECRET", "dtype": "auto"}', '{"token": "***", "dtype": "auto"}'),
+        (
+            '--kwargs={"hub_token":"SE\\"CRET,}","a":{"api_key":"SECRET"}}',
+            '--kwargs={"hub_token":"***","a":{"api_key":"***"}}',
+        ),
+        ("+model.kwargs={token: SECRET, eos_token: </s>}", "+model.kwargs={token: ***, eos_token: </s>}"),
+        ("{'password': 'SECRET', 'n': 1}", "{'password': '***', 'n': 1}"),
+        (r'{"inner": "{\"token\": \"SECRET\"}"}', r'{"inner": "{\"token\": \"***\"}"}'),
+        ('{"url": "http://me:SECRET@h/?token=SECRET"}', '{"url": "http://***@h/?token=***"}'),
+        ('{"pad_token": "<pad>", "tokens": 3}', '{"pad_token": "<pad>", "tokens": 3}'),
+    ],
+)
+def test_the_secrets_in_a_mapping_and_in_a_url(word, shown):
+    assert command_line(["--x", word]) == shlex.join(["--x", shown])
+    assert recorded({"x": word}) == {"x": shown}
 
 
 @pytest.mark.parametrize("word", ["--hf_token", "--token"])

@@ -69,6 +69,16 @@ def test_what_changes_the_result(run, description, said):
     assert str(stopped.value) == f"{run} was started with {said}: not the same run"
 
 
+def test_a_reward_of_the_user_s_own_must_stay_the_same(tmp_path):
+    first = {**START, "reward_files": {"mine": "a"}}
+    record_start(tmp_path, first)
+    check(tmp_path, first)
+    with pytest.raises(InputError, match=r"sha256 of the rewards\.mine = a, now it is b: not the same run"):
+        check(tmp_path, {**START, "reward_files": {"mine": "b"}})
+    with pytest.raises(InputError, match="sha256 of the rewards = "):
+        check(tmp_path, START)
+
+
 def test_the_last_start_counts(run):
     record_start(run, {**START, "config": {"lr": 0.3}}, "checkpoint-1")
     check(run, changed(lr=0.3))

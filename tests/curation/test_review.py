@@ -162,7 +162,7 @@ def test_an_editor_that_fails(run, tmp_path, envs):
     [
         (["nowhere", "--data", "d"], "nowhere: no rounds.jsonl: not a folder of src/collect.py"),
         (["RUN"], "the following arguments are required: --data"),
-        (["RUN", "--data", "d", "--heldout-share", "2"], "--heldout-share 2.0: expected a number in [0, 1]"),
+        (["RUN", "--data", "d", "--heldout-share", "2"], "argument --heldout-share: 2 is not between 0 and 1"),
         (["RUN", "--data", "BROKEN"], "evidence.jsonl:1: update: field required"),
     ],
 )

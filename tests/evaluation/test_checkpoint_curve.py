@@ -15,6 +15,7 @@ import pytest
 from conftest import CPU, ROOT, run_script
 from mini_arena import ADD, RENAME, ROWS, write_data
 
+import checkpoint_curve
 import sandbox
 from checkpoint_curve import Protocol, Run, choose, claim, protocol_of
 from common.checkpoints import Checkpoint, base_of, find_checkpoints, run_start
@@ -22,6 +23,7 @@ from common.errors import InputError
 from common.provenance import sha256
 from common.run_logs import at_step, ema, series
 from evaluation.curve import baselines, curve_rows, evaluation, learning_curve, lengths, markdown
+from evaluation.curve_run import read_run
 
 IDS = [row["prog_syn_id"] for row in ROWS]
 
@@ -65,6 +67,8 @@ def trl_checkpoint(run: Path, step: int, *, whole: bool = True, kind: str = "ada
     folder = run / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     (folder / kind).write_text("{}")
+    weights = {"adapter_config.json": "adapter_model.safetensors", "config.json": "model.safetensors"}[kind]
+    (folder / weights).write_bytes((2).to_bytes(8, "little") + b"{}")  # a safetensors file without tensors
     (folder / "trainer_state.json").write_text(f'{{"global_step": {step}}}' if whole else '{"global_st')
     return folder
 
@@ -97,8 +101,68 @@ def test_the_run_s_start_and_its_base(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"starts": [first, second, resumed]}))
     assert base_of(run_start(tmp_path)) == ("b", "r")  # a start from nothing wrote over the first
     assert base_of({"config": {"actor_rollout_ref": {"model": {"path": "/m"}}}}) == ("/m", "main")
-    with pytest.raises(ValueError, match="name the base model with --base"):
-        base_of({"config": {}})
+    verl = [{"actor_rollout_ref": value} for value in (3, {"model": "x"}, {"model": {"path": None}})]
+    for config in ({}, {"model_name_or_path": 3}, {"model_name_or_path": "a", "model_revision": 3}, *verl):
+        with pytest.raises(InputError, match="is missing or not text: name the base model with --base"):
+            base_of({"config": config})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"null\n", ":1: not a JSON object"),
+        (b'{"step": "1"}\n', ":1: step: missing or not a number"),
+        (b'{"reward": 1}\n', ":1: step: missing or not a number"),
+        (b'{"step": 1, "reward": "x"}\n', ":1: reward: missing or not a number"),
+        (b'{"step": 1}\n{"step": 2, "response_length/mean": [1]}\n', ":2: response_length/mean: missing or not"),
+        (b'{"step": 1, "x": "\xe9"}\n', ":1: not JSON"),
+    ],
+)
+def test_metrics_that_cannot_be_drawn(tmp_path, content, message):
+    (tmp_path / "metrics.jsonl").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        read_run(tmp_path, "base")
+    assert str(error.value).startswith(f"{tmp_path / 'metrics.jsonl'}{message}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("null", "input should be a valid dictionary"),
+        ("{", "not JSON"),
+        ("{}", "benchmark: field required"),
+        ({"benchmark": "humaneval+", "errata": 3}, "errata: input should be a valid dictionary"),
+        (
+            {"scores": {"pass@1": {"mean": 0.5, "low": None, "high": None}}},
+            "scores.pass@1: expected mean, low and high",
+        ),
+        ({"samples": {"sha256": "x", "made": {}}}, "samples.made: benchmark: field required"),
+        ({"samples": {"sha256": "x", "made": {"benchmark": "arena", "data_sha256": "x"}}}, "samples.made: not samples"),
+    ],
+)
+def test_scores_of_a_checkpoint_that_cannot_be_drawn(tmp_path, stops, content, message):
+    whole = {**scored(0, [1, 2]), "benchmark": "arena", "data": {}}
+    whole["samples"]["made"]["benchmark"] = "arena"
+    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "run.json").write_text(json.dumps({"starts": [start_of("a")]}))
+    path = tmp_path / "curve" / "step-0" / "results.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content if isinstance(content, str) else json.dumps({**whole, **content}))
+    assert f": {path}: {message}" in stops(checkpoint_curve.main, "--run", tmp_path, "--plot-only")
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "{}", "{"])
+def test_settings_that_cannot_be_read(tmp_path, content):
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(InputError, match=r"settings\.json: "):
+        claim(tmp_path, {"data_sha256": "x"}, write=True)
+
+
+def test_the_figures_are_tried_first(tmp_path, stops):
+    (tmp_path / "curve" / "curve.png").mkdir(parents=True)
+    line = stops(checkpoint_curve.main, "--run", tmp_path)
+    assert "curve/curve.png: is a folder; expected a file to write" in line
+    assert "cannot be written: " in stops(checkpoint_curve.main, "--run", tmp_path, "--out", "/proc/none")
 
 
 def test_which_checkpoints():
@@ -127,7 +191,7 @@ def protocol(tmp_path):
     def make(config: dict, *flags: str) -> Protocol:
         path = tmp_path / "config.yaml"
         path.write_text(json.dumps({"data": str(data), **config}))  # JSON is YAML
-        return protocol_of(path, flags, ["--jobs", "2"], run)
+        return protocol_of(path, flags, ["--workers", "2"], run)
 
     return make
 
@@ -137,10 +201,10 @@ def test_the_settings_are_read_by_generate_s_own_parser(protocol):
     settings = protocol(config).settings
     assert (settings["backend"], settings["top_p"], settings["no_docs"], settings["limit"]) == ("vllm", 0.7, False, 100)
     assert settings["data_sha256"] == hashlib.sha256(b"{}").hexdigest()
-    assert (settings["start of the run"], settings["score flags"]) == ("2026", "--jobs 2")
-    flags = ["--backend", "transformers", "--no-docs", "--top-p=0.70", "--seed", "-1", "--limit", "7"]
+    assert (settings["start of the run"], settings["score flags"]) == ("2026", "--workers 2")
+    flags = ["--backend", "transformers", "--no-docs", "--top-p=0.70", "--seed", "7", "--limit", "7"]
     found = protocol(config, *flags)
-    assert found.settings == settings | {"backend": "transformers", "no_docs": True, "seed": -1, "limit": 7}
+    assert found.settings == settings | {"backend": "transformers", "no_docs": True, "seed": 7, "limit": 7}
     assert found.flags[2:] == (*flags, "--limit", "7")
 
 
@@ -165,7 +229,7 @@ def test_words_that_generate_does_not_know(protocol, capsys):
         with pytest.raises(SystemExit) as stopped:
             protocol({}, *words)
         assert stopped.value.code == 2
-        assert f"unrecognized arguments: {' '.join(words)}" in capsys.readouterr().err
+        assert capsys.readouterr().err.endswith(f": unrecognized arguments: {words[0]}\n")  # not the value
 
 
 def test_settings_never_mix(tmp_path):
@@ -210,6 +274,7 @@ def test_bad_input_ends_in_one_line(tmp_path):
     assert "--limit 1: an interval needs" in failure("--data", data, "--limit", 1)
     assert "argument --every: 0 is not above 0" in failure("--data", data, "--every", 0)
     assert "--ema 1.0" in failure("--ema", 1)
+    assert "argument --k: x: expected numbers" in failure("--data", data, "--score-flags=--k x")
     assert not (run / "curve").exists()
 
 

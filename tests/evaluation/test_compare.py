@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import run_script
 
+import score
 from common.errors import InputError
 from common.estimates import mean_and_error
 from evaluation.compare import compare, conclusion, paired
@@ -29,6 +30,10 @@ def write_result(folder: Path, rewards: list[float], **made: object) -> Path:
     folder.mkdir()
     (folder / "results.json").write_text(json.dumps(result))
     return folder
+
+
+INTERVAL = {"mean": 0.0, "low": 0.0, "high": 0.0}
+EXECUTED = {"scores": {"pass@1": INTERVAL}, "tasks": {name: {"n": 1, "passed": 0} for name in "ab"}}
 
 
 def test_paired_differences_and_their_conclusion(tmp_path):
@@ -78,7 +83,7 @@ def test_what_cannot_be_compared(tmp_path):
     before = write_result(tmp_path / "a", [0.0, 1.0])
     with pytest.raises(InputError, match="are not of the same problems"):
         compare([before, write_result(tmp_path / "b", [0.0, 1.0, 2.0])])
-    executed = json.loads((before / "results.json").read_text()) | {"rewards": {}, "scores": {}}
+    executed = json.loads((before / "results.json").read_text()) | {"rewards": {}, **EXECUTED}
     (tmp_path / "results.json").write_text(json.dumps(executed))
     with pytest.raises(InputError, match="one was run, the other was scored with --no-run"):
         compare([before, tmp_path])
@@ -91,3 +96,67 @@ def test_other_sampling_is_named(tmp_path):
     before = write_result(tmp_path / "a", [0.0, 1.0])
     after = write_result(tmp_path / "b", [0.0, 1.0], docs=False)
     assert compare([before, after]).splitlines()[1] == "They were drawn with a different docs."
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scores": {}}, "no tasks, or neither scores nor rewards"),
+        ({"tasks": {}}, "no tasks, or neither scores nor rewards"),
+        ({"tasks": {"a": 3}}, "tasks.a: input should be a valid dictionary"),
+        ({"tasks": {"a": {}}}, "tasks.a: n and passed do not give a pass@1"),
+        ({"tasks": {"a": {"n": "1", "passed": 0}}}, "tasks.a: n and passed do not give a pass@1"),
+        ({"tasks": {"a": {"n": 0, "passed": 0}}}, "tasks.a: n and passed do not give a pass@1"),
+        ({"tasks": {"a": {"n": 1, "passed": 2}}}, "tasks.a: n and passed do not give a pass@1"),
+        ({"tasks": {"a": {"n": float("nan"), "passed": 0}}}, "tasks.a: n and passed do not give a pass@1"),
+        ({"tasks": {"a": {"n": 1, "passed": 0, "update": ["x"]}}}, "tasks.a.update: missing or of another type"),
+        ({"scores": {"pass@9": INTERVAL}}, "tasks.a: n and passed do not give a pass@9"),
+        ({"scores": {"pass@x": INTERVAL}}, "scores.pass@x: expected a name such as pass@1"),
+        (
+            {"scores": {"pass@1": {"mean": 1.0}}},
+            "scores.pass@1: expected a name such as pass@1, and mean, low and high",
+        ),
+        ({"scores": {"pass@1": {**INTERVAL, "mean": None}}}, "scores.pass@1: expected a name"),
+        ({"scores": {"upass@1": INTERVAL}}, "scores: no pass@k"),
+        ({"scores": None}, "scores: input should be a valid dictionary"),
+        ({"measures": {"em": {}}}, "tasks.a.em: missing or of another type"),
+        ({"rewards": {"reward": {"mean": 1.0}}}, "tasks.a.reward: missing or of another type"),
+        ({"samples": {"sha256": "x", "made": {"sampling": 3}}}, "samples.made.sampling: not a JSON object"),
+        ({"samples": None}, "samples: input should be a valid dictionary"),
+    ],
+)
+def test_a_damaged_result_is_named(tmp_path, change, message):
+    folder = write_result(tmp_path / "a", [0.0, 1.0])
+    result = json.loads((folder / "results.json").read_text()) | {"rewards": {}, "copy_baseline": {}} | EXECUTED
+    (folder / "results.json").write_text(json.dumps(result | change))
+    with pytest.raises(InputError) as error:
+        compare([folder, folder])
+    assert str(error.value).startswith(f"{folder / 'results.json'}: {message}")
+
+
+def test_a_result_with_rewards_that_lacks_one(tmp_path):
+    folder = write_result(tmp_path / "a", [0.0, 1.0])
+    result = json.loads((folder / "results.json").read_text())
+    for part, message in (("rewards", "rewards.em: expected mean"), ("copy_baseline", "copy_baseline.em: expected")):
+        without = {name: value for name, value in result[part].items() if name != "em"}
+        (folder / "results.json").write_text(json.dumps({**result, part: without}))
+        with pytest.raises(InputError, match=message):
+            compare([folder, folder])
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"null", b"[]", b'{"a":' * 50_000, b"\x1f\x8b", b'{"a": "\xe9"}', b"9" * 5000]
+)
+def test_a_result_that_is_not_json(tmp_path, content):
+    (tmp_path / "results.json").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        compare([tmp_path, tmp_path])
+    assert str(error.value).startswith(f"{tmp_path / 'results.json'}: ")
+
+
+def test_the_file_of_a_comparison_is_tried_first(tmp_path, stops):
+    (tmp_path / "file").touch()
+    line = stops(score.main, "--compare", "absent", "absent", "--out", tmp_path / "file" / "summary.md")
+    assert "file/summary.md: cannot be written: " in line
+    line = stops(score.main, "--compare", "absent", "absent", "--out", tmp_path)
+    assert "is a folder; expected a file to write" in line

@@ -13,10 +13,12 @@ from chat_templates import FAMILIES, make_family
 from conftest import run_script
 from mini_arena import ROWS, write_data
 
+import generate
 from common.completion import NoAnswer, Sampling
 from common.errors import InputError
 from evaluation.arena.problems import load_tasks
 from evaluation.backends import LocalModel, Request, derived_seed, plan_batches, with_vllm
+from evaluation.flags import parse_arguments
 from evaluation.samples import code_of, read_samples
 
 QUICK = ["--max-new-tokens", 6, "--batch-size", 2, "--dtype", "float32"]
@@ -289,7 +291,7 @@ def test_no_secret_is_printed_or_written(serve, data, tmp_path):
         (["--key-variable", "SECRET"], {}, "--key-variable: expected the name of an environment variable that is"),
         (["--url", "me:SECRET@localhost/v1"], {}, "--url ***: expected http:// or https://"),
         (["--url", "http://me:SEC/RET@localhost/v1"], {}, "--url ***: not a URL"),
-        (["--ur", "http://me:SECRET@localhost/v1"], {}, "unrecognized arguments: --ur http://***@localhost/v1"),
+        (["--ur", "http://me:SECRET@localhost/v1"], {}, "unrecognized arguments: --ur\n"),
     ],
 )
 def test_a_bad_key_is_refused_before_any_request(serve, data, tmp_path, flags, environment, message):
@@ -407,13 +409,38 @@ def test_an_answer_without_a_statement_is_not_code(completion, prompt):
     assert code_of(completion, prompt) is None
 
 
+ENDPOINT = ["--model", "x", "--backend", "endpoint", "--url", "http://h/v1"]
+RANGES = [
+    ("--limit", "-1", "above 0 and at most 1000000"),
+    ("--temperature", "-1", "0 or between 0.01 and 10"),
+    ("--temperature", "nan", "0 or between 0.01 and 10"),
+    ("--temperature", "inf", "0 or between 0.01 and 10"),
+    ("--temperature", "1e-300", "0 or between 0.01 and 10"),  # logits divided by it overflow
+    ("--top-p", "0", "above 0 and at most 1"),
+    ("--top-p", "2", "above 0 and at most 1"),
+    ("--top-p", "nan", "above 0 and at most 1"),
+    ("--max-new-tokens", "0", "above 0 and at most 1000000"),
+    ("--samples", "9999999999", "above 0 and at most 10000"),
+    ("--tensor-parallel-size", "0", "above 0 and at most 1024"),
+    ("--gpu-memory-utilization", "2", "above 0 and at most 1"),
+    ("--concurrency", "0", "above 0 and at most 1024"),
+    ("--seed", "-1", "between 0 and 4294967295"),
+    ("--seed", str(2**70), "between 0 and 4294967295"),
+    ("--request-seconds", "nan", "above 0 and at most 86400"),
+    ("--tries", "0", "above 0 and at most 1000"),
+    ("--seconds", "inf", "above 0 and at most 86400"),
+    ("--memory-gb", "1e99", "above 0 and at most 65536"),
+    ("--workers", "0", "above 0 and at most 4096"),
+]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         ([], "--model is needed"),
         (["--model", "x", "--questions", "3"], "--questions: not for arena"),
         (["--reference", "--copy"], "--copy: not for arena"),
-        (["--reference", "--max-target-tokens", "60"], "needs the tokenizer of a model"),
+        (["--reference", "--max-target-tokens", "60"], "--max-target-tokens: not for --reference"),
         (["--reference", "--limit", "0"], "argument --limit: 0 is not above 0"),
         (["--model", "x", "--temperature", "0"], "--temperature 0 draws the same sample each time"),
         (["--model", "x", "--backend", "endpoint"], "needs --url"),
@@ -422,14 +449,160 @@ def test_an_answer_without_a_statement_is_not_code(completion, prompt):
             ["--model", "x", "--benchmark", "multi", "--prompt", "one-shot"],
             "--prompt one-shot: multi has the forms zero-shot",
         ),
-        (["--model", "x", "--sample", "3"], "unrecognized arguments: --sample 3"),  # abbreviated
+        (["--model", "x", "--sample", "3"], "unrecognized arguments: --sample"),  # abbreviated
         (["--model", "x", "--samples", "many"], "argument --samples: invalid int value: 'many'"),
+        *[
+            (["--model", "x", *flags], f"argument {flags[0]}: {flags[1]} is not {accepted}")
+            for *flags, accepted in RANGES
+        ],
+        *[
+            (flags, f"{flag}: not for {mode}, only for --backend")
+            for flags, flag, mode in (
+                (["--model", "x", "--url", "http://h/v1"], "--url", "--backend transformers"),
+                (["--model", "x", "--backend", "transformers", "--tries", "8"], "--tries", "--backend transformers"),
+                (
+                    ["--model", "x", "--gpu-memory-utilization", "1"],
+                    "--gpu-memory-utilization",
+                    "--backend transformers",
+                ),
+                ([*ENDPOINT, "--dtype", "float32"], "--dtype", "--backend endpoint"),
+                ([*ENDPOINT, "--adapter", "y"], "--adapter", "--backend endpoint"),
+                (["--reference", "--model", "x"], "--model", "--reference"),
+                (["--reference", "--temperature", "0.8"], "--temperature", "--reference"),  # also the default
+                (["--reference", "--samples=3"], "--samples", "--reference"),
+                (["--benchmark", "migration", "--copy", "--prompt", "zero-shot"], "--prompt", "--copy"),
+            )
+        ],
         (["--reference", "--out", "samples.txt"], "expected a name that ends in .jsonl"),
         (["--reference", "--data", "absent.jsonl"], "absent.jsonl: no such file"),
     ],
 )
-def test_mistakes_end_in_one_line(data, tmp_path, flags, message):
-    assert message in failure("--data", data, "--out", tmp_path / "samples.jsonl", *flags)
+def test_mistakes_end_in_one_line(data, tmp_path, stops, flags, message):
+    assert message in stops(generate.main, "--data", data, "--out", tmp_path / "samples.jsonl", *flags)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "flags", "message"),
+    [
+        ("temperature: .nan", [], "eval.yaml:1: temperature: invalid float value: '.nan'"),
+        ("top_p: 2", [], "eval.yaml:1: top_p: 2 is not above 0 and at most 1"),
+        ("limit: -1", [], "eval.yaml:1: limit: -1 is not above 0"),
+        ("samples: 3.5", [], "eval.yaml:1: samples: invalid int value: '3.5'"),
+        ("url: http://h/v1", [], "--url: not for --backend transformers, only for --backend endpoint"),
+        ("backend: vllm", ["--url", "http://h/v1"], "--url: not for --backend vllm"),
+    ],
+)
+def test_the_yaml_is_checked_like_the_flags(data, tmp_path, stops, yaml, flags, message):
+    config = tmp_path / "eval.yaml"
+    config.write_text(yaml)
+    given = ["--data", data, "--out", tmp_path / "samples.jsonl", "--model", "x", "--config", config]
+    assert message in stops(generate.main, *given, *flags)
+
+
+def test_the_yaml_of_another_mode_may_hold_keys_that_do_nothing(data, tmp_path):
+    (tmp_path / "eval.yaml").write_text("backend: vllm\ntemperature: 0.5\ngpu_memory_utilization: 0.5\nsamples: 3")
+    flags = ["--data", data, "--out", tmp_path / "samples.jsonl", "--config", tmp_path / "eval.yaml"]
+    _, drawing = parse_arguments(list(map(str, [*flags, "--reference"])))
+    assert (drawing.backend, drawing.samples) == ("reference", 1)
+    _, drawing = parse_arguments(list(map(str, [*flags, *ENDPOINT])))
+    assert (drawing.backend, drawing.samples) == ("endpoint", 3)
+
+
+def unusable_outputs(folder: Path) -> dict[str, Path]:
+    """Outputs that cannot be written, also by root."""
+    (folder / "file").touch()
+    (folder / "is-a-folder.jsonl").mkdir()
+    (folder / "note.json").mkdir()
+    return {
+        "file/samples.jsonl: cannot be written: ": folder / "file" / "samples.jsonl",
+        "is-a-folder.jsonl: is a folder; expected a file to write": folder / "is-a-folder.jsonl",
+        "note.json: is a folder; expected a file to write": folder / "note.jsonl",
+        "/proc/none/samples.jsonl: cannot be written: No such file": Path("/proc/none/samples.jsonl"),
+        f"{'x' * 255}.jsonl: cannot be written: ": folder / f"{'x' * 255}.jsonl",
+    }
+
+
+@pytest.mark.parametrize("case", range(5))
+def test_an_output_that_cannot_be_written_is_found_first(tmp_path, stops, case):
+    message, out = list(unusable_outputs(tmp_path).items())[case]
+    assert message in stops(generate.main, "--data", "absent.jsonl", "--model", "absent", "--out", out)
+
+
+def damaged_models(good: Path, folder: Path) -> dict[str, tuple[Path, str]]:
+    """Case -> (model folder, message)."""
+    weights, config = (good / "model.safetensors").read_bytes(), (good / "config.json").read_text()
+    index = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}})
+    files: dict[str, tuple[dict[str, bytes | str], str]] = {
+        "empty": ({}, ": no config.json there"),
+        "no weights": ({"config.json": config}, ": no weights there (*.safetensors or pytorch_model*.bin)"),
+        "no JSON": ({"config.json": "{", "model.safetensors": weights}, "config.json: not JSON"),
+        "a list": ({"config.json": "[]", "model.safetensors": weights}, "config.json: "),
+        "no type": ({"config.json": "{}", "model.safetensors": weights}, "config.json: model_type: field required"),
+        "an unknown type": (
+            {"config.json": '{"model_type": "foo"}', "model.safetensors": weights},
+            "has model type `foo` but Transformers does not recognize this architecture",
+        ),
+        "a wrong value": (
+            {"config.json": config.replace('"hidden_size": 128', '"hidden_size": "a"'), "model.safetensors": weights},
+            "Field 'hidden_size' expected int, got str (value: 'a')",
+        ),
+        "cut weights": (
+            {"config.json": config, "model.safetensors": weights[:-9]},
+            "model.safetensors: damaged or cut short: Error while deserializing header: ",
+        ),
+        "a pointer": (
+            {"config.json": config, "model.safetensors": "version https://git-lfs.github.com/spec/v1\noid x"},
+            "model.safetensors: a Git LFS pointer instead of the weights",
+        ),
+        "a missing shard": (
+            {"config.json": config, "model.safetensors.index.json": index},
+            "model.safetensors.index.json: names model-00001-of-00002.safetensors, which is not there",
+        ),
+    }
+    for case, (contents, _) in files.items():
+        (folder / case).mkdir()
+        for name, content in contents.items():
+            (folder / case / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return {case: (folder / case, message) for case, (_, message) in files.items()}
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]])
+def test_a_model_that_is_not_there_or_damaged_is_one_line(data, random_model, tmp_path, stops, check):
+    cases = list(damaged_models(random_model, tmp_path).values())
+    cases += [(Path("/no/such"), "model /no/such: no such folder"), (Path("a/b/c"), "model a/b/c: no such folder")]
+    cases.append((Path("nowhere/none"), "model nowhere/none: "))
+    for model, message in cases:
+        flags = ["--data", data, "--out", tmp_path / "samples.jsonl", "--model", model, *check]
+        assert message in stops(generate.main, *flags)
+
+
+def test_an_adapter_that_is_damaged_or_of_another_model_is_one_line(data, random_model, tmp_path, stops):
+    import torch
+    from safetensors.torch import save_file
+
+    layer = "base_model.model.model.layers.0.self_attn.q_proj"
+    fitting = {f"{layer}.lora_A.weight": torch.zeros(4, 128), f"{layer}.lora_B.weight": torch.zeros(128, 4)}
+    settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "use_dora": False}
+    cases = [
+        ("{", fitting, "adapter_config.json: not JSON"),
+        (json.dumps({**settings, "r": "four"}), fitting, "adapter_config.json: r: "),
+        (
+            json.dumps({**settings, "peft_type": "IA3"}),
+            fitting,
+            "adapter_config.json: peft_type: input should be 'LORA'",
+        ),
+        (json.dumps(settings), None, "adapter_model.safetensors: no such file"),
+        (json.dumps(settings), {k: v[:, :64] for k, v in fitting.items()}, "lora_A.weight has size 64, the model"),
+        (json.dumps(settings), {"base_model.model.x.lora_A.weight": torch.zeros(4, 4)}, ": none of its layers is in"),
+    ]
+    for number, (config, weights, message) in enumerate(cases):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text(config)
+        if weights:
+            save_file({key: value.contiguous() for key, value in weights.items()}, folder / "adapter_model.safetensors")
+        flags = ["--model", random_model, "--adapter", folder, "--check"]
+        assert message in stops(generate.main, "--data", data, "--out", tmp_path / "samples.jsonl", *flags)
 
 
 def test_prompts_that_do_not_fit(data, random_model, tmp_path):

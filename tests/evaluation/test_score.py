@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import run_script
+from conftest import ROOT, run_script
 from mini_arena import ANSWERS, METHOD, RENAME, ROWS, TRIM, sample_rows, write_data, write_samples
 
 import sandbox
+import score
 from common.errors import InputError
 from common.provenance import sha256
 from evaluation.arena.problems import load_tasks
@@ -188,9 +193,9 @@ def refused(tmp_path: Path, data: Path, rows: list[dict], *flags: object) -> str
             "samples.jsonl:1: code: field req",
         ),
         (lambda rows: rows, ["--k", "1,5"], "Pass@5 needs 5 samples a problem"),  # there are 4
-        (lambda rows: rows, ["--k", "one"], "--k one: expected numbers"),
+        (lambda rows: rows, ["--k", "one"], "argument --k: one: expected numbers"),
         (lambda rows: rows, ["--k", "1", "--write-errata", "x"], "--write-errata needs the samples of"),
-        (lambda rows: rows, ["--k", "0"], "--k 0: expected numbers from 1"),
+        (lambda rows: rows, ["--k", "0"], "argument --k: 0: expected numbers from 1"),
         (lambda rows: rows, ["--k", "1", "--label", "Qwen/GRPO"], "argument --label: invalid choice: 'Qwen/GRPO'"),
         (lambda rows: rows, ["--k", "1", "--errata", "absent.jsonl"], "absent.jsonl: "),
         (lambda rows: rows, ["--evidence", "x"], "--evidence: not for arena"),
@@ -207,12 +212,115 @@ def test_what_is_refused(tmp_path, data, change, flags, message):
     assert message in refused(tmp_path, data, change(sample_rows()), *flags)
 
 
+ROW = {"task_id": "t0", "sample_id": 0, "completion": "x", "code": "x = 1", "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (json.dumps({**ROW, "code": 3}).encode(), ":1: code: input should be a valid string"),
+        (json.dumps({**ROW, "sample_id": True}).encode(), ":1: sample_id: input should be a valid integer"),
+        (json.dumps({**ROW, "sample_id": float("nan")}).encode(), ":1: sample_id: input should be a valid integer"),
+        (json.dumps({**ROW, "finish_reason": None}).encode(), ":1: finish_reason: input should be a valid string"),
+        (json.dumps({**ROW, "finish_reason": "error"}).encode(), ":1: finish_reason: "),
+        (json.dumps({**ROW, "completion_tokens": "7"}).encode(), ":1: completion_tokens: input should be a valid int"),
+        (b"null\n", ":1: not a JSON object"),
+        (b"[" * 100_000 + b"\n", ":1: not JSON"),
+        (b'{"sample_id": ' + b"9" * 5000 + b"}\n", ":1: not JSON"),
+        (b'{"x": "\xe9"}\n', ":1: not JSON"),
+        (b"\xef\xbb\xbf" + json.dumps(ROW).encode(), ": begins with a byte order mark: expected plain UTF-8"),
+        (b"\x1f\x8b\x08", ": compressed with gzip: expected plain UTF-8"),
+        (json.dumps(ROW).encode("utf-16"), ": UTF-16: expected plain UTF-8"),
+    ],
+)
+def test_samples_that_are_not_samples(tmp_path, data, stops, content, message):
+    samples = tmp_path / "samples.jsonl"
+    samples.write_bytes(content)
+    command = ["--benchmark", "arena", "--data", data, "--samples", samples, "--out", tmp_path / "out"]
+    assert f": {samples}{message}" in stops(score.main, *command)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"problems": []}, "problems: list should have at least 1 item"),
+        ({"problems": [1]}, "problems.0: input should be a valid string"),
+        ({"starts": None}, "starts: input should be a valid list"),
+        ({"identity": None}, "identity: input should be a valid dictionary"),
+        ({"identity": {"benchmark": 3, "data_sha256": "x"}}, "identity.benchmark: input should be a valid string"),
+        ({"identity": {"benchmark": "arena"}}, "identity.data_sha256: field required"),
+        ({"identity": {"benchmark": "arena", "data_sha256": "x"}}, "identity.data: missing: --data is needed"),
+        (
+            {"identity": {"benchmark": "arena", "data_sha256": "x", "limit": 0}},
+            "identity.limit: input should be greater",
+        ),
+        ({"identity": {"benchmark": "other", "data_sha256": "x"}}, "benchmark other: expected one of arena, multi"),
+    ],
+)
+def test_a_note_that_cannot_be_used(tmp_path, stops, change, message):
+    samples, note = tmp_path / "samples.jsonl", {"identity": {"benchmark": "arena", "data_sha256": "x", "data": "d"}}
+    samples.write_text(json.dumps(ROW))
+    samples.with_suffix(".json").write_text(json.dumps({**note, **change}))
+    assert message in stops(score.main, "--samples", samples, "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--limit", "0"], "argument --limit: 0 is not above 0"),
+        (["--seconds", "inf"], "argument --seconds: inf is not above 0 and at most 86400"),
+        (["--memory-gb", "nan"], "argument --memory-gb: nan is not above 0"),
+        (["--workers", "0"], "argument --workers: 0 is not above 0"),
+        (["--k", "9" * 5000], "expected numbers from 1"),
+        (["--sample-seconds", "nan"], "argument --sample-seconds: nan is not above 0"),
+        (["--compare", "a", "b"], ": not for --compare, only for --samples, --no-run"),
+        (["--compare", "a", "b", "--label", "x"], "argument --label: invalid choice"),
+        (["--paper", "a"], ": not for --paper, only for --samples, --no-run"),
+        (["--no-run", "--seconds", "30"], "--seconds: not for --no-run, only for --samples"),
+        (["--out", "/proc/none"], "/proc/none/results.json: cannot be written: "),
+    ],
+)
+def test_flags_that_are_refused(stops, flags, message):
+    assert message in stops(score.main, "--benchmark", "arena", "--data", "x", "--samples", __file__, *flags)
+
+
 def test_samples_of_other_data(tmp_path, data):
     run_script("generate.py", "--data", data, "--reference", "--out", tmp_path / "samples.jsonl")
     changed = write_data(tmp_path / "changed.jsonl", [{**TRIM, "problem": "Another."}, *ROWS[1:]])
     command = ["--samples", tmp_path / "samples.jsonl", "--out", tmp_path / "out", "--data", changed, "--k", 1]
     done = run_script("score.py", *command, check=False)
     assert "was made for other data than" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_soon_and_leaves_nothing(tmp_path, data, number):
+    rows = [{**row, "code": "import time\ntime.sleep(60)"} for row in sample_rows()]
+    samples = write_samples(tmp_path / "samples.jsonl", rows)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    command = ["--benchmark", "arena", "--data", data, "--samples", samples, "--out", tmp_path / "out"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    program = subprocess.Popen(
+        [sys.executable, ROOT / "src" / "score.py", *map(str, command)],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    signal.signal(signal.SIGINT, before)
+    try:
+        for line in program.stderr:
+            if "with the update in force" in line:  # the control has run, the samples begin
+                break
+        time.sleep(1)
+        started = time.monotonic()
+        program.send_signal(number)
+        program.communicate(timeout=30)
+    finally:
+        program.kill()
+    assert time.monotonic() - started < 10
+    assert program.returncode in ((143,) if number == signal.SIGTERM else (130, -number))
+    assert list(temporary.glob("sandbox-*")) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_references_through_both_scripts_and_the_errata_they_write(tmp_path, scored):

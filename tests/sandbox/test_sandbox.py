@@ -449,15 +449,41 @@ def test_what_a_program_may_not_read_stops_the_run(tmp_path, name):
     (packages / "notes.txt").chmod(0o600)
     check_ready(python=python, preload=["plain", "package"])
     (packages / name).chmod(0o750 if (packages / name).is_dir() else 0o640)
-    said = rf"programs cannot import what {python} has: PermissionError: .*; chmod -R a\+rX on its folder"
+    said = rf"programs \(as user \d+\) cannot import what {python} has: PermissionError: .*; chmod -R a\+rX on its"
     with pytest.raises(InfrastructureError, match=said):
         check_ready(python=python, preload=["plain", "package"])
 
 
 def test_what_a_run_needs_is_imported_first(tmp_path):
-    with pytest.raises(InfrastructureError, match="has: ModuleNotFoundError: No module named 'missing'"):
+    user = r"\d+" if mounts.ROOT else "1000"
+    said = rf"^programs \(as user {user}\) cannot import what .* has: missing: ModuleNotFoundError: No module"
+    with pytest.raises(InfrastructureError, match=said):
         run_all(["", ""], needs=["json", "missing"], progress=False)
     assert [verdict.status for verdict in run_all(["", ""], needs=["json", "xml.dom"], progress=False)] == ["pass"] * 2
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_an_environment_behind_a_folder_that_is_closed_to_others(tmp_path, mode):
+    """The folders above an environment are made anew in the sandbox. Its own folder is shown as it is."""
+    home = tmp_path / "closed" / "env"
+    venv.create(home, with_pip=False, symlinks=True)
+    (packages,) = (home / "lib").glob("python*/site-packages")
+    (packages / "plain.py").write_text("")
+    home.parent.chmod(0o700)
+    home.chmod(mode)
+    if mode == 0o700 and mounts.ROOT:
+        with pytest.raises(InfrastructureError, match=r"PermissionError: .*; chmod -R a\+rX on its folder makes it"):
+            check_ready(python=home / "bin" / "python", needs=["plain"])
+    else:
+        check_ready(python=home / "bin" / "python", needs=["plain"])
+
+
+def test_a_message_of_many_lines_is_one(tmp_path):
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    (packages / "broken.py").write_text("raise ImportError('first\\n\\nlast')")
+    with pytest.raises(InfrastructureError, match=r"has: broken: ImportError: first last$"):
+        check_ready(python=tmp_path / "env" / "bin" / "python", needs=["broken"])
 
 
 def test_the_bubblewrap_for_other_programs(tmp_path):

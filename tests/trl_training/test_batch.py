@@ -6,6 +6,7 @@ import pytest
 
 import grpo
 import sft
+from common.launch import VARIABLES
 from trl_training.arguments import Batch, plan_batch
 
 
@@ -52,7 +53,8 @@ def keys(**given: object) -> dict[str, object]:
 
 
 def test_trl_s_keys_follow_from_the_launch(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "8")
+    for name, value in zip(VARIABLES, ("8", "0", "0", "127.0.0.1", "29500"), strict=True):
+        monkeypatch.setenv(name, value)
     more = {"prompts_per_step": 1, "num_generations": 8, "updates_per_generation": 1, "steps_per_generation": None}
     assert grpo.derive(keys(**more)) == {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
     more["prompts_per_step"], more["updates_per_generation"] = 8, 2  # 64 completions: 8 on each, in two parts

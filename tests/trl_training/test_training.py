@@ -121,7 +121,8 @@ def test_resume_after_sigkill_equals_an_uninterrupted_run(trained, warm_model, t
     command = [sys.executable, str(ROOT / "src" / "grpo.py"), *args]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 300
-    while not (out / "checkpoint-3" / "trainer_state.json").exists():
+    state = out / "checkpoint-3" / "trainer_state.json"
+    while not (state.exists() and state.read_text().endswith("}\n")):  # complete
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.time() < deadline
         time.sleep(0.02)

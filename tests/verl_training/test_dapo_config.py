@@ -3,6 +3,7 @@ loads."""
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,8 @@ from verl_training import checks as dapo_checks
 from verl_training import config as verl_config
 from verl_training import resume as dapo_resume
 from verl_training import start
+from verl_training.parquet import DataFiles
+from verl_training.values import check_values
 
 pytest.importorskip("hydra", reason="requirements/dapo.txt is not installed")
 NAMES = ("dapo", "dapo_released", "dapo_equal_budget", "quickstart/dapo")
@@ -135,7 +138,7 @@ def test_headers_and_sources(name):
         (["+reward.reward_kwargs.overlong_buffer_cfg.length=3"], "unknown key"),
         (["+recode.lora_rank=3"], "unknown key 'recode.lora_rank': did you mean 'recode.lora_"),
         (["recode.bad_rows=skip"], "recode.bad_rows=skip: choose from stop, drop, keep"),
-        (["recode.bad_rows=true"], "recode.bad_rows=True: choose from stop, drop, keep"),
+        (["recode.bad_rows=true"], "recode.bad_rows=True: must be text"),
         (["trainer.use_v1=false"], "the legacy trainer has no dynamic sampling"),
         (["trainer.v1.trainer_mode=colocate_async"], "only sync"),
         (["trainer.v1.sampler.custom_sampler.path=x.py"], "not supported here"),
@@ -156,21 +159,27 @@ def test_headers_and_sources(name):
         (["trainer.n_gpus_per_node=3"], "ppo_mini_batch_size x n = 32 is not a multiple of 3 processes"),
         (["recode.adapter=lora"], "choose from dora, full"),
         (["recode.val_size=many"], "recode.val_size=many: must be a whole number"),
-        (["recode.max_target_length=x"], "recode.max_target_length=x: must be a whole number above 0, or null"),
-        (["trainer.max_actor_ckpt_to_keep=x"], "trainer.max_actor_ckpt_to_keep=x: must be a whole number above 0"),
+        (["recode.max_target_length=x"], "recode.max_target_length=x: must be a whole number, at least 1, or null"),
         (
-            ["reward.reward_kwargs.overlong_buffer_cfg.enable=true", "reward.reward_kwargs.overlong_buffer_cfg.len=x"],
-            "overlong_buffer_cfg.len=x: must be in 1..1024",
+            ["trainer.max_actor_ckpt_to_keep=x"],
+            "trainer.max_actor_ckpt_to_keep=x: must be a whole number, at least 2, or null",
+        ),
+        (
+            ["reward.reward_kwargs.overlong_buffer_cfg.enable=true", "reward.reward_kwargs.overlong_buffer_cfg.len=0"],
+            "overlong_buffer_cfg.len=0: must be in 1..1024",
         ),
         (["actor_rollout_ref.model.lora_rank=8"], "set recode.adapter and recode.lora_* instead"),
         (["actor_rollout_ref.actor.strategy=fsdp"], "DoRA needs fsdp2"),
         (["+data.apply_chat_template_kwargs.continue_final_message=true"], "would close the open think tag"),
         (["actor_rollout_ref.model.custom_chat_template=x"], "derived from the tokenizer here"),
-        (["trainer.max_actor_ckpt_to_keep=1"], "verl deletes the last checkpoint before the new one is complete"),
+        (["trainer.max_actor_ckpt_to_keep=1"], "trainer.max_actor_ckpt_to_keep=1: must be a whole number, at least 2"),
         (["actor_rollout_ref.actor.grad_clip=0.5"], "verl's engine does not read it; set optim.clip_grad"),
-        (["trainer.n_gpus_per_node=0"], "trainer.n_gpus_per_node=0: must be a whole number above 0"),
-        (["trainer.nnodes=x"], "trainer.nnodes=x: must be a whole number above 0"),
-        (["ray_kwargs.ray_init.num_cpus=x"], "ray_kwargs.ray_init.num_cpus=x: must be a whole number above 0, or null"),
+        (["trainer.n_gpus_per_node=0"], "trainer.n_gpus_per_node=0: must be a whole number, at least 1"),
+        (["trainer.nnodes=x"], "trainer.nnodes=x: must be a whole number, at least 1"),
+        (
+            ["ray_kwargs.ray_init.num_cpus=x"],
+            "ray_kwargs.ray_init.num_cpus=x: must be a whole number, at least 1, or null",
+        ),
         (["actor_rollout_ref.actor.optim.weight_decay=x"], "optim.weight_decay=x: must be a number"),
         (
             ["data.max_response_length=1025"],
@@ -181,7 +190,7 @@ def test_headers_and_sources(name):
             ["trainer.nnodes=2", "trainer.n_gpus_per_node=8", "actor_rollout_ref.actor.fsdp_config.fsdp_size=8"],
             "fsdp_size=8 of 16 processes",
         ),
-        (["actor_rollout_ref.actor.fsdp_config.fsdp_size=x"], "fsdp_size=x of 2 processes"),
+        (["actor_rollout_ref.actor.fsdp_config.fsdp_size=x"], "fsdp_size=x: must be a whole number, at least -1"),
         (["data.max_prompt_length=abc"], "data.max_prompt_length=abc: must be a whole number"),
         (["reward.custom_reward_function.path=null"], "reward.custom_reward_function.path: must name a file"),
         (["reward.custom_reward_function.reward_kwargs.reward=em-star"], "unknown reward 'em-star'"),
@@ -197,6 +206,15 @@ def test_headers_and_sources(name):
         (["+reward.custom_reward_function.reward_kwargs.wieghts=[1,1]"], "reward_kwargs.wieghts"),
         (["data.train_batch_size=${nothing}"], "nothing"),
         (["data.train_batch_size"], "data.train_batch_size"),
+        (["data=5"], "Config group override must be a string or a list"),
+        (["recode=null"], "recode: is a section of keys, not a value"),
+        (["~recode.bad_rows"], "recode.bad_rows: is missing: an override removes it"),
+        (["~run"], "run: is missing: an override removes it"),
+        (["~actor_rollout_ref.actor.optim.lr"], "actor_rollout_ref.actor.optim.lr: is missing: an override removes it"),
+        (["run=null"], "run=null: must be text"),
+        (["run=''"], "run=: must name the run's folder"),
+        (["data.val_files=./runs/x/../dapo/data/train.parquet"], "must not be the file of data.train_files"),
+        (["data.train_files=train.jsonl"], "data.train_files=train.jsonl: must be a .parquet file"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -205,6 +223,110 @@ def test_mistakes_end_in_one_line(overrides, message):
         dapo_checks.check(verl_config.compose("dapo", overrides))
     assert message in str(stopped.value)
     assert "\n" not in str(stopped.value)
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return verl_config.compose("dapo")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("actor_rollout_ref.actor.optim.lr", "abc", "must be a number"),
+        ("actor_rollout_ref.actor.optim.lr", None, "must be a number"),
+        ("actor_rollout_ref.actor.optim.lr", [1], "must be a number"),
+        ("actor_rollout_ref.actor.optim.lr", True, "must be a number"),
+        ("actor_rollout_ref.actor.optim.lr", float("nan"), "must be finite"),
+        ("actor_rollout_ref.actor.optim.lr", float("inf"), "must be finite"),
+        ("actor_rollout_ref.actor.optim.lr", -1, "must be at least 0"),
+        ("actor_rollout_ref.actor.optim.lr_scheduler_type", "linear", "choose from constant, cosine"),
+        ("actor_rollout_ref.actor.loss_agg_mode", "mean", "choose from token-mean, "),
+        ("actor_rollout_ref.model.path", None, "must be text"),
+        ("actor_rollout_ref.model.path", 5, "must be text"),
+        ("actor_rollout_ref.rollout.temperature", 0, "must be above 0"),
+        ("actor_rollout_ref.rollout.top_p", 2, "must be above 0 and at most 1"),
+        ("actor_rollout_ref.rollout.gpu_memory_utilization", 0, "must be above 0 and at most 1"),
+        ("actor_rollout_ref.rollout.n", 2.5, "must be a whole number, at least 1"),
+        ("algorithm.filter_groups.enable", "maybe", "must be true or false"),
+        ("data.seed", -1, "must be a whole number, at least 0"),
+        ("data.shuffle", 7, "must be true or false"),
+        ("data.train_files", None, "must be text"),
+        ("data.train_files", ["a.parquet"], "must be text"),
+        ("recode.data", None, "must be text"),
+        ("recode.lora_dropout", 1, "must be at least 0 and below 1"),
+        ("recode.lora_target_modules", 5, "must be a list"),
+        ("recode.max_target_length", 0, "must be a whole number, at least 1"),
+        ("recode.val_size", 0, "must be a whole number, at least 1"),
+        ("reward.custom_reward_function.path", 7, "must be text"),
+        ("trainer.logger", 7, "must be a list"),
+        ("trainer.n_gpus_per_node", True, "must be a whole number, at least 1"),
+        ("trainer.resume_mode", "yes", "choose from auto, disable, resume_path"),
+        ("trainer.save_freq", "often", "must be a whole number, at least -1"),
+        ("trainer.total_training_steps", "abc", "must be a whole number, at least 1, or null"),
+        ("trainer.total_training_steps", 1.5, "must be a whole number, at least 1"),
+        ("trainer.total_training_steps", 0, "must be a whole number, at least 1"),
+    ],
+)
+def test_a_value_of_another_type_or_out_of_range(paper, key, value, message):
+    """Before: a traceback in verl's workers after a minute, and --print-config took it."""
+    config = copy.deepcopy(paper)
+    OmegaConf.update(config, key, value)
+    with pytest.raises(InputError) as stopped:
+        check_values(config)
+    assert str(stopped.value).startswith(f"{key}={'null' if value is None else value}: ")
+    assert message in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trainer.total_training_steps", None),
+        ("trainer.max_actor_ckpt_to_keep", None),
+        ("trainer.logger", "console"),
+        ("recode.lora_target_modules", "all-linear"),
+        ("actor_rollout_ref.actor.entropy_coeff", 0.01),  # verl's default is written 0
+        ("actor_rollout_ref.actor.optim.lr", 1),
+        ("reward.custom_reward_function.reward_kwargs.mine", {"a": None}),
+    ],
+)
+def test_values_that_are_right(paper, key, value):
+    config = copy.deepcopy(paper)
+    OmegaConf.update(config, key, value, force_add=True)
+    check_values(config)
+
+
+def test_a_number_names_a_run():
+    assert verl_config.compose("dapo", ["run=2024"]).trainer.default_local_dir == "runs/2024"
+
+
+def test_one_file_cannot_be_both_splits(tmp_path):
+    (tmp_path / "a.parquet").write_text("rows")
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "a.parquet")
+    (tmp_path / "hard.parquet").hardlink_to(tmp_path / "a.parquet")
+    for name in ("a", "link", "hard"):
+        files = [f"data.train_files={tmp_path}/a.parquet", f"data.val_files={tmp_path}/{name}.parquet"]
+        with pytest.raises(InputError, match=r"must not be the file of data\.train_files"):
+            DataFiles(verl_config.compose("dapo", files)).files  # noqa: B018
+
+
+def test_the_check_looks_at_files(tmp_path, random_model, tiny_data):
+    (tmp_path / "mine.py").write_text("def compute_score(**kwargs): return 1\n")
+    (tmp_path / "broken.py").write_text("def compute_score(:\n")
+    reward, model = "reward.custom_reward_function", "actor_rollout_ref.model.path"
+    good = [f"recode.data={tiny_data}", f"{model}={random_model}", f"{reward}.path={tmp_path}/mine.py"]
+    dapo_checks.check_files(verl_config.compose("dapo", good))
+    for override, message in {
+        f"recode.data={tmp_path}/absent.jsonl": "recode.data=.*absent.jsonl: no such file in ",
+        f"recode.val_data={tmp_path}/absent.jsonl": "recode.val_data=.*absent.jsonl: no such file in ",
+        f"{model}={tmp_path}/absent": "model .*absent: no such folder",
+        f"{model}={tmp_path}": "config.json is missing",
+        f"{reward}.path=absent.py": "path=absent.py: no such file",
+        f"{reward}.path={tmp_path}/broken.py": "broken.py: not Python: ",
+        f"{reward}.name=absent": "mine.py: it defines no function absent",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            dapo_checks.check_files(verl_config.compose("dapo", [*good, override]))
 
 
 def test_flash_attention_is_refused_where_it_is_not_installed():

@@ -116,7 +116,8 @@ def test_print_config_without_a_model_and_data():
     printed = yaml.safe_load("\n".join(lines))
     assert printed["actor_rollout_ref"]["model"]["lora_rank"] == 64
     done = run_script("dapo.py", *overrides, "trainer.device=cpu", "ray_kwargs.ray_init.num_cpus=9", check=False)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "dapo: model models/absent: no such folder")
+    assert done.returncode == 2
+    assert done.stderr.startswith("dapo: recode.data=absent.jsonl: no such file in ")
 
 
 def test_a_tokenizer_without_a_template_is_one_line(tmp_path):

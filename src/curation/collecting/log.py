@@ -16,17 +16,70 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from common.errors import InputError
 from common.files import append_jsonl, read_json, read_jsonl, read_log, write_json
+from common.rows import typed
 from curation.collecting.proposals import ACCEPTED
+from curation.evidence import Evidence
 
 Round = dict[str, Any]
 FINAL = (ACCEPTED, "none")
 REFUSED = "refused"  # the verdict if the server does not accept the prompt, usually because it is too long
+
+
+def is_text(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("expected a string")
+    return value
+
+
+Text = Annotated[Any, AfterValidator(is_text)]  # pydantic's own str rejects unpaired surrogates
+
+
+class RecordRow(BaseModel):
+    """A record in the published schema."""
+
+    dependency: str
+    new_version: str
+    description: str
+    update_info: str
+    old_code: str
+    new_code: str
+
+
+class Proposed(BaseModel):
+    """A line of proposed.jsonl."""
+
+    proposal: str
+    name: str
+    record: RecordRow
+    evidence: Evidence
+
+
+class RoundRow(BaseModel):
+    """What this project reads from a line of rounds.jsonl."""
+
+    round: str
+    job: str
+    role: Literal["update", "pair"]
+    cause: str
+    verdict: str
+    problems: list[Text]
+    answer: Text = ""
+    update: dict[str, str] | None = None
+    proposed: Proposed | None = None
+
+
+class Decision(BaseModel):
+    """A line of feedback.jsonl."""
+
+    proposal: str
+    decision: Literal["accept", "reject"]
+    feedback: Text = ""
 
 
 class RunFile(BaseModel):
@@ -62,14 +115,17 @@ class Log:
         self.folder = folder
         self._lock = threading.RLock()  # `add` calls `twin`
 
-        def rows(name: str) -> list[dict[str, Any]]:
+        def rows(name: str, schema: type[BaseModel]) -> list[dict[str, Any]]:
             path = folder / name
-            return read_log(path) if name == writes else read_jsonl(path) if path.is_file() else []
+            found = read_log(path) if name == writes else read_jsonl(path) if path.is_file() else []
+            for line, row in enumerate(found, start=1):
+                typed(schema, row, f"{path}:{line}")
+            return found
 
         self.jobs: dict[str, list[Round]] = {}
-        for row in rows("rounds.jsonl"):
+        for row in rows("rounds.jsonl", RoundRow):
             self.jobs.setdefault(row["job"], []).append(row)
-        self.decisions = {row["proposal"]: row for row in rows("feedback.jsonl")}
+        self.decisions = {row["proposal"]: row for row in rows("feedback.jsonl", Decision)}
 
     def accepted_pairs(self) -> list[Round]:
         with self._lock:

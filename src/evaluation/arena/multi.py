@@ -31,6 +31,7 @@ from common.provenance import describe, sha256
 from common.rows import read_rows, resolve
 from evaluation.arena.problems import ApiUpdate, Task, add_update, by_hash, join_tasks, load_tasks
 from evaluation.arena.programs import called_functions, judge
+from evaluation.arena.score import ERRATA, check_environment, read_errata
 from evaluation.samples import FileFormat
 from rewards import parses
 
@@ -196,6 +197,7 @@ def write_questions(out: Path, data: str, settings: Settings, options: Mapping[s
     """Build the questions; `options` go to sandbox.run_all. Raises InputError if none holds."""
     path = resolve(data)
     tasks = load_tasks(path, skip_bad=settings.skip_bad_tasks)
+    check_environment(tasks, read_errata(ERRATA), options)  # else no question of a missing library would hold
     if settings.questions is None:
         found, tally = natural_rows(tasks, options)
     else:

@@ -12,7 +12,7 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 from common.chat import Message
 from common.errors import InputError
 from common.rows import read_rows
+from evaluation.arena.unit_tests import UnitTest, split_tests
 from evaluation.prompts import one_shot_messages, problem_messages
 
 T = TypeVar("T")
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)  # from ast.parse; the last two if nested too deeply
 
 
@@ -56,14 +56,6 @@ class ApiUpdate:
 
 
 @dataclass(frozen=True)
-class UnitTest:
-    """One test function, with the code outside of all tests before it."""
-
-    name: str
-    source: str
-
-
-@dataclass(frozen=True)
 class Task:
     """One problem. `kind` is arena, joint (two problems in one) or natural (one problem, two updates)."""
 
@@ -84,52 +76,6 @@ class Task:
         if prompt == "one-shot":
             return one_shot_messages(*question, self.tests[0].source, docs=docs)
         return problem_messages(*question, docs=docs)
-
-
-def _outside_functions(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
-    """Every node of these statements, including classes and branches, but not the inside of functions."""
-    left = list(body)
-    for node in left:  # no recursion: the parser accepts deeper trees than Python's stack
-        yield node
-        if not isinstance(node, FUNCTIONS):
-            left.extend(ast.iter_child_nodes(node))
-
-
-def _why_not_run(test: ast.FunctionDef | ast.AsyncFunctionDef, body: Sequence[ast.stmt]) -> str | None:
-    """Why calling a test function of the file `body` without arguments would not run it; None if it would."""
-    if test not in body:
-        return "is in a class or a branch: only tests at the top level are run"
-    if isinstance(test, ast.AsyncFunctionDef):
-        return "is asynchronous: only plain functions are run"
-    if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in _outside_functions(test.body)):
-        return "is a generator: only plain functions are run"
-    if len(test.args.posonlyargs + test.args.args) > len(test.args.defaults) or None in test.args.kw_defaults:
-        return "needs arguments"
-    return None
-
-
-def split_tests(source: str) -> tuple[UnitTest, ...]:
-    """The test functions of `source`, each with the code outside of all of them.
-
-    Raises ValueError if there is none, or if calling one would not run it (asynchronous, in a class, with a fixture);
-    SyntaxError if it is not Python.
-    """
-    body = ast.parse(source).body
-    lines = re.split(r"\r\n?|\n", source)  # as the parser counts them; str.splitlines also splits at a form feed
-
-    def text(node: ast.stmt) -> str:
-        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-        return "\n".join(lines[first - 1 : node.end_lineno])
-
-    functions = (node for node in _outside_functions(body) if isinstance(node, FUNCTIONS[:2]))
-    tests = [node for node in functions if node.name.startswith("test")]
-    for node in tests:
-        if why := _why_not_run(node, body):
-            raise ValueError(f"{node.name} {why}")
-    if not tests:
-        raise ValueError("no test function")
-    shared = "".join(text(node) + "\n\n" for node in body if node not in tests)
-    return tuple(UnitTest(node.name, shared + text(node)) for node in tests)
 
 
 def defined_function(implementation: str, path: str) -> str:
@@ -157,6 +103,20 @@ def _field(row: Mapping[str, Any], *names: str) -> str:
     raise ValueError(f"{' or '.join(names)}: missing, empty or not a text")
 
 
+def _object(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The JSON object under this name."""
+    if not isinstance(row.get(name), dict):
+        raise ValueError(f"{name}: missing or not a JSON object")
+    return row[name]
+
+
+def _objects(row: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """The list of JSON objects under this name."""
+    if not isinstance(row.get(name), list) or not all(isinstance(part, dict) for part in row[name]):
+        raise ValueError(f"{name}: missing or not a list of JSON objects")
+    return row[name]
+
+
 def _parsed(name: str, parse: Callable[..., T], *texts: str) -> T:
     """What `parse` makes of a field. Raises ValueError that names the field."""
     try:
@@ -175,8 +135,8 @@ def _imports(row: Mapping[str, Any], *names: str) -> str:
 def parse_update(row: Mapping[str, Any]) -> ApiUpdate:
     """An update from its JSON object. Raises ValueError that names the field."""
     path = _field(row, "function_path", "api_path")
-    if "." not in path:
-        raise ValueError(f"function_path: {path!r} names no module")
+    if "." not in path or not all(part.isidentifier() for part in path.split(".")):
+        raise ValueError(f"function_path: {path!r} is not a dotted path of a module and a function")
     implementation = _field(row, "implementation")
     name = _parsed("implementation", defined_function, implementation, path)
     return ApiUpdate(
@@ -237,10 +197,24 @@ def add_update(identity: str, task: Task, update: ApiUpdate) -> Task:
 
 
 def _multi_task(row: Mapping[str, Any]) -> Task:
-    parts = [parse_task(part, parse_update(part["update"])) for part in row["problems"]]
-    if row["kind"] == "joint":
-        return join_tasks(row["multi_id"], *parts)
-    return add_update(row["multi_id"], parts[0], parse_update(row["second_update"]))
+    kind, rows = row.get("kind"), _objects(row, "problems")
+    parts = [parse_task(part, parse_update(_object(part, "update"))) for part in rows]
+    if len(parts) != {"joint": 2, "natural": 1}.get(str(kind)):
+        raise ValueError(f"kind: {kind!r} with {len(parts)} problems: expected joint with two, or natural with one")
+    if kind == "joint":
+        return join_tasks(_field(row, "multi_id"), *parts)
+    return add_update(_field(row, "multi_id"), parts[0], parse_update(_object(row, "second_update")))
+
+
+def _tasks(row: object, benchmark: str) -> list[Task]:
+    """The problems of one row. Raises ValueError that names the field."""
+    if not isinstance(row, dict):
+        raise ValueError(f"row: {row}" if isinstance(row, ValueError) else "row: not a JSON object")
+    if benchmark == "multi":
+        return [_multi_task(row)]
+    update = parse_update(_object(row, "update") if "update" in row else row)
+    parts = _objects(row, "prog_syn_examples") if "prog_syn_examples" in row else [row]
+    return [parse_task({**part, "update": row.get("update", row)}, update) for part in parts]
 
 
 def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task]:
@@ -253,18 +227,9 @@ def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) 
     problems = []
     for line, row in read_rows(path):
         try:
-            if not isinstance(row, dict):
-                raise ValueError("row: not a JSON object")
-            if benchmark == "multi":
-                tasks = [_multi_task(row)]
-            else:
-                flat = [{**part, "update": row.get("update", row)} for part in row.get("prog_syn_examples", [row])]
-                tasks = [parse_task(part, parse_update(part["update"])) for part in flat]
-        except (ValueError, TypeError, AttributeError) as error:
+            tasks = _tasks(row, benchmark)
+        except ValueError as error:
             problems.append(f"{path}:{line}: {error}")
-            continue
-        except KeyError as error:
-            problems.append(f"{path}:{line}: {error.args[0]}: missing")
             continue
         for task in tasks:
             if found.setdefault(task.id, task) is not task:

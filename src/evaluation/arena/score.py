@@ -109,7 +109,7 @@ def library_versions(python: str) -> dict[str, str | None]:
         "print(json.dumps({'python': sys.version.split()[0], **found}))"
     )
     done = subprocess.run([python, "-c", code, *names], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    return json.loads(sandbox.last_line(done.stdout))
 
 
 def check_environment(tasks: Sequence[Task], known: Collection[str], options: Mapping[str, Any]) -> None:
@@ -122,7 +122,7 @@ def check_environment(tasks: Sequence[Task], known: Collection[str], options: Ma
     if broken:
         task, seen = next(iter(broken.items()))
         raise InputError(
-            f"the updates of {len(broken)} tasks cannot be put in force, first {task}: {seen.splitlines()[-1]}"
+            f"the updates of {len(broken)} tasks cannot be put in force, first {task}: {sandbox.last_line(seen)}"
         )
 
 
@@ -179,6 +179,7 @@ def score(
         raise InputError("--write-errata needs the samples of src/generate.py --reference")
     errata = read_errata(errata_file)
     check_environment(tasks, errata, options)
+    used = library_versions(options["python"])
     by_id = {task.id: task for task in tasks}
     verdicts = execute(by_id, rows, options)
     if write_errata:
@@ -191,5 +192,4 @@ def score(
     numbers = summarise(by_id, verdicts, ks, errata)
     if made and made.prompt == "one-shot":  # which asks for no think and answer parts
         numbers["rates"]["format"] = None
-    used = library_versions(options["python"])
     return Scored(verdicts, {**numbers, "errata": listed, "executed_with": used}, markdown)

@@ -57,8 +57,8 @@ def load_functions(path: Path) -> list[FunctionTask]:
     for number, line in enumerate(read_lines(path), start=1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}:{number}: row: {error.msg}") from None
+        except (ValueError, RecursionError) as error:  # also a number of too many digits; nested too deeply
+            raise InputError(f"{path}:{number}: row: {error}") from None
         task = typed(FunctionTask, row, f"{path}:{number}")
         if found.setdefault(task.id, task) is not task:
             raise InputError(f"{path}:{number}: task_id: {task.id} is already on an earlier line")

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.cli import above_zero
 from common.errors import InputError
 from common.rows import resolve
 from evaluation.humaneval.problems import FunctionTask, read_lines
@@ -50,9 +51,21 @@ PASS = "pass"  # evalplus's word; the others are fail and timeout
 PYTHON_FLAG = {"--python": {"help": "interpreter that has evalplus (default: .venvs/evalplus if there, else this one)"}}
 FLAGS: dict[str, dict[str, Any]] = {
     **PYTHON_FLAG,
-    "--min-time-limit": {"type": float, "default": 1.0, "help": "seconds an input has at least (evalplus's: 1)"},
-    "--gt-time-limit-factor": {"type": float, "default": 4.0, "help": "times the reference's time (evalplus's: 4)"},
-    "--sample-seconds": {"type": float, "default": 60.0, "help": "base or other inputs of a sample (evalplus's: 60)"},
+    "--min-time-limit": {
+        "type": above_zero(float, 3600),
+        "default": 1.0,
+        "help": "seconds an input has at least (evalplus's: 1)",
+    },
+    "--gt-time-limit-factor": {
+        "type": above_zero(float, 10000),
+        "default": 4.0,
+        "help": "times the reference's time (evalplus's: 4)",
+    },
+    "--sample-seconds": {
+        "type": above_zero(float, 86400),
+        "default": 60.0,
+        "help": "base or other inputs of a sample (evalplus's: 60)",
+    },
     "--check": {"action": "store_true", "help": "only check that evalplus, its data and the sandbox are here"},
 }
 
@@ -120,7 +133,9 @@ def check(how: Judging) -> None:
         command, own = judge_command(how, folder)
         done = subprocess.run([*command, "--check"], **own, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InfrastructureError(f"{how.python} cannot import evalplus there: {last_line(done.stderr)}")
+        user = "a user without files" if mounts.ROOT and not how.unsafe else "the current user"
+        why = last_line(done.stderr)
+        raise InfrastructureError(f"programs (as {user}) cannot import what {how.python} has: {why}")
 
 
 def judge_command(how: Judging, folder: str) -> tuple[list[str], dict[str, Any]]:

@@ -114,13 +114,9 @@ def run_answers(
     samples: Sequence[tuple[str, str | None]],
     evidence: Mapping[str, Evidence],
     interpreters: Mapping[Pins, Path],
-    needed: Mapping[Pins, Sequence[str]],
     **options: Any,
 ) -> list[tuple[str, str]]:
-    """(status, message) of each (record id, code), in order; equal samples run once.
-
-    `needed`: what the programs of an environment must be able to import, which is tried before they run.
-    """
+    """(status, message) of each (record id, code), in order; equal samples run once."""
     from tqdm import tqdm
 
     found: dict[tuple[str, str | None], tuple[str, str]] = {}
@@ -135,8 +131,7 @@ def run_answers(
     with tqdm(total=sum(map(len, by_env.values())), desc="programs") as bar:
         for pins, jobs in by_env.items():
             programs = [proof.program(code, evidence[identity].check) for identity, code in jobs]
-            own: dict[str, Any] = {"python": interpreters[pins], "needs": needed[pins], "progress": False}
-            verdicts = sandbox.run_all(programs, **own, **options)
+            verdicts = sandbox.run_all(programs, python=interpreters[pins], progress=False, **options)
             found |= {job: status(verdict) for job, verdict in zip(jobs, verdicts, strict=True)}
             bar.update(len(jobs))
     return [found[sample] for sample in samples]
@@ -206,8 +201,10 @@ def score(
     locks = read_locks(proofs.parent)
     with tqdm(sorted({one.new_env for one in evidence.values()}), desc="environments") as bar:
         places = {pins: environment(pins, envs, locks) for pins in bar}
+    for pins, names in needs(records, evidence).items():  # of all environments, before any sample runs
+        sandbox.check_ready(python=places[pins], needs=names, **options)
     samples = [(row.task_id, row.code) for row in rows]
-    seen = run_answers(samples, evidence, places, needs(records, evidence), **options)
+    seen = run_answers(samples, evidence, places, **options)
     verdicts = []
     for row, (status, message) in zip(rows, seen, strict=True):
         record = records[row.task_id]

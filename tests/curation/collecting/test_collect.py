@@ -231,7 +231,7 @@ def test_another_model_may_not_go_on(copied, notes, offline, envs):
 
 BAD = {
     "no flags": ([], "missing: --notes, --old, --new, --out, --url, --model"),
-    "no file": (["--notes", "nowhere.md"], "nowhere.md: No such file or directory"),
+    "no file": (["--notes", "nowhere.md"], "nowhere.md: no such file"),
     "empty notes": (["--notes", os.devnull], f"{os.devnull}: no paragraph looks like an API change"),
     "a range": (["--new", "tidemark>=2.0"], "--new tidemark>=2.0: expected an exact pin, such as numpy==2.0.0"),
     "a flag as pin": (["--old=-r=x==1"], "--old -r=x==1: expected an exact pin"),
@@ -239,9 +239,11 @@ BAD = {
     "no change": (["--new", "tidemark==1.0"], "--old and --new are the same environment"),
     "rounds": (["--rounds", "0"], "argument --rounds: 0 is not above 0"),
     "limit": (["--limit", "-1"], "argument --limit: -1 is not above 0"),
-    "top-p": (["--top-p", "1.5"], "--top-p in (0, 1]"),
+    "top-p": (["--top-p", "1.5"], "argument --top-p: 1.5 is not in (0, 1]"),
+    "temperature": (["--temperature", "nan"], "argument --temperature: nan is not between 0 and 100"),
+    "out": (["--out", "/dev/null"], "/dev/null/rounds.jsonl: cannot be written: Not a directory"),
     "url": (["--url", "localhost:8000/v1"], "--url localhost:8000/v1: expected http:// or https://"),
-    "typo": (["--round", "2"], "unrecognized arguments: --round 2"),
+    "typo": (["--round", "2"], "unrecognized arguments: --round\n"),
     "an unknown version": (["--new", "tidemark==9.9"], "pip could not install tidemark==9.9: ERROR: "),
 }
 
@@ -363,11 +365,43 @@ def test_a_content_filter_ends_its_job_alone(serve, tmp_path):
 
 def test_only_the_writer_of_a_log_repairs_it(tmp_path):
     path = tmp_path / "rounds.jsonl"
-    path.write_text('{"job": "a"}\n{"job": "b')
-    assert Log(tmp_path, writes="feedback.jsonl").jobs == {"a": [{"job": "a"}]}
-    assert path.read_text() == '{"job": "a"}\n{"job": "b'
-    assert Log(tmp_path, writes="rounds.jsonl").jobs == {"a": [{"job": "a"}]}
-    assert path.read_text() == '{"job": "a"}\n'
+    row = {"round": "a#1", "job": "a", "role": "update", "cause": "start", "verdict": "none", "problems": []}
+    whole = json.dumps(row) + "\n"
+    path.write_text(whole + '{"job": "b')
+    assert Log(tmp_path, writes="feedback.jsonl").jobs == {"a": [row]}
+    assert path.read_text() == whole + '{"job": "b'
+    assert Log(tmp_path, writes="rounds.jsonl").jobs == {"a": [row]}
+    assert path.read_text() == whole
+
+
+ROUND = {"round": "a/1#1", "job": "a/1", "role": "pair", "cause": "start", "verdict": "accepted", "problems": []}
+RECORD = dict.fromkeys(("dependency", "new_version", "description", "update_info", "old_code", "new_code"), "x")
+PROPOSED = {"proposal": "a/1#1", "name": "f", "record": RECORD, "evidence": {"id": "r"}}
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "message"),
+    [
+        ("rounds.jsonl", {}, "round: field required"),
+        ("rounds.jsonl", {**ROUND, "job": 3}, "job: input should be a valid string"),
+        ("rounds.jsonl", {**ROUND, "problems": [None]}, "problems.0: expected a string"),
+        ("rounds.jsonl", {**ROUND, "role": "x"}, "role: input should be 'update' or 'pair'"),
+        ("rounds.jsonl", {**ROUND, "proposed": {"proposal": "a"}}, "proposed.name: field required"),
+        ("rounds.jsonl", {**ROUND, "proposed": PROPOSED}, "proposed.evidence.update: field required"),
+        (
+            "rounds.jsonl",
+            {**ROUND, "proposed": {**PROPOSED, "record": {}}},
+            "proposed.record.dependency: field required",
+        ),
+        ("feedback.jsonl", {"decision": "reject"}, "proposal: field required"),
+        ("feedback.jsonl", {"proposal": "a", "decision": "maybe"}, "decision: input should be 'accept' or 'reject'"),
+        ("feedback.jsonl", {"proposal": "a", "decision": "reject", "feedback": 3}, "feedback: expected a string"),
+    ],
+)
+def test_a_broken_line_names_its_field(tmp_path, file, row, message):
+    (tmp_path / file).write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=rf"{file}:1: {re.escape(message)}"):
+        Log(tmp_path, writes="rounds.jsonl")
 
 
 @pytest.mark.parametrize("name", ["update", "pair", "repair"])

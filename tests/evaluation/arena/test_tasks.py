@@ -109,7 +109,14 @@ def test_a_helper_may_yield_or_hold_functions():
         ({"scenario": None}, "scenario: missing, empty or not a text"),
         ({"imports": 3}, "prog_syn_imports or imports: missing"),
         ({"update": {**TRIM["update"], "implementation": "x = 1"}}, "implementation: defines no function"),
-        ({"update": {**TRIM["update"], "function_path": "mean"}}, "function_path: 'mean' names no module"),
+        ({"update": {**TRIM["update"], "function_path": "mean"}}, "function_path: 'mean' is not a dotted path"),
+        ({"update": {**TRIM["update"], "function_path": "numpy."}}, "function_path: 'numpy.' is not a dotted path"),
+        ({"update": {**TRIM["update"], "function_path": 3}}, "function_path or api_path: missing, empty or not a text"),
+        ({"update": None}, "update: missing or not a JSON object"),
+        ({"update": [TRIM["update"]]}, "update: missing or not a JSON object"),
+        ({"prog_syn_examples": 3}, "prog_syn_examples: missing or not a list of JSON objects"),
+        ({"prog_syn_examples": ["x"]}, "prog_syn_examples: missing or not a list of JSON objects"),
+        ({"prog_syn_id": float("nan")}, "prog_syn_id: missing, empty or not a text"),
         ({"prog_syn_id": RENAME["prog_syn_id"]}, "is on an earlier line, too"),
     ],
 )
@@ -171,6 +178,43 @@ def test_multi_update_questions(tmp_path):
     assert load_tasks(write_data(tmp_path / "multi.jsonl", rows), "multi") == [joint, natural]
     with pytest.raises(InputError, match="update"):
         load_tasks(tmp_path / "multi.jsonl", "arena")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "both"}, "kind: 'both' with 2 problems: expected joint with two, or natural with one"),
+        ({"kind": ["joint"]}, "kind: ['joint'] with 2 problems"),
+        ({"kind": "natural"}, "kind: 'natural' with 2 problems"),
+        ({"problems": [RENAME]}, "kind: 'joint' with 1 problems"),
+        ({"problems": {}}, "problems: missing or not a list of JSON objects"),
+        ({"problems": [RENAME, {**METHOD, "update": None}]}, "update: missing or not a JSON object"),
+        ({"multi_id": 3}, "multi_id: missing, empty or not a text"),
+        ({"kind": "natural", "problems": [RENAME]}, "second_update: missing or not a JSON object"),
+    ],
+)
+def test_multi_update_questions_that_cannot_be_used(tmp_path, change, message):
+    row = {"multi_id": "joint-0", "kind": "joint", "problems": [RENAME, METHOD]}
+    path = write_data(tmp_path / "multi.jsonl", [{**row, **change}])
+    with pytest.raises(InputError) as error:
+        load_tasks(path, "multi")
+    assert str(error.value).startswith(f"{path}:1: {message}")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"null", ":1: row: not a JSON object"),
+        (b"[" * 100_000, ":1: row: "),
+        (b'{"prog_syn_id": ' + b"9" * 5000 + b"}", ":1: row: Exceeds the limit (4300 digits)"),
+        (b'{"prog_syn_id": "\xe9"}', ": not UTF-8: "),
+    ],
+)
+def test_lines_that_are_not_rows(tmp_path, line, message):
+    (tmp_path / "bad.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(InputError) as error:
+        load_tasks(tmp_path / "bad.jsonl")
+    assert str(error.value).startswith(f"{tmp_path / 'bad.jsonl'}{message}")
 
 
 @needs_arena

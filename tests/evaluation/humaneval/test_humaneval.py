@@ -10,6 +10,7 @@ import os
 import runpy
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,10 @@ from common.chat import chat_of
 from common.errors import InputError
 from common.estimates import pass_at_k
 from evaluation.humaneval.problems import load_functions
-from evaluation.humaneval.score import verdict_rows
+from evaluation.humaneval.score import Judging, check, verdict_rows
 from evaluation.prompts import EVALPLUS_STOPS, evalplus_messages
 from evaluation.samples import Sample, code_of
-from sandbox import mounts
+from sandbox import InfrastructureError, mounts
 
 ROOT = Path(__file__).parent.parent.parent.parent
 PYTHON = Path(os.environ.get("EVALPLUS_PYTHON") or ROOT / ".venvs" / "evalplus" / "bin" / "python")
@@ -261,6 +262,9 @@ def test_mistakes_end_in_one_line(tmp_path, flags, message):
     [
         ("", "contains no problem"),
         ("{", "own.jsonl:1: row: "),
+        ('{"a":' * 50_000, "own.jsonl:1: row: maximum recursion depth exceeded"),
+        ('{"a": ' + "9" * 5000 + "}", "own.jsonl:1: row: Exceeds the limit (4300 digits)"),
+        ("null", "own.jsonl:1: row: input should be"),
         (json.dumps(PROBLEMS[0]) + "\n\n" + json.dumps(PROBLEMS[0]), "own.jsonl:2: task_id: HumanEval/900 is already"),
         (json.dumps({**PROBLEMS[0], "entry_point": 3}), "own.jsonl:1: entry_point: input should be a valid string"),
     ],
@@ -577,6 +581,26 @@ def test_an_environment_without_evalplus(tmp_path):
         ["generate.py", *asks, "--reference", "--out", tmp_path / "s.jsonl"],  # which would download evalplus's data
     ):
         assert "evalplus is not installed: python -m venv .venvs/evalplus" in failure(*command, env=here)
+
+
+def test_an_environment_that_programs_cannot_import_stops_the_run(boxed, tmp_path):
+    """The judge's check runs as the user who judges; the packages here are empty ones of these names."""
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    (packages / "evalplus").mkdir()
+    for name in ("evalplus/__init__.py", "evalplus/evaluate.py", "evalplus/sanitize.py", "numpy.py"):
+        (packages / name).touch()
+    limits = {"workers": 1, "sample_seconds": 1.0}
+    how = Judging("humaneval", tmp_path, str(tmp_path / "env" / "bin" / "python"), unsafe=False, limits=limits)
+    check(how)
+    (packages / "numpy.py").unlink()
+    with pytest.raises(InfrastructureError, match=r"^programs \(as .*\) cannot import what .*No module named 'numpy'"):
+        check(how)
+    (packages / "numpy.py").touch()
+    if mounts.ROOT:
+        (packages / "evalplus").chmod(0o700)
+        with pytest.raises(InfrastructureError, match=r"as a user without files\) cannot import what .*'evalplus"):
+            check(how)
 
 
 def test_the_judge_s_check_imports_what_the_judge_imports():

@@ -1,0 +1,35 @@
+"""benchmarks/: with src/ on PYTHONPATH the programs start from anywhere, and reject flags in one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+
+def start(name: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, str(ROOT / "benchmarks" / name), *flags]
+    return subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", ["bench_rewards.py", "bench_sandbox.py"])  # the others need the same, and import torch
+def test_a_benchmark_starts_without_settings(name):
+    done = start(name, "--help")
+    assert (done.returncode, done.stdout.startswith(f"usage: {name} ")) == (0, True), done.stderr
+
+
+def test_a_count_below_one_is_one_line():
+    done = start("bench_rewards.py", "--repeats", "0")
+    expected = (2, "", "bench_rewards: argument --repeats: 0 is not above 0\n")
+    assert (done.returncode, done.stdout, done.stderr) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bench_generation.py", "bench_loss.py"])
+def test_a_model_that_is_not_there_is_one_line(name):
+    done = start(name, "--model", "models/none")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
