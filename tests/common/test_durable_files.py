@@ -15,6 +15,7 @@ from common.errors import InputError
 from common.files import (
     append_jsonl,
     drop_after,
+    numbered_jsonl,
     read_json,
     read_jsonl,
     read_log,
@@ -169,3 +170,11 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert path.read_text() == '{"a": 1}\n'
     write_jsonl(path, [])  # the .part file of an interruption does not matter
     assert (path.read_text(), list(tmp_path.iterdir())) == ("", [path])
+
+
+def test_the_lines_of_a_file_are_those_of_an_editor(tmp_path):
+    """Blank lines count, so that a message names the line where its row is."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\n{"a": 1}\r\n\n \n{"a": 2}\n')
+    assert numbered_jsonl(path) == [(2, {"a": 1}), (5, {"a": 2})]
+    assert read_jsonl(path) == [{"a": 1}, {"a": 2}]
