@@ -36,6 +36,7 @@ from common.checkpoints import Checkpoint, find_checkpoints
 from common.cli import Parser, above_zero, fail, parse_flags, program
 from common.errors import InputError, ReCodeError
 from common.files import read_json, replacing, require_writable, write_json, write_text
+from common.models import refuse_unusable
 from common.provenance import sha256
 from common.rows import resolve
 from common.signals import exit_on_sigterm
@@ -214,10 +215,7 @@ def evaluate_all(chosen: Sequence[Checkpoint], run: Run, protocol: Protocol, out
     """Evaluate the checkpoints that have no scores yet, and draw after each. Bad input ends before the first."""
     from tqdm import tqdm
 
-    if not Path(run.base).is_dir() and (run.base.count("/") > 1 or run.base.startswith((".", "/"))):
-        raise InputError(
-            f"the run's base model {run.base} is not there: start in the same folder as the run, or give --base"
-        )
+    refuse_unusable(run.base)
     lock = locked(out)
     claim(out, protocol.settings, write=False)
     exit_on_sigterm()  # subprocess.run then ends the running program

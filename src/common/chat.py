@@ -18,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from common.errors import InputError
+from common.models import refuse_absent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,8 +65,7 @@ def load_tokenizer(model: str, **settings: Any) -> PreTrainedTokenizerBase:
     """The model's tokenizer as it is. Raises InputError if it cannot be loaded."""
     from transformers import AutoTokenizer
 
-    if model.startswith(("runs/", "models/", "/", ".")) and not Path(model).is_dir():
-        raise InputError(f"model {model}: no such folder")
+    refuse_absent(model)
     try:
         return AutoTokenizer.from_pretrained(model, **settings)
     except Exception as error:  # the files are the user's, and libraries report broken ones with any exception

@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import gzip
 import json
-import logging
 import os
 import re
 import tempfile
@@ -24,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from common.cli import one_line
 from common.errors import InputError
-from common.http_client import check_hub_variables
+from common.http_client import prepare_hub
 
 M = TypeVar("M", bound=BaseModel)
 HUB = "hf://datasets/"
@@ -193,12 +192,11 @@ def resolve(source: str | Path) -> Path:
     import httpx
     from huggingface_hub import HfApi, hf_hub_download
 
-    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # two lines about each of five retries
     found = re.fullmatch(rf"{HUB}([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.*))?", str(source))
     if not found:
         raise InputError(f"{source}: expected {HUB}OWNER/NAME[@REVISION][/FILE]")
     repository, revision, file = found.groups()
-    check_hub_variables()
+    prepare_hub()
     try:
         if not file:
             files = HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)

@@ -14,8 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 import diff_match
 import rewards
-from adapters import DECAYS_MAGNITUDES, refuse_unusable
+from adapters import DECAYS_MAGNITUDES
 from common.errors import InputError
+from common.models import refuse_unusable
 from common.rows import HUB
 from records import BAD_ROWS
 from verl_training.config import SRC, check_keys, one_line, plain
