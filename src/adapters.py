@@ -186,6 +186,7 @@ def load_merged(model: str, adapter: str | Path | None, *, dtype: str = "bfloat1
 
     if adapter is None:
         return load_base(model, getattr(torch, dtype), revision)
+    check_local(model, str(adapter), revision)  # before the weights are read
     policy = load_adapter(load_base(model, torch.float32, revision), adapter)
     return policy.merge_and_unload(safe_merge=True).to(getattr(torch, dtype))
 
@@ -205,6 +206,21 @@ def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> 
     get_peft_model(base, config).save_pretrained(str(part))
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+
+
+def named_adapter(folder: str | Path) -> Path:
+    """The peft adapter in a folder. Raises InputError if it holds none."""
+    if (found := find_adapter(folder)) is None:
+        raise InputError(f"adapter {folder}: no adapter_config.json there")
+    return found
+
+
+def adapter_base(adapter: Path) -> str:
+    """The base model that an adapter names. Raises InputError if it names none."""
+    base = read_json(adapter / "adapter_config.json", AdapterConfig).base_model_name_or_path
+    if not base:
+        raise InputError(f"{adapter}: its adapter_config.json names no base model: name it with a flag")
+    return base
 
 
 def find_adapter(folder: str | Path) -> Path | None:

@@ -18,7 +18,6 @@ from adapters import DECAYS_MAGNITUDES
 from common.errors import InputError
 from common.models import refuse_unusable
 from common.rows import HUB
-from records import BAD_ROWS
 from verl_training.config import SRC, check_keys, one_line, plain
 from verl_training.parquet import DataFiles
 from verl_training.values import check_present, check_values
@@ -42,9 +41,7 @@ def check(config: DictConfig) -> None:
     except OmegaConfBaseException as error:  # an unknown interpolation, a missing value
         raise InputError(one_line(error)) from None
     check_values(config)
-    rows = config.recode.bad_rows
     need(bool(config.run.strip()), "run=: must name the run's folder")
-    need(rows in BAD_ROWS, f"recode.bad_rows={rows}: choose from {', '.join(BAD_ROWS)}")
     DataFiles(config).files  # noqa: B018 (raises)
     check_algorithm(config)
     check_reward_keys(config)

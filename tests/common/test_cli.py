@@ -160,8 +160,9 @@ def test_a_full_disk_is_one_line(unbuffered):
     ("argv", "message"),
     [
         ([], "the following arguments are required: what"),
-        (["a", "--lim", "3"], "unrecognized arguments: --lim 3"),
-        (["a", "b\nc\x1b[2J"], r"unrecognized arguments: b\nc\x1b[2J"),
+        (["a", "--lim", "3"], "unrecognized arguments: --lim"),
+        (["a", "secret"], "unrecognized arguments: one without a flag"),
+        (["a", "--b\nc\x1b[2J"], r"unrecognized arguments: --b\nc\x1b[2J"),
         (["a", "--limit", "\ud83d"], r"argument --limit: invalid int value: '\ud83d'"),
     ],
 )

@@ -444,7 +444,7 @@ RANGES = [
         (["--reference", "--limit", "0"], "argument --limit: 0 is not above 0"),
         (["--model", "x", "--temperature", "0"], "--temperature 0 draws the same sample each time"),
         (["--model", "x", "--backend", "endpoint"], "needs --url"),
-        (["--model", "x", "--adapter", "absent"], "--adapter absent: no adapter_config.json there"),
+        (["--model", "x", "--adapter", "absent"], "adapter absent: no adapter_config.json there"),
         (
             ["--model", "x", "--benchmark", "multi", "--prompt", "one-shot"],
             "--prompt one-shot: multi has the forms zero-shot",

@@ -6,6 +6,7 @@ import pytest
 
 import grpo
 import sft
+from common.launch import VARIABLES
 from trl_training.arguments import Batch, plan_batch
 
 
@@ -33,12 +34,6 @@ def test_what_does_not_divide_evenly_is_an_error(processes, per_device, sequence
         plan_batch(processes, per_device, sequences)
 
 
-@pytest.mark.parametrize(("per_device", "sequences", "name"), [(0, 8, "per_device"), (4, 0, "seq"), (4, -8, "seq")])
-def test_numbers_below_one(per_device, sequences, name):
-    with pytest.raises(ValueError, match=f"{name}.* must be at least 1"):
-        plan_batch(1, per_device, sequences)
-
-
 def test_what_a_run_prints():
     assert str(Batch(2, 4, 1, group=8)) == (
         "2 process(es) x 4 per device x 1 accumulation = 8 completions a step; / 8 generations = 1 prompt(s)"
@@ -52,7 +47,8 @@ def keys(**given: object) -> dict[str, object]:
 
 
 def test_trl_s_keys_follow_from_the_launch(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "8")
+    for name, value in zip(VARIABLES, ("8", "0", "0", "127.0.0.1", "29500"), strict=True):
+        monkeypatch.setenv(name, value)
     more = {"prompts_per_step": 1, "num_generations": 8, "updates_per_generation": 1, "steps_per_generation": None}
     assert grpo.derive(keys(**more)) == {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
     more["prompts_per_step"], more["updates_per_generation"] = 8, 2  # 64 completions: 8 on each, in two parts
