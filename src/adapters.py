@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, PositiveFloat, PositiveInt
 
-from common.errors import InputError
+from common.errors import InputError, message_of
 from common.files import read_json
 from common.models import is_adapter, load_base, load_empty, loading, tensor_names
 
@@ -161,8 +161,7 @@ def check_base(model: str, config: LoraConfig | None, revision: str = "main", **
         inject_adapter_in_model(config, empty)
     except ValueError as error:
         targets = ", ".join(sorted(config.target_modules or ()))
-        why = " ".join(str(error).split())
-        raise InputError(f"lora_target_modules {targets}: not usable in {model}: {why[:200]}") from None
+        raise InputError(f"lora_target_modules {targets}: not usable in {model}: {message_of(error)[:200]}") from None
 
 
 def load_adapter(base: Any, adapter: str | Path, **settings: Any) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from common.cli import LAYERS, fail, require, split_config, unknown_key
-from common.errors import InputError
+from common.errors import InputError, message_of
 from common.launch import forget, rendezvous, shown, world_size
 from common.settings import flag_value, read_yaml
 from records import load_records
@@ -170,11 +170,11 @@ def from_yaml(parser: Any, classes: Iterable[Any], config: str) -> dict[str, Any
     return values
 
 
-def _one_line(error: Exception) -> str:
+def objection(error: ValueError) -> str:
     """What a configuration class objects to."""
     import torch
 
-    text = " ".join(str(error).split())
+    text = message_of(error)
     if torch.cuda.is_available() or not text.startswith("Your setup doesn't support bf16/gpu"):
         return text
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
@@ -229,12 +229,12 @@ def parse(
         with rendezvous(values["ddp_timeout"]):
             found = parser.parse_dict(values | derived)
     except ValueError as error:
-        fail(_one_line(error))
+        fail(objection(error))
     except DistError as error:  # the port is taken, the address does not exist
-        fail(f"{shown()}: {_one_line(error)}")
+        fail(f"{shown()}: {message_of(error)}")
     except ImportError as error:  # transformers asks for DeepSpeed when it reads --deepspeed
         layer = "requirements/deepspeed.txt" if "deepspeed" in str(error) else "requirements.txt"
-        fail(f"{_one_line(error)}: pip install -r {layer}")
+        fail(f"{message_of(error)}: pip install -r {layer}")
     _, args, model = found
     refuse_unsupported(model)
     refuse_lost_updates(args, model)

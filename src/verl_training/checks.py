@@ -15,10 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 import diff_match
 import rewards
 from adapters import DECAYS_MAGNITUDES
-from common.errors import InputError
+from common.errors import InputError, message_of
 from common.models import refuse_unusable
 from common.rows import HUB
-from verl_training.config import SRC, check_keys, one_line, plain
+from verl_training.config import SRC, check_keys, plain
 from verl_training.parquet import DataFiles
 from verl_training.values import check_present, check_values
 
@@ -39,7 +39,7 @@ def check(config: DictConfig) -> None:
     try:
         plain(config)
     except OmegaConfBaseException as error:  # an unknown interpolation, a missing value
-        raise InputError(one_line(error)) from None
+        raise InputError(message_of(error)) from None
     check_values(config)
     need(bool(config.run.strip()), "run=: must name the run's folder")
     DataFiles(config).files  # noqa: B018 (raises)
@@ -62,7 +62,7 @@ def check_files(config: DictConfig) -> None:
     try:
         names = {getattr(node, "name", None) for node in ast.parse(path.read_bytes()).body}
     except (SyntaxError, ValueError) as error:
-        raise InputError(f"{where}: not Python: {one_line(error)}") from None
+        raise InputError(f"{where}: not Python: {message_of(error)}") from None
     need(function.name in names, f"{where}: it defines no function {function.name}")
 
 

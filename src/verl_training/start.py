@@ -13,12 +13,12 @@ from omegaconf import DictConfig
 
 from adapters import adapter_config, check_base, initial_adapter
 from common.chat import Chat, chat_of
-from common.errors import InputError, ReCodeError
+from common.errors import InputError, ReCodeError, message_of
 from common.models import is_adapter, load_config
 from common.provenance import describe, record_start, sha256
 from prompts import PREFILL, check_round_trip, reference_completion
 from verl_training.checks import KNOWN, warnings
-from verl_training.config import algorithm_line, one_line, plain
+from verl_training.config import algorithm_line, plain
 from verl_training.parquet import DataFiles
 from verl_training.resume import check_same_run, passed_over
 
@@ -109,7 +109,7 @@ def check_reward(config: DictConfig, row: dict[str, Any]) -> None:
     except Exception as error:  # whatever a file of the user's raises is input to this program
         if Path(config.reward.custom_reward_function.path) in KNOWN:
             raise
-        raise InputError(f"{where}: {one_line(error)}") from None
+        raise InputError(f"{where}: {message_of(error)}") from None
     if not isinstance(found, dict) or "score" not in found:
         raise InputError(f"{where}: must return a dict with 'score'")
     others = [name for name, value in found.items() if not isinstance(value, (int, float))]
@@ -128,7 +128,7 @@ def check_with_verl(config: DictConfig) -> None:
     try:
         validate_config(config, need_reference_policy(config), need_critic(config))
     except (AssertionError, ValueError, TypeError) as error:  # what verl raises for keys that contradict each other
-        raise InputError(f"verl rejects the configuration: {one_line(error)}") from None
+        raise InputError(f"verl rejects the configuration: {message_of(error)}") from None
 
 
 def write_adapter(config: DictConfig) -> None:
