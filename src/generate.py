@@ -217,7 +217,6 @@ def main() -> int:
         batches = backends.plan_batches(requests, drawing.batch_size)
     identity = identity_of(drawing, data, path, problems)
     settings = {key: str(value) for key, value in vars(args).items() if value is not None}
-    out.parent.mkdir(parents=True, exist_ok=True)
     description = describe(settings, {data: path}, drawing.seed)
     if chat:
         description["chat_template"] = list(chat.notes)

@@ -29,7 +29,7 @@ def derive(values: Mapping[str, Any]) -> dict[str, int]:
     updates = values["updates_per_generation"]
     if updates != 1:
         if values["steps_per_generation"] is not None:
-            raise ValueError(f"updates_per_generation {updates}: not beside steps_per_generation")
+            raise ValueError(f"updates_per_generation {updates}: not together with steps_per_generation")
         derived["steps_per_generation"] = accumulation * updates
     return derived
 

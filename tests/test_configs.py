@@ -152,7 +152,7 @@ def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
         (["--report_to", "wandb"], "wandb is not installed: pip install -r requirements/extras.txt"),
         (["--num_generations", "1", "--prompts_per_step", "16"], "num_generations 1: must be at least 2"),
         (["--updates_per_generation", "0"], "updates_per_generation 0: must be at least 1"),
-        (["--updates_per_generation", "2", "--steps_per_generation", "2"], "not beside steps_per_generation"),
+        (["--updates_per_generation", "2", "--steps_per_generation", "2"], "not together with steps_per_generation"),
         (["--overlong_buffer", "97"], "overlong_buffer 97: max_completion_length is 96"),
     ],
 )

@@ -53,10 +53,11 @@ _decoder = json.JSONDecoder(object_pairs_hook=Row)
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, decompressed if it is gzip's. Raises InputError if it cannot be opened."""
+    """The content of a text file, decompressed if it is gzip's. Raises InputError with what else the file is."""
     try:
         content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
     except FileNotFoundError:
         raise InputError(f"{one_line(path)}: no such file") from None
     except IsADirectoryError:
@@ -64,14 +65,15 @@ def read_bytes(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error) as error:  # the last two: truncated
         why = getattr(error, "strerror", None) or f"not a complete gzip file: {error}"
         raise InputError(f"{one_line(path)}: {why}") from None
-
-
-def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, without its byte order mark. Raises InputError with what else the file is."""
-    content = read_bytes(path)
     for start, kind in OTHER_KINDS.items():
         if content.startswith(start):
             raise InputError(f"{one_line(path)}: {kind}; expected UTF-8 text")
+    return content
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, without its byte order mark. Raises InputError."""
+    content = read_bytes(path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

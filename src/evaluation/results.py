@@ -151,7 +151,6 @@ def check_owner(out: Path, samples: Path, identity: Identity | None) -> None:
 
 def write_results(out: Path, result: Numbers, verdicts: Sequence[Numbers], markdown: Callable[[Numbers], str]) -> None:
     """Write the three files, then print the table and where they are."""
-    out.mkdir(parents=True, exist_ok=True)
     write_jsonl(out / "verdicts.jsonl", verdicts)
     write_json(out / "results.json", result)
     text = markdown(result)
