@@ -19,10 +19,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from common.errors import InputError
+from common.errors import InputError, message_of
+from common.models import refuse_absent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,12 +66,11 @@ def load_tokenizer(model: str, **settings: Any) -> PreTrainedTokenizerBase:
     """The model's tokenizer as it is. Raises InputError if it cannot be loaded."""
     from transformers import AutoTokenizer
 
-    if model.startswith(("runs/", "models/", "/", ".")) and not Path(model).is_dir():
-        raise InputError(f"model {model}: no such folder")
+    refuse_absent(model)
     try:
         return AutoTokenizer.from_pretrained(model, **settings)
     except Exception as error:  # the files are the user's, and libraries report broken ones with any exception
-        raise InputError(f"model {model}: the tokenizer cannot be loaded: {' '.join(str(error).split())}") from None
+        raise InputError(f"model {model}: the tokenizer cannot be loaded: {message_of(error)}") from None
 
 
 def chat_of(tokenizer: PreTrainedTokenizerBase) -> Chat:
@@ -112,7 +111,7 @@ def _own_template(tokenizer: PreTrainedTokenizerBase) -> str:
         return tokenizer.get_chat_template()
     except ValueError as error:
         if isinstance(tokenizer.chat_template, dict):
-            raise InputError(" ".join(str(error).split())) from None
+            raise InputError(message_of(error)) from None
     raise InputError("the tokenizer has no chat template: use an instruct model, or set tokenizer.chat_template")
 
 
@@ -154,8 +153,7 @@ def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], temp
     try:
         text = tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **settings)
     except Exception as error:  # a template is a program of the model's authors: it can raise anything
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"the chat template rejects these messages: {said}") from None
+        raise InputError(f"the chat template rejects these messages: {message_of(error)}") from None
     if re.search(r"[\ud800-\udfff]", cast(str, text)):  # no tokenizer takes it
         raise InputError("the chat template or these messages have half of a surrogate pair: not Unicode text")
     return cast(str, text)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from common.errors import ReCodeError
+from common.ranges import Range
 from common.redaction import without_logins
 from common.settings import flag_value, read_yaml
 
@@ -77,12 +78,12 @@ class Parser(argparse.ArgumentParser):
         return found
 
 
-def in_range(kind: Callable[[str], N], accepted: str, holds: Callable[[N], bool]) -> Callable[[str], N]:
-    """An argparse type: the numbers of which `holds` is true. nan is in no range."""
+def in_range(kind: Callable[[str], N], accepted: Range) -> Callable[[str], N]:
+    """An argparse type: the numbers of a range."""
 
     def number(text: str) -> N:
         value = kind(text)
-        if not holds(value):
+        if value not in accepted:
             raise argparse.ArgumentTypeError(f"{text} is not {accepted}")
         return value
 
@@ -92,13 +93,12 @@ def in_range(kind: Callable[[str], N], accepted: str, holds: Callable[[N], bool]
 
 def above_zero(kind: Callable[[str], N], most: float = math.inf) -> Callable[[str], N]:
     """An argparse type: finite numbers above 0, up to `most`."""
-    limit = f" and at most {most}" if most < math.inf else " and finite" if kind is float else ""
-    return in_range(kind, f"above 0{limit}", lambda value: 0 < value <= most and value < math.inf)
+    return in_range(kind, Range(0, most, above=True))
 
 
 def between(kind: Callable[[str], N], low: float, high: float) -> Callable[[str], N]:
     """An argparse type: numbers from `low` to `high`."""
-    return in_range(kind, f"between {low} and {high}", lambda value: low <= value <= high)
+    return in_range(kind, Range(low, high))
 
 
 def reader_is_gone() -> bool:

@@ -14,3 +14,8 @@ class ReCodeError(Exception):
 
 class InputError(ReCodeError, ValueError):
     """A file, flag or configuration that cannot be used; the message names every problem, one a line."""
+
+
+def message_of(error: BaseException) -> str:
+    """An exception's message without its line breaks; its type if it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__

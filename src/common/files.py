@@ -104,7 +104,8 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
-    """Append rows to a JSONL file in one write."""
+    """Append rows to a JSONL file in one write; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
         file.write(encoded(_lines(rows)))
 

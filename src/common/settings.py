@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError
+from common.errors import InputError, message_of
 
 SWITCHES = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}  # YAML 1.1
 
@@ -56,7 +56,7 @@ def read_yaml(path: str) -> list[Setting]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path}: not YAML: {message_of(error)}") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deeply") from None
     except InputError:

@@ -102,7 +102,6 @@ def twin(folder: Path, record: Record) -> str | None:
 
 def add(folder: Path, record: Record, evidence: Evidence) -> None:
     """Append a record, then its evidence; adding the same record again completes an interrupted addition."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, row in ((evidence.split, record.to_row()), ("evidence", evidence.to_row())):
         path = folder / f"{name}.jsonl"
         if row not in read_log(path):  # which also repairs a last line without its end

@@ -21,14 +21,6 @@ from rewards import dedent, extract, last_python_fence, syntax_tree
 
 NOT_COMPARED = ("data",)  # a file may move: its hash is compared
 
-# The first bytes of files that would be taken for a truncated line.
-NOT_PLAIN = {
-    b"\x1f\x8b": "compressed with gzip",
-    b"\xef\xbb\xbf": "begins with a byte order mark",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
-}
-
 
 class FileFormat(BaseModel):
     """A JSON object of a file that this project writes; fields of other versions are kept."""
@@ -151,10 +143,6 @@ def keep_whole(
 
 def read_rows(path: Path) -> list[tuple[int, Sample]]:
     """Every sample of the file with its line, in the file's order. Raises InputError."""
-    with open(path, "rb") as file:
-        start = file.read(3)
-    if what := next((what for magic, what in NOT_PLAIN.items() if start.startswith(magic)), None):
-        raise InputError(f"{path}: {what}: expected plain UTF-8")
     return [(line, typed(Sample, row, f"{path}:{line}")) for line, row in numbered_jsonl(path)]
 
 

@@ -161,7 +161,8 @@ def test_a_full_disk_is_one_line(unbuffered):
     [
         ([], "the following arguments are required: what"),
         (["a", "--lim", "3"], "unrecognized arguments: --lim"),
-        (["a", "b\nc\x1b[2J"], r"unrecognized arguments: b\nc\x1b[2J"),
+        (["a", "secret"], "unrecognized arguments: one without a flag"),
+        (["a", "--b\nc\x1b[2J"], r"unrecognized arguments: --b\nc\x1b[2J"),
         (["a", "--limit=--"], "argument --limit: expected one argument"),
         (["a", "--limit", "\ud83d"], r"argument --limit: invalid int value: '\ud83d'"),
     ],

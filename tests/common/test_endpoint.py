@@ -13,7 +13,7 @@ from chat_server import Server, answer, ok
 from common.completion import NoAnswer, PromptRejected, Sampling
 from common.endpoint import Endpoint, in_parallel, read_key, url_problem
 from common.errors import InputError
-from common.http_client import check_hub_variables
+from common.http_client import prepare_hub
 from common.rows import resolve
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.7, max_new_tokens=64)
@@ -169,9 +169,9 @@ def test_a_variable_with_which_no_client_can_be_built_is_named(monkeypatch, vari
 def test_a_hub_that_is_offline_needs_no_client(monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:7891")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    check_hub_variables()
+    prepare_hub()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    for use in (check_hub_variables, lambda: resolve("hf://datasets/owner/name/x.jsonl")):
+    for use in (prepare_hub, lambda: resolve("hf://datasets/owner/name/x.jsonl")):
         with pytest.raises(InputError, match=r"^\$ALL_PROXY: socks://127.0.0.1:7891: not a proxy"):
             use()
 

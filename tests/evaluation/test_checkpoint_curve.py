@@ -268,7 +268,7 @@ def test_bad_input_ends_in_one_line(tmp_path):
     assert "no complete checkpoint-N or global_step_N there" in failure()
     trl_checkpoint(run, 2)
     assert "no such file" in failure("--config", tmp_path / "absent.yaml")
-    assert "absent/model is not there" in failure("--data", data)
+    assert "absent/model: no such folder" in failure("--data", data)
     assert "nothing has been scored yet" in failure("--plot-only")
     assert "leave out --samples" in failure("--plot-only", "--samples", 2)
     assert "--limit 1: an interval needs" in failure("--data", data, "--limit", 1)
