@@ -78,12 +78,10 @@ def run(
     if script.check is None:
         train(script, args, model)
         return
-    from common.models import refuse_unusable
     from trl_training.checks import refuse_missing_compiler
     from trl_training.resume import find_checkpoint
 
     refuse_missing_compiler(args)
-    refuse_unusable(model.model_name_or_path)
     find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
     if not script.data.startswith("hf://"):
         with redirect_stderr(StringIO()):  # the run itself prints what it drops

@@ -273,7 +273,7 @@ def test_bad_input_ends_in_one_line(tmp_path):
     assert "leave out --samples" in failure("--plot-only", "--samples", 2)
     assert "--limit 1: an interval needs" in failure("--data", data, "--limit", 1)
     assert "argument --every: 0 is not above 0" in failure("--data", data, "--every", 0)
-    assert "--ema 1.0" in failure("--ema", 1)
+    assert "--ema: 1 is not at least 0 and below 1" in failure("--ema", 1)
     assert "argument --k: x: expected numbers" in failure("--data", data, "--score-flags=--k x")
     assert not (run / "curve").exists()
 
