@@ -15,7 +15,7 @@ peft's DoRA recomputes the row norms of W + BA in every forward pass, that is, f
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -157,10 +157,22 @@ def check_base(model: str, config: LoraConfig | None, revision: str = "main", **
     empty = load_base(model, "auto", revision, device_map="meta", **settings)
     if config is None:
         return
+    if isinstance(config.target_modules, set):  # else "all-linear" or a regular expression
+        refuse_unknown_targets(config.target_modules, empty, model)
     try:
         inject_adapter_in_model(config, empty)
     except ValueError as error:  # whose message names the modules
         raise InputError(f"lora_target_modules: not usable in {model}: {message_of(error)[:200]}") from None
+
+
+def refuse_unknown_targets(targets: Collection[str], empty: Any, model: str) -> None:
+    """Raise InputError if one of the names matches no module: peft is content if another does."""
+    import torch
+
+    modules = {name.rpartition(".")[2]: module for name, module in empty.named_modules()}
+    if unknown := sorted(name for name in targets if name.rpartition(".")[2] not in modules):
+        linear = sorted(name for name, module in modules.items() if isinstance(module, torch.nn.Linear))
+        raise InputError(f"lora_target_modules {', '.join(unknown)}: {model} has {', '.join(linear)}")
 
 
 def load_adapter(base: Any, adapter: str | Path, **settings: Any) -> Any:
@@ -168,7 +180,22 @@ def load_adapter(base: Any, adapter: str | Path, **settings: Any) -> Any:
     from peft import PeftModel
 
     with loading(str(adapter)):
-        return PeftModel.from_pretrained(base, str(adapter), **settings)
+        policy = PeftModel.from_pretrained(base, str(adapter), **settings)
+    weights = Path(adapter) / "adapter_model.safetensors"
+    saved = tensor_names(weights) if weights.is_file() else []
+    # peft silently drops what has no place, such as the q_proj of an adapter whose model has them in one qkv_proj.
+    if lost := sorted({name for name in saved if ".lora_" in name} - {*lora_names(policy)}):
+        raise InputError(
+            f"{adapter}: the model has no {lost[0]} ({len(lost)} such weights): an adapter of another model"
+        )
+    return policy
+
+
+def lora_names(policy: Any) -> list[str]:
+    """The weights of the active adapter, by the names under which peft saves them."""
+    from peft import get_peft_model_state_dict
+
+    return list(get_peft_model_state_dict(policy, save_embedding_layers=False))
 
 
 def check_local(model: str, adapter: str | None, revision: str) -> None:

@@ -209,6 +209,12 @@ def test_a_yaml_says_what_is_written(tmp_path):
     assert (model.lora_target_modules, model.model_name_or_path) == (None, "007")
 
 
+@pytest.mark.parametrize("key", ["lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "model_init_kwargs"])
+def test_a_json_object_on_the_command_line_is_a_mapping(key):
+    _, args, _ = grpo_arguments(GRPO_CONFIGS[1], f"--{key}", '{"power": 2}')
+    assert getattr(args, key) == {"power": 2}
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

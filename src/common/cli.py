@@ -74,7 +74,10 @@ class Parser(argparse.ArgumentParser):
         found, rest = self.parse_known_args(args, namespace)
         if rest:  # the value of a misspelt flag is not shown: it may be a secret
             flags = [word.partition("=")[0] for word in rest if word.startswith("-")]
-            self.error(f"unrecognized arguments: {' '.join(flags or rest)}")
+            known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            near = difflib.get_close_matches(flags[0].replace("_", "-"), known, n=1) if flags else []
+            hint = f": did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(flags or rest)}{hint}")
         return found
 
 

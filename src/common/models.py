@@ -92,11 +92,8 @@ def reason(error: Exception) -> str:
 @contextmanager
 def loading(model: str, *, bar: bool = True) -> Iterator[None]:
     """Turn what transformers, peft and safetensors raise about a model's files into an InputError of one line."""
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
     from transformers.utils import logging
 
-    expected = (OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError, UserWarning)
     level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # its report of missing weights is a table; load_base names one
     if not bar:
@@ -105,7 +102,9 @@ def loading(model: str, *, bar: bool = True) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Found missing adapter keys")  # peft leaves them at their initial values
             yield
-    except expected as error:
+    except InputError:
+        raise
+    except Exception as error:  # the files are the user's, and the libraries report broken ones with any exception
         raise InputError(f"model {model}: cannot be loaded: {reason(error)}") from None
     finally:
         logging.set_verbosity(level)
@@ -135,7 +134,24 @@ def load_base(model: str, dtype: Any, revision: str = "main", **settings: Any) -
         found, info = AutoModelForCausalLM.from_pretrained(model, **settings)
     if missing := info["missing_keys"]:  # transformers fills them with random numbers, and only warns
         raise InputError(f"model {model}: its files lack {min(missing)} ({len(missing)} such weights)")
+    make_savable(found)
     return found
+
+
+def make_savable(model: Any) -> None:
+    """Keep only the token ids of a generation configuration that contradicts itself.
+
+    Llama 2's has a temperature without do_sample: transformers loads it, and refuses to save it, after the training.
+    What samples here sets everything itself.
+    """
+    from transformers import GenerationConfig
+
+    found = model.generation_config
+    try:
+        found.validate(strict=True)
+    except ValueError:
+        ids = {f"{name}_token_id": getattr(found, f"{name}_token_id", None) for name in ("bos", "eos", "pad")}
+        model.generation_config = GenerationConfig(**ids)
 
 
 def load_empty(model: str, revision: str = "main") -> Any:

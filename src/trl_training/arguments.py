@@ -16,6 +16,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from common.cli import LAYERS, fail, require, split_config, unknown_key
 from common.errors import InputError, message_of
+from common.files import require_writable
 from common.launch import forget, rendezvous, shown, world_size
 from common.settings import flag_value, read_yaml
 from records import load_records
@@ -82,6 +83,7 @@ def run(
     from trl_training.resume import find_checkpoint
 
     refuse_missing_compiler(args)
+    require_writable(Path(args.output_dir) / "run.json")
     find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
     if not script.data.startswith("hf://"):
         with redirect_stderr(StringIO()):  # the run itself prints what it drops

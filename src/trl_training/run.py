@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from adapters import start_from_base
+from common.models import make_savable
 from common.run_logs import results
 from trl_training.callbacks import MetricsLog, ProgressLine, say
 from trl_training.checks import adapter_of
@@ -60,6 +61,7 @@ def run_trainer(
         **settings,
     )
     start_from_base(trainer.model)
+    make_savable(trainer.model.get_base_model() if model.use_peft else trainer.model)
     trl.trainer.utils._use_triton = use_triton_or_cpu
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)

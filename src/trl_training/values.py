@@ -3,6 +3,7 @@ top_p 2, beta -1 and learning_rate inf train without a message."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -49,7 +50,7 @@ def check_values(values: Mapping[str, Any]) -> None:
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise InputError(f"{key} {value}: must be finite")
-        if isinstance(value, str) and key.endswith("_kwargs"):
+        if isinstance(value, str) and key.endswith("_kwargs") and not is_object(value):
             raise InputError(f"{key} {value!r}: expected a JSON object")
     for accepted, keys in NUMBERS.items():
         for key in keys:
@@ -68,6 +69,14 @@ def check_values(values: Mapping[str, Any]) -> None:
     folder = values["output_dir"]
     if folder is not None and (not folder or Path(folder).is_file()):
         raise InputError(f"output_dir {folder!r}: must name a folder")
+
+
+def is_object(text: str) -> bool:
+    """Whether a text is a JSON object, which transformers reads."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def trackers() -> tuple[str, ...]:

@@ -199,7 +199,10 @@ def test_a_chat_server_that_stops_half_way(serve, data, tmp_path):
     command += ["--samples", 4, "--concurrency", 1, "--seed", 7]
     done = run_script("generate.py", *command, check=False)
     assert done.returncode == 2
-    assert "status 401: expired; the same command resumes from here" in done.stderr.splitlines()[-1]
+    assert (
+        "status 401 (no key was sent: see --key-variable): expired; the same command resumes from here"
+        in done.stderr.splitlines()[-1]
+    )
     assert len(rows(out)) == 12
     second, asked = True, len(server.bodies)
     run_script("generate.py", *command)
@@ -234,7 +237,7 @@ def test_a_provider_s_failure_is_not_a_sample(serve, data, tmp_path):
     done = run_script("generate.py", *command, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        f"generate: {server.url}: finish_reason error: upstream is down, 1 times; the same command resumes from here"
+        f"generate: {server.url}: finish_reason error: upstream is down (1 try); the same command resumes from here"
     )
     assert len(rows(out)) == 2
     failing, asked = False, len(server.bodies)
@@ -291,7 +294,7 @@ def test_no_secret_is_printed_or_written(serve, data, tmp_path):
         (["--key-variable", "SECRET"], {}, "--key-variable: expected the name of an environment variable that is"),
         (["--url", "me:SECRET@localhost/v1"], {}, "--url ***: expected http:// or https://"),
         (["--url", "http://me:SEC/RET@localhost/v1"], {}, "--url ***: not a URL"),
-        (["--ur", "http://me:SECRET@localhost/v1"], {}, "unrecognized arguments: --ur\n"),
+        (["--ur", "http://me:SECRET@localhost/v1"], {}, "unrecognized arguments: --ur: did you mean --url?\n"),
     ],
 )
 def test_a_bad_key_is_refused_before_any_request(serve, data, tmp_path, flags, environment, message):
@@ -585,6 +588,11 @@ def test_an_adapter_that_is_damaged_or_of_another_model_is_one_line(data, random
     layer = "base_model.model.model.layers.0.self_attn.q_proj"
     fitting = {f"{layer}.lora_A.weight": torch.zeros(4, 128), f"{layer}.lora_B.weight": torch.zeros(128, 4)}
     settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "use_dora": False}
+    every = {
+        f"{layer.replace('.0.', f'.{number}.')}.{name}.weight": torch.zeros(shape)
+        for number in range(3)
+        for name, shape in (("lora_A", (4, 128)), ("lora_B", (128, 4)))
+    }
     cases = [
         ("{", fitting, "adapter_config.json: not JSON"),
         (json.dumps({**settings, "r": "four"}), fitting, "adapter_config.json: r: "),
@@ -596,6 +604,11 @@ def test_an_adapter_that_is_damaged_or_of_another_model_is_one_line(data, random
         (json.dumps(settings), None, "adapter_model.safetensors: no such file"),
         (json.dumps(settings), {k: v[:, :64] for k, v in fitting.items()}, "size mismatch for "),
         (json.dumps(settings), {"base_model.model.x.lora_A.weight": torch.zeros(4, 4)}, "Found missing adapter keys"),
+        (
+            json.dumps({**settings, "target_modules": ["q_proj", "qkv_proj"]}),
+            {**every, "base_model.model.model.layers.0.self_attn.qkv_proj.lora_A.weight": torch.zeros(4, 128)},
+            "the model has no base_model.model.model.layers.0.self_attn.qkv_proj.lora_A.weight (1 such weights)",
+        ),
     ]
     for number, (config, weights, message) in enumerate(cases):
         folder = tmp_path / str(number)
