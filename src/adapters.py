@@ -15,18 +15,16 @@ peft's DoRA recomputes the row norms of W + BA in every forward pass, that is, f
 from __future__ import annotations
 
 import shutil
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, PositiveFloat, PositiveInt
 
-from common.checkpoints import is_adapter
-from common.errors import InputError
+from common.errors import InputError, message_of
 from common.files import read_json
-from common.models import tensor_shapes
+from common.models import is_adapter, load_base, load_empty, loading, tensor_names
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -40,16 +38,13 @@ DECAYS_MAGNITUDES = (  # the warning about a weight decay above 0
 )
 
 
-class ModelFolder(BaseModel):
-    """What is read of a model's config.json."""
-
-    model_config = ConfigDict(protected_namespaces=())  # pydantic reserves names in model_
-    model_type: str
-
-
 class AdapterConfig(BaseModel):
-    """What is read of a saved adapter_config.json."""
+    """A saved adapter_config.json, as far as it must be before peft reads it."""
 
+    peft_type: Literal["LORA"]
+    r: PositiveInt
+    lora_alpha: PositiveFloat
+    target_modules: list[str] | str | None = None
     base_model_name_or_path: str | None = None
     use_dora: bool = False
 
@@ -152,73 +147,62 @@ def base_weights_kept(model: Module) -> Iterator[None]:
             layer.get_base_layer().weight.data.copy_(original)
 
 
-def refuse_unusable(model: str) -> None:
-    """Raise InputError if `model` is a path without a model in it. A name on the hub passes."""
-    folder = Path(model).expanduser()
-    if is_adapter(folder):
-        raise InputError(f"model {model}: an adapter, not a model: merge it with its base first (src/merge_adapter.py)")
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise InputError(f"model {model}: {folder / 'config.json'} is missing")
-        read_json(folder / "config.json", ModelFolder)
-    elif model.startswith((".", "/", "~")) or model.count("/") > 1 or folder.exists():
-        raise InputError(f"model {model}: no such folder")
+def check_base(model: str, config: LoraConfig | None, revision: str = "main", **settings: Any) -> None:
+    """Raise InputError if a model cannot be loaded, or if peft cannot adapt the target modules of `config` in it.
 
-
-@contextmanager
-def loading(model: str, *, bar: bool = True) -> Iterator[None]:
-    """Turn what transformers, peft and safetensors raise about a model's files into an InputError of one line."""
-    from safetensors import SafetensorError
-    from transformers.utils import logging
-
-    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # its report of missing weights is a table; refuse_missing_weights names them
-    if not bar:
-        logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", "Found missing adapter keys")  # peft leaves them at their initial values
-            yield
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError, UserWarning) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"model {model} cannot be loaded: {str(error).strip().partition(chr(10))[0]}") from None
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()
-
-
-def complete(model: str, loaded: tuple[Any, dict[str, Any]]) -> Any:
-    """The model of (model, loading info). Raises InputError if its files lack weights: transformers fills these with
-    random numbers, and only warns."""
-    found, info = loaded
-    if missing := info["missing_keys"]:
-        raise InputError(f"model {model}: its files lack {min(missing)} ({len(missing)} such weights)")
-    return found
-
-
-def load_base(model: str, dtype: Any, revision: str = "main", **settings: Any) -> Any:
-    """A causal LM from a folder or the hub. Raises InputError if it is not there, not complete or not a causal LM."""
-    from transformers import AutoModelForCausalLM
-
-    refuse_unusable(model)
-    settings |= {"dtype": dtype, "revision": revision, "output_loading_info": True}
-    with loading(model, bar=settings.get("device_map") != "meta"):
-        loaded = AutoModelForCausalLM.from_pretrained(model, **settings)
-    return complete(model, loaded)
-
-
-def refuse_unknown_targets(model: Module, config: LoraConfig, name: str) -> None:
-    """Raise InputError if peft cannot adapt the target modules of `config` in `model`, which it changes."""
+    Only the model's configuration and the headers of its weights are read.
+    """
     from peft import inject_adapter_in_model
 
+    empty = load_base(model, "auto", revision, device_map="meta", **settings)
+    if config is None:
+        return
+    if isinstance(config.target_modules, set):  # else "all-linear" or a regular expression
+        refuse_unknown_targets(config.target_modules, empty, model)
     try:
-        inject_adapter_in_model(config, model)
-    except ValueError as error:
-        targets = ", ".join(sorted(config.target_modules or ()))
-        why = " ".join(str(error).split())
-        raise InputError(f"lora_target_modules {targets}: not usable in {name}: {why[:200]}") from None
+        inject_adapter_in_model(config, empty)
+    except ValueError as error:  # whose message names the modules
+        raise InputError(f"lora_target_modules: not usable in {model}: {message_of(error)[:200]}") from None
+
+
+def refuse_unknown_targets(targets: Collection[str], empty: Any, model: str) -> None:
+    """Raise InputError if one of the names matches no module: peft is content if another does."""
+    import torch
+
+    modules = {name.rpartition(".")[2]: module for name, module in empty.named_modules()}
+    if unknown := sorted(name for name in targets if name.rpartition(".")[2] not in modules):
+        linear = sorted(name for name, module in modules.items() if isinstance(module, torch.nn.Linear))
+        raise InputError(f"lora_target_modules {', '.join(unknown)}: {model} has {', '.join(linear)}")
+
+
+def load_adapter(base: Any, adapter: str | Path, **settings: Any) -> Any:
+    """A peft model of a base and an adapter that was saved for it. Raises InputError if they do not fit together."""
+    from peft import PeftModel
+
+    with loading(str(adapter)):
+        policy = PeftModel.from_pretrained(base, str(adapter), **settings)
+    weights = Path(adapter) / "adapter_model.safetensors"
+    saved = tensor_names(weights) if weights.is_file() else []
+    # peft silently drops what has no place, such as the q_proj of an adapter whose model has them in one qkv_proj.
+    if lost := sorted({name for name in saved if ".lora_" in name} - {*lora_names(policy)}):
+        raise InputError(
+            f"{adapter}: the model has no {lost[0]} ({len(lost)} such weights): an adapter of another model"
+        )
+    return policy
+
+
+def lora_names(policy: Any) -> list[str]:
+    """The weights of the active adapter, by the names under which peft saves them."""
+    from peft import get_peft_model_state_dict
+
+    return list(get_peft_model_state_dict(policy, save_embedding_layers=False))
+
+
+def check_local(model: str, adapter: str | None, revision: str) -> None:
+    """Raise InputError if a model, or an adapter for it, is damaged, or if they do not fit together."""
+    empty = load_empty(model, revision)
+    if adapter:
+        load_adapter(empty, adapter, low_cpu_mem_usage=True, torch_device="cpu")
 
 
 def load_merged(model: str, adapter: str | Path | None, *, dtype: str = "bfloat16", revision: str = "main") -> Any:
@@ -227,11 +211,8 @@ def load_merged(model: str, adapter: str | Path | None, *, dtype: str = "bfloat1
 
     if adapter is None:
         return load_base(model, getattr(torch, dtype), revision)
-    from peft import PeftModel
-
-    base = load_base(model, torch.float32, revision)
-    with loading(str(adapter)):
-        policy = PeftModel.from_pretrained(base, str(adapter))
+    check_local(model, str(adapter), revision)  # before the weights are read
+    policy = load_adapter(load_base(model, torch.float32, revision), adapter)
     return policy.merge_and_unload(safe_merge=True).to(getattr(torch, dtype))
 
 
@@ -253,6 +234,21 @@ def initial_adapter(model: str, config: LoraConfig, folder: Path, seed: int) -> 
     part.rename(folder)
 
 
+def named_adapter(folder: str | Path) -> Path:
+    """The peft adapter in a folder. Raises InputError if it holds none."""
+    if (found := find_adapter(folder)) is None:
+        raise InputError(f"adapter {folder}: no adapter_config.json there")
+    return found
+
+
+def adapter_base(adapter: Path) -> str:
+    """The base model that an adapter names. Raises InputError if it names none."""
+    base = read_json(adapter / "adapter_config.json", AdapterConfig).base_model_name_or_path
+    if not base:
+        raise InputError(f"{adapter}: its adapter_config.json names no base model: name it with a flag")
+    return base
+
+
 def find_adapter(folder: str | Path) -> Path | None:
     """The peft adapter in a folder: the folder itself, or `lora_adapter` in it (verl's model merger); None without one.
 
@@ -263,10 +259,9 @@ def find_adapter(folder: str | Path) -> Path | None:
         if not is_adapter(place):
             continue
         config, weights = read_json(place / "adapter_config.json", AdapterConfig), place / "adapter_model.safetensors"
-        if weights.is_file():
-            if not config.use_dora and any("lora_magnitude_vector" in name for name in tensor_shapes(weights)):
-                raise InputError(f"{place}: has DoRA weights: set use_dora to true in its adapter_config.json")
-        elif not weights.with_suffix(".bin").is_file():
-            raise InputError(f"{weights}: no such file")
+        is_old = weights.with_suffix(".bin").is_file() and not weights.is_file()
+        names = [] if is_old else tensor_names(weights)
+        if not config.use_dora and any("lora_magnitude_vector" in name for name in names):
+            raise InputError(f"{place}: has DoRA weights: set use_dora to true in its adapter_config.json")
         return place
     return None

@@ -33,10 +33,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from common.checkpoints import Checkpoint, find_checkpoints
-from common.cli import Parser, above_zero, fail, parse_flags, program
+from common.cli import Parser, above_zero, fail, in_range, parse_flags, program
 from common.errors import InputError, ReCodeError
 from common.files import read_json, replacing, require_writable, write_json, write_text
+from common.models import refuse_unusable
 from common.provenance import sha256
+from common.ranges import BELOW_ONE
 from common.rows import resolve
 from common.signals import exit_on_sigterm
 from evaluation.arena.multi import ARENA
@@ -214,10 +216,7 @@ def evaluate_all(chosen: Sequence[Checkpoint], run: Run, protocol: Protocol, out
     """Evaluate the checkpoints that have no scores yet, and draw after each. Bad input ends before the first."""
     from tqdm import tqdm
 
-    if not Path(run.base).is_dir() and (run.base.count("/") > 1 or run.base.startswith((".", "/"))):
-        raise InputError(
-            f"the run's base model {run.base} is not there: start in the same folder as the run, or give --base"
-        )
+    refuse_unusable(run.base)
     lock = locked(out)
     claim(out, protocol.settings, write=False)
     exit_on_sigterm()  # subprocess.run then ends the running program
@@ -245,14 +244,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
     which.add_argument("--every", type=above_zero(int), metavar="N", help="step 0, the multiples of N, and the last")
     which.add_argument("--steps", metavar="0,100,200", help="only these steps; 0 is the base model")
     which.add_argument("--plot-only", action="store_true", help="draw what has been scored; evaluate nothing")
-    add("--ema", type=float, default=0.9, help="weight of the moving average (default: %(default)s, the paper's)")
+    ema = in_range(float, BELOW_ONE)
+    add("--ema", type=ema, default=0.9, help="weight of the moving average (default: %(default)s, the paper's)")
     add("--base", help="the base model, if it has moved since the run")
     add("--config", type=Path, default=SRC.parent / "configs" / "eval.yaml", help="YAML of src/generate.py's flags")
     add("--score-flags", type=shlex.split, default=[], metavar="'…'", help="flags for src/score.py, as one argument")
     args, rest = parser.parse_known_args(argv)
     flags = [word for word in rest if word != "--"]
-    if not 0 <= args.ema < 1:
-        fail(f"--ema {args.ema}: must be in [0, 1)")
     if args.plot_only and flags:
         fail(f"--plot-only evaluates nothing: leave out {flags[0]}")
     return args, flags

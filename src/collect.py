@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from common import endpoint
-from common.cli import Parser, above_zero, between, fail, in_range, parse_flags, printable, program
+from common.cli import Parser, above_zero, between, fail, parse_flags, printable, program
 from common.completion import Sampling
 from common.errors import InputError, ReCodeError
 from common.files import require_writable, write_json, write_jsonl
@@ -64,7 +64,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--rounds", type=count, default=3, help="answers to a question at most (default: %(default)s)")
     add("--model", help="the model's name at the server")
     endpoint.add_flags(parser)
-    share = in_range(float, "in (0, 1]", lambda value: 0 < value <= 1)
+    share = above_zero(float, 1)
     add("--temperature", type=between(float, 0, 100), default=0.7, help="default: %(default)s")
     add("--top-p", type=share, default=0.95, help="default: %(default)s")
     add("--max-new-tokens", type=count, default=2048, help="of an answer (default: %(default)s)")

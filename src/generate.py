@@ -26,13 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import sandbox
+from adapters import check_local
 from common.chat import Chat
 from common.cli import program
 from common.completion import Completion, NoAnswer
 from common.endpoint import Endpoint, connect
 from common.errors import InputError
 from common.files import append_jsonl, require_writable
-from common.models import check_adapter, check_model, load_config
+from common.models import load_config
 from common.provenance import describe, prompt_hash, sha256
 from common.rows import resolve
 from common.signals import exit_on_sigterm
@@ -186,9 +187,7 @@ def check_inputs(data: str | None, drawing: Drawing) -> None:
         resolve(data)
     model = drawing.model
     if model and drawing.backend in LOCAL:
-        check_model(model.name, model.revision)
-        if model.adapter:
-            check_adapter(Path(model.adapter), model.name, model.revision)
+        check_local(model.name, model.adapter, model.revision)
 
 
 @program(sandbox.InfrastructureError)
@@ -218,7 +217,6 @@ def main() -> int:
         batches = backends.plan_batches(requests, drawing.batch_size)
     identity = identity_of(drawing, data, path, problems)
     settings = {key: str(value) for key, value in vars(args).items() if value is not None}
-    out.parent.mkdir(parents=True, exist_ok=True)
     description = describe(settings, {data: path}, drawing.seed)
     if chat:
         description["chat_template"] = list(chat.notes)

@@ -28,8 +28,8 @@ def derive(values: Mapping[str, Any]) -> dict[str, int]:
         accumulation = derived["gradient_accumulation_steps"]
     updates = values["updates_per_generation"]
     if updates != 1:
-        if updates < 1 or values["steps_per_generation"] is not None:
-            raise ValueError(f"updates_per_generation {updates}: at least 1, and not beside steps_per_generation")
+        if values["steps_per_generation"] is not None:
+            raise ValueError(f"updates_per_generation {updates}: not together with steps_per_generation")
         derived["steps_per_generation"] = accumulation * updates
     return derived
 
@@ -63,11 +63,8 @@ class ScriptArguments(arguments.DataArguments):
 
 def check_rollouts(script: ScriptArguments, args: Any, model: Any) -> None:
     """Exit if sampling as configured would damage the weights or truncate the completions."""
-    from adapters import GENERATION_MODES
     from trl_training.checks import shards_weights
 
-    if script.dora_generation not in GENERATION_MODES:
-        fail(f"dora_generation {script.dora_generation!r}: choose from {', '.join(GENERATION_MODES)}")
     if model.use_peft and shards_weights(args):
         if args.use_vllm:
             fail("use_vllm with an adapter needs whole weights: DDP or ZeRO-2")
@@ -98,8 +95,8 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[ScriptArguments, Any
     rewards = load_rewards(script.reward)
     if args.reward_weights is not None and len(args.reward_weights) != len(rewards):
         fail(f"{len(rewards)} rewards ({script.reward}) but {len(args.reward_weights)} reward_weights")
-    if script.overlong_buffer is not None and not 0 < script.overlong_buffer <= args.max_completion_length:
-        fail(f"overlong_buffer {script.overlong_buffer}: must be in 1..{args.max_completion_length}")
+    if (script.overlong_buffer or 0) > args.max_completion_length:
+        fail(f"overlong_buffer {script.overlong_buffer}: max_completion_length is {args.max_completion_length}")
     check_rollouts(script, args, model)
     arguments.require_layers(script, args)
     return script, args, model

@@ -15,36 +15,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-from adapters import AdapterConfig, find_adapter, load_merged
+from adapters import adapter_base, load_merged, named_adapter
 from common.card_files import find_run, run_starts, write_card
 from common.chat import load_tokenizer
 from common.checkpoints import base_of, run_start, shard_files
 from common.cli import Parser, program
-from common.errors import InputError
-from common.files import read_json, write_json
+from common.files import write_json
 from verl_training.checkpoint import load_trained, run_folder
-
-
-def merged(adapter: Path, base: str | None, revision: str, dtype: str) -> tuple[Any, str]:
-    """(the merged model, its base): the base that is given, or the one that the adapter names."""
-    found = find_adapter(adapter)
-    if found is None:
-        raise InputError(f"{adapter}: no adapter_config.json there")
-    base = base or read_json(found / "adapter_config.json", AdapterConfig).base_model_name_or_path
-    if base is None:
-        raise InputError(f"{found}: adapter_config.json names no base model: add --base")
-    return load_merged(base, found, dtype=dtype, revision=revision), base
-
-
-def merged_checkpoint(checkpoint: Path, base: str | None, revision: str, dtype: str) -> tuple[Any, str]:
-    """(the trained model, its base): the base that is given, or the one that the run names."""
-    import torch
-
-    shard_files(checkpoint)  # before the base loads: are they complete?
-    base = base or base_of(run_start(run_folder(checkpoint)))[0]
-    return load_trained(checkpoint, base, revision).to(getattr(torch, dtype)), base
 
 
 @program()
@@ -60,14 +38,26 @@ def main() -> None:
     args = parser.parse_args()
     if args.out.exists():
         parser.error(f"{args.out}: exists already")
+    import torch
+
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    source, merge = (args.adapter, merged) if args.adapter else (args.checkpoint, merged_checkpoint)
+    source = args.adapter or args.checkpoint
     run_starts(find_run(source))  # for the model card: if there is a run.json, it must be readable
-    model, base = merge(source, args.base, args.revision, args.dtype)
+    adapter = named_adapter(args.adapter) if args.adapter else None
+    if adapter:
+        base = args.base or adapter_base(adapter)
+    else:
+        shard_files(args.checkpoint)  # are they complete?
+        base = args.base or base_of(run_start(run_folder(args.checkpoint)))[0]
+    tokenizer = load_tokenizer(base, revision=args.revision)
+    if adapter:
+        model = load_merged(base, adapter, dtype=args.dtype, revision=args.revision)
+    else:
+        model = load_trained(args.checkpoint, base, args.revision).to(getattr(torch, args.dtype))
     part = args.out.with_name(args.out.name + ".part")  # renamed when it is complete
     shutil.rmtree(part, ignore_errors=True)
     model.save_pretrained(part)
-    load_tokenizer(base, revision=args.revision).save_pretrained(part)
+    tokenizer.save_pretrained(part)
     merged_from = {"base": base, "revision": args.revision, "source": str(source), "dtype": args.dtype}
     write_json(part / "merged_from.json", merged_from)
     write_card(part)

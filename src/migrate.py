@@ -20,9 +20,10 @@ import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from adapters import named_adapter
 from common.cli import Parser, above_zero, between, one_line, printable, program
+from common.completion import Sampling
 from common.errors import InputError
 from common.files import replacing, require_writable
 from common.libraries import normalise_dependency, normalise_version
@@ -40,22 +41,16 @@ def migrate(
     import torch
 
     from adapters import load_merged
-    from evaluation.backends import stop_ids
+    from evaluation.backends import Request, with_transformers
     from prompts import load_chat
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    messages = tuple(migration_messages(record))
     chat = load_chat(model_name)
-    model = load_merged(model_name, adapter).to(device).eval()
-    prompt = torch.tensor([chat.encode(chat.render(migration_messages(record)))], device=device)
-    sampling: dict[str, Any] = {"do_sample": bool(temperature), "repetition_penalty": 1.0}  # as in the rollouts
-    if temperature:
-        sampling |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
-    torch.manual_seed(seed)
-    ends = stop_ids(model, chat.tokenizer)
-    out = model.generate(
-        prompt, max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=chat.tokenizer.pad_token_id, **sampling
-    )
-    return chat.decode(out[0, prompt.shape[1] :].tolist())
+    model = load_merged(model_name, adapter).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    request = Request(record.id, 0, chat.render(messages), messages)
+    sampling = Sampling(temperature, 1.0, max_new_tokens)
+    [[(_, completion)]] = with_transformers([[request]], chat.tokenizer, model, sampling, seed)
+    return completion.text
 
 
 @dataclass(frozen=True)
@@ -165,8 +160,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--show-thinking", action="store_true", help="print the whole completion first")
     add("--write", action="store_true", help="write the new code into OLD.py")
     args = parser.parse_args()
-    if args.adapter and not args.adapter.exists():
-        parser.error(f"--adapter {args.adapter}: not found")
+    if args.adapter:
+        args.adapter = named_adapter(args.adapter)
     for flag, value in vars(args).items():
         if isinstance(value, str) and SURROGATE.search(value):
             parser.error(f"--{flag}: not UTF-8 text")

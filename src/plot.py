@@ -16,6 +16,7 @@ from typing import Any
 from common.cli import Parser, in_range, one_line, program
 from common.errors import InputError
 from common.files import read_jsonl, replacing, require_writable
+from common.ranges import BELOW_ONE
 from common.run_logs import ema, points
 
 # title, y label, {key in metrics.jsonl: legend}; GRPO's keys (trl), then DAPO's (src/verl_training/trainer.py, verl)
@@ -112,9 +113,9 @@ def draw(logs: dict[Path, list[dict[str, Any]]], weight: float, out: Path) -> No
 @program()
 def main() -> int:
     parser = Parser(description=__doc__)
-    weight = in_range(float, "in [0, 1)", lambda value: 0 <= value < 1)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, each with metrics.jsonl")
     parser.add_argument("--out", type=Path, default=Path("reward.png"), help="default: %(default)s")
+    weight = in_range(float, BELOW_ONE)
     parser.add_argument("--ema", type=weight, default=0.9, help="weight of the moving average (default: %(default)s)")
     args = parser.parse_args()
     if args.out.suffix and args.out.suffix.removeprefix(".").lower() not in FORMATS:

@@ -262,7 +262,8 @@ def load_records(source: str | Path, bad_rows: str = "stop") -> list[Record]:
     """
     checked = check_file(source, () if bad_rows == "keep" else ERRORS)
     if checked.errors and bad_rows == "stop":
-        raise InputError(first_of([str(error) for error in checked.errors], "errors; check_data.py rows lists them"))
+        shown = first_of([str(error) for error in checked.errors], "errors; check_data.py rows lists them")
+        raise InputError(*shown.split("\n"))
     if not checked.records:
         first = f"; the first error: {checked.errors[0]}" if checked.errors else ""
         raise InputError(f"{source}: no usable record{first}")

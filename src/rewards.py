@@ -393,6 +393,8 @@ def main() -> None:
     parser.add_argument("--target", required=True, type=Path, help="file with the target code")
     parser.add_argument("completion", type=Path, metavar="FILE", help="file with one completion, as the model wrote it")
     args = parser.parse_args()
+    if not args.target:  # argparse gives --target=-- an empty list
+        parser.error("argument --target: expected one argument")
     texts = []
     for path in (args.completion, args.target):
         try:

@@ -99,7 +99,6 @@ def main() -> int:
         text = compare(args.compare) if args.compare else paper_table([read_result(path) for path in args.paper])
         print(printable(text))
         if args.out:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
             write_text(args.out, text + "\n")
             print(f"\n{args.out}")
         return 0

@@ -12,9 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
 
 ROOT = Path(__file__).parent.parent
 STARTED_WITH = dict(os.environ)  # torch counts its threads when it is imported, which a test may have changed by then
+
+# Property tests (docs/testing.md): the same few examples in every run; many others with --hypothesis-profile long.
+# Failing inputs are not shrunk: they are small already, and shrinking a file takes minutes.
+PHASES = (Phase.explicit, Phase.generate)
+settings.register_profile("quick", deadline=None, derandomize=True, database=None, phases=PHASES)
+settings.register_profile("long", deadline=None, database=None, phases=PHASES, report_multiple_bugs=False)
+if settings.get_current_profile_name() == "default":  # tests import this file a second time
+    settings.load_profile("quick")
 
 # Records that differ in one name: a tiny model memorises them in seconds, so that GRPO's groups hold correct, wrong and
 # malformed answers.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -13,17 +14,16 @@ from adapters import (
     adapter_config,
     adapter_layers,
     base_weights_kept,
+    check_base,
     find_adapter,
     initial_adapter,
-    load_base,
     load_merged,
     merged_copies,
-    refuse_unknown_targets,
-    refuse_unusable,
     rollout_policy,
     start_from_base,
 )
 from common.errors import InputError
+from common.models import load_base, refuse_unusable
 
 
 @pytest.fixture
@@ -184,12 +184,34 @@ def test_target_modules(targets, expected):
     assert adapter_config(target_modules=targets).target_modules == expected
 
 
-@pytest.mark.parametrize("targets", [["foo"], ["q_proj", "mlp"], ["layers"], "foo.*"])
-def test_targets_that_the_model_lacks_are_refused(random_model, targets):
-    empty = load_base(str(random_model), "auto", device_map="meta")
-    with pytest.raises(InputError, match=r"^lora_target_modules .*: not usable in random: ") as stopped:
-        refuse_unknown_targets(empty, adapter_config(target_modules=targets), "random")
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (
+            ["foo"],
+            "lora_target_modules foo: .* has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, ",
+        ),
+        (["q_proj", "nope"], "lora_target_modules nope: "),  # peft is content with one that matches
+        (["q_proj", "mlp"], "lora_target_modules: not usable in .*random.*: "),
+        (["layers"], "lora_target_modules: not usable in .*random.*: "),
+        ("foo.*", "lora_target_modules: not usable in .*random.*: "),
+    ],
+)
+def test_targets_that_the_model_lacks_are_refused(random_model, targets, message):
+    with pytest.raises(InputError, match=f"^{message}") as stopped:
+        check_base(str(random_model), adapter_config(target_modules=targets))
     assert "\n" not in str(stopped.value)
+
+
+@pytest.mark.parametrize("settings", [{"do_sample": False, "temperature": 0.9}, {"do_sample": False, "top_p": 0.6}])
+def test_a_generation_configuration_that_contradicts_itself_can_be_saved(random_model, tmp_path, settings):
+    """As Llama 2's: transformers loads it with a warning, and would refuse to save it after the training."""
+    shutil.copytree(random_model, tmp_path / "model")
+    eos = load_base(str(random_model), torch.float32).generation_config.eos_token_id
+    (tmp_path / "model" / "generation_config.json").write_text(json.dumps({**settings, "eos_token_id": eos}))
+    model = load_base(str(tmp_path / "model"), torch.float32)
+    model.save_pretrained(tmp_path / "saved")
+    assert load_base(str(tmp_path / "saved"), torch.float32).generation_config.eos_token_id == eos
 
 
 def damaged(model, tmp_path, name: str, content: bytes | None):
@@ -244,7 +266,7 @@ def test_what_is_not_a_model(tmp_path):
         ("adapter_config.json", b"{", "adapter_config.json: not JSON"),
         ("adapter_config.json", b"[]", "adapter_config.json: "),
         ("adapter_model.safetensors", None, "adapter_model.safetensors: no such file"),
-        ("adapter_model.safetensors", b"junk", "cannot be loaded: Error while deserializing header"),
+        ("adapter_model.safetensors", b"junk", "damaged or cut short: Error while deserializing header"),
         (
             "adapter_model.safetensors",
             (2).to_bytes(8, "little") + b"{}",

@@ -152,13 +152,13 @@ def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
         (["--dora_generation", "live"], "choose from merge, cache, stock"),
         (["sk-secret"], "an argument without a flag: every flag starts with --, and takes one value"),
         (["--hub_tokne", "hf_secret"], "unknown key 'hub_tokne': did you mean 'hub_token'?"),
-        (["--bad_rows", "skip"], "bad_rows 'skip': choose from stop, drop, keep"),
+        (["--bad_rows", "skip"], "bad_rows skip: choose from stop, drop, keep"),
         (["--use_vllm", "true"], "vllm is not installed: pip install -r requirements/vllm.txt"),
         (["--report_to", "wandb"], "wandb is not installed: pip install -r requirements/extras.txt"),
         (["--num_generations", "1", "--prompts_per_step", "16"], "num_generations 1: must be at least 2"),
-        (["--updates_per_generation", "0"], "updates_per_generation 0: at least 1"),
-        (["--updates_per_generation", "2", "--steps_per_generation", "2"], "not beside steps_per_generation"),
-        (["--overlong_buffer", "97"], "overlong_buffer 97: must be in 1..96"),
+        (["--updates_per_generation", "0"], "updates_per_generation 0: must be at least 1"),
+        (["--updates_per_generation", "2", "--steps_per_generation", "2"], "not together with steps_per_generation"),
+        (["--overlong_buffer", "97"], "overlong_buffer 97: max_completion_length is 96"),
     ],
 )
 def test_mistakes_on_the_command_line(capsys, flags, message):
@@ -177,7 +177,7 @@ def test_mistakes_on_the_command_line(capsys, flags, message):
     [
         ("learning_rat: 1e-4", "c.yaml:1: unknown key 'learning_rat': did you mean 'learning_rate'?"),
         ("seed: 1\nmax_steps: 2.5", "c.yaml:2: max_steps: invalid int value: '2.5'"),
-        ("bad_rows: true", "bad_rows 'true': choose from stop, drop, keep"),
+        ("bad_rows: true", "bad_rows true: choose from stop, drop, keep"),
         ("max_steps: true", "c.yaml:1: max_steps: invalid int value: 'true'"),
         ("learning_rate: yes", "c.yaml:1: learning_rate: invalid float value: 'yes'"),
         ("learning_rate: [1, 2]", "c.yaml:1: learning_rate: expected one value, got ['1', '2']"),
@@ -214,6 +214,12 @@ def test_a_yaml_says_what_is_written(tmp_path):
     assert (model.lora_target_modules, model.model_name_or_path) == (None, "007")
 
 
+@pytest.mark.parametrize("key", ["lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "model_init_kwargs"])
+def test_a_json_object_on_the_command_line_is_a_mapping(key):
+    _, args, _ = grpo_arguments(GRPO_CONFIGS[1], f"--{key}", '{"power": 2}')
+    assert getattr(args, key) == {"power": 2}
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -229,7 +235,7 @@ def test_a_yaml_says_what_is_written(tmp_path):
         ("--temperature 0", "temperature 0.0: must be above 0"),
         ("--top_p 2", "top_p 2.0: must be above 0 and at most 1"),
         ("--top_k=-7", "top_k -7: must be at least 0"),
-        ("--min_p 3", "min_p 3.0: must be in 0..1"),
+        ("--min_p 3", "min_p 3.0: must be between 0 and 1"),
         ("--repetition_penalty 0", "repetition_penalty 0.0: must be above 0"),
         ("--reward_weights nan 1", "reward_weights [nan, 1.0]: must be finite"),
         ("--num_generations 0", "num_generations 0: must be at least 2"),
@@ -237,17 +243,19 @@ def test_a_yaml_says_what_is_written(tmp_path):
         ("--gradient_accumulation_steps 0", "gradient_accumulation_steps 0: must be at least 1"),
         ("--max_completion_length 0", "max_completion_length 0: must be at least 1"),
         ("--max_prompt_length 0", "max_prompt_length 0: must be at least 1"),
-        ("--max_steps 0", "max_steps 0: must be at least 1, or -1 to count epochs"),
+        ("--max_steps 0", "max_steps 0: must be -1 or at least 1"),
         ("--num_train_epochs 0", "num_train_epochs 0.0: must be above 0"),
         ("--num_iterations 0", "num_iterations 0: must be at least 1"),
-        ("--seed=-1", "seed -1: must be in 0..4294967295"),
-        ("--seed 4294967296", "seed 4294967296: must be in 0..4294967295"),
+        ("--seed=-1", "seed -1: must be between 0 and 4294967295"),
+        ("--seed 4294967296", "seed 4294967296: must be between 0 and 4294967295"),
         ("--lora_r 0", "lora_r 0: must be at least 1"),
         ("--lora_dropout 1", "lora_dropout 1.0: must be at least 0 and below 1"),
         ("--save_steps 0", "save_steps 0.0: must be above 0"),
         ("--logging_steps 0", "logging_steps 0.0: must be above 0"),
         ("--print_samples=-2", "print_samples -2: must be at least 0"),
         ("--check 0", "check 0: must be at least 1"),
+        ("--prompts_per_step 0", "prompts_per_step 0: must be at least 1"),
+        ("--overlong_buffer 0", "overlong_buffer 0: must be at least 1"),
         ("--report_to bogus", "report_to bogus: choose from none, all, "),
         ("--loss_type foo", "loss_type foo: choose from grpo, bnpo, dr_grpo, dapo"),
         ("--scale_rewards foo", "scale_rewards foo: choose from group, batch, none"),

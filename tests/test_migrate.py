@@ -144,7 +144,7 @@ def test_an_answer_without_a_change_says_so(monkeypatch, capsys, tmp_path):
         (b"x = 1\n", ["--max-new-tokens", "0"], "argument --max-new-tokens: 0 is not above 0"),
         (b"x = 1\n", ["--seed", "1e3"], "argument --seed: invalid int value: '1e3'"),
         (b"x = 1\n", ["--update", "caf\udce9 was renamed"], "--update: not UTF-8 text"),
-        (b"x = 1\n", ["--adapter", "no/such"], "--adapter no/such: not found"),
+        (b"x = 1\n", ["--adapter", "no/such"], "adapter no/such: no adapter_config.json there"),
     ],
 )
 def test_input_that_cannot_be_used_is_one_line_before_a_model_is_loaded(

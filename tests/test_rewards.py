@@ -467,6 +467,7 @@ def test_the_command_line_explains_a_completion(tmp_path: Path):
         (b"\x80\x81", [], "{c}: not UTF-8: invalid start byte at byte 0"),
         (None, [], "{c}: Is a directory"),
         (b"", ["--tar", "x"], "unrecognized arguments: --tar x"),
+        (b"", ["--target=--"], "argument --target: expected one argument"),
         (b"", ["a\nb"], r"unrecognized arguments: a\nb"),
     ],
 )

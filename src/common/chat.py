@@ -15,13 +15,14 @@ evaluation send `encode(render(messages))`; verl applies `template` to the same 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from common.errors import InputError
+from common.errors import InputError, message_of
+from common.models import refuse_absent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,9 +30,17 @@ if TYPE_CHECKING:
 Message = dict[str, str]
 
 DATE = datetime(2024, 7, 26)  # what Llama 3's templates write if they are given no date
-THINK_TAGS = ("<think>", "</think>")
-# Marks in a probe conversation. A template that escapes or drops text does not return them.
-SYSTEM, USER, ASSISTANT = "recode <system> text", "recode <user> text", "recode <assistant> text"
+THINKING = re.compile(r"(<think>\s*|</think>\s*|<think>\s*</think>\s*)\Z")  # just before the assistant's text
+# Marks in a probe conversation, as long as real ones: a template that escapes, cuts, wraps or drops text loses them.
+ASSISTANT = "recode <assistant> text"
+SYSTEM = f"recode <system> text\n{'and more of it, ' * 20}until here"
+USER = f"""recode <user> text & {"more of it, " * 60}then code:
+```python
+def f(x="a", *, y='b'):
+
+    return {{"x": [x], 'y': y}}  # \\n
+```
+until here"""
 PROBE = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
 ANSWER = {"role": "assistant", "content": ASSISTANT}
 
@@ -65,12 +74,11 @@ def load_tokenizer(model: str, **settings: Any) -> PreTrainedTokenizerBase:
     """The model's tokenizer as it is. Raises InputError if it cannot be loaded."""
     from transformers import AutoTokenizer
 
-    if model.startswith(("runs/", "models/", "/", ".")) and not Path(model).is_dir():
-        raise InputError(f"model {model}: no such folder")
+    refuse_absent(model)
     try:
         return AutoTokenizer.from_pretrained(model, **settings)
     except Exception as error:  # the files are the user's, and libraries report broken ones with any exception
-        raise InputError(f"model {model}: the tokenizer cannot be loaded: {' '.join(str(error).split())}") from None
+        raise InputError(f"model {model}: the tokenizer cannot be loaded: {message_of(error)}") from None
 
 
 def chat_of(tokenizer: PreTrainedTokenizerBase) -> Chat:
@@ -96,8 +104,8 @@ def chat_of(tokenizer: PreTrainedTokenizerBase) -> Chat:
             "(vision-language models), escape it or leave turns out are not supported"
         )
     before = text.partition(ASSISTANT)[0]
-    opening = before[before.rindex(USER) + len(USER) :]
-    cut = next((len(opening) - at for at in range(len(opening)) if opening.startswith(THINK_TAGS, at)), 0)
+    thinking = THINKING.search(before[before.rindex(USER) + len(USER) :])
+    cut = len(thinking.group()) if thinking else 0
     template = _wrapped(own, formats, merge_system=merge_system, cut=cut)
     end = end_of_turn(tokenizer, template)
     if end != tokenizer.eos_token:
@@ -111,7 +119,7 @@ def _own_template(tokenizer: PreTrainedTokenizerBase) -> str:
         return tokenizer.get_chat_template()
     except ValueError as error:
         if isinstance(tokenizer.chat_template, dict):
-            raise InputError(" ".join(str(error).split())) from None
+            raise InputError(message_of(error)) from None
     raise InputError("the tokenizer has no chat template: use an instruct model, or set tokenizer.chat_template")
 
 
@@ -119,9 +127,9 @@ def date_formats(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str
     """The formats in which a template asks for the current time."""
     asked: dict[str, None] = {}
 
-    def record(form: str) -> str:
-        asked[str(form)] = None
-        return DATE.strftime(str(form))
+    def record(format: str) -> str:  # the parameter's name in transformers
+        asked[str(format)] = None
+        return DATE.strftime(str(format))
 
     for messages in ([*PROBE, ANSWER], PROBE[1:]):
         try:
@@ -151,12 +159,12 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
 def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], template: str, **settings: Any) -> str:
     """The messages as text. Raises InputError if the template rejects them."""
     try:
-        return cast(
-            str, tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **settings)
-        )
+        text = tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **settings)
     except Exception as error:  # a template is a program of the model's authors: it can raise anything
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"the chat template rejects these messages: {said}") from None
+        raise InputError(f"the chat template rejects these messages: {message_of(error)}") from None
+    if re.search(r"[\ud800-\udfff]", cast(str, text)):  # no tokenizer takes it
+        raise InputError("the chat template or these messages have half of a surrogate pair: not Unicode text")
+    return cast(str, text)
 
 
 # --- the template around the model's own ------------------------------------------------------------------------------
@@ -173,7 +181,7 @@ def _wrapped(own: str, formats: Sequence[str], *, merge_system: bool = False, cu
     verl always requests one and cannot continue a turn. Otherwise it writes what the model's own template writes.
     """
     dates = ", ".join(f"{_quoted(form)}: {_quoted(DATE.strftime(form))}" for form in formats)
-    macro = f"{{% macro strftime_now(form) %}}{{{{ {{{dates}}}[form] }}}}{{% endmacro %}}" if formats else ""
+    macro = f"{{% macro strftime_now(format) %}}{{{{ {{{dates}}}[format] }}}}{{% endmacro %}}" if formats else ""
     merge = (
         "{% if messages|length > 1 and messages[0]['role'] == 'system' %}{% set messages = [{'role': "
         "messages[1]['role'], 'content': messages[0]['content'] + '\\n\\n' + messages[1]['content']}] + messages[2:] %}"

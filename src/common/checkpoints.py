@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from pydantic import BaseModel, PositiveInt
 
 from common.errors import InputError
 from common.files import read_json
+from common.models import WeightIndex, is_adapter, tensor_names
 from common.provenance import read_starts
 
 
@@ -29,12 +29,6 @@ class TrainerState(BaseModel):
     global_step: int
 
 
-class WeightsIndex(BaseModel):
-    """model.safetensors.index.json."""
-
-    weight_map: dict[str, str]
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """The weights after `step` optimizer steps.
@@ -48,11 +42,6 @@ class Checkpoint:
     kind: str
     folder: Path | None = None
     lacks: str = ""
-
-
-def is_adapter(folder: str | Path) -> bool:
-    """Whether `folder` holds a peft adapter."""
-    return (Path(folder) / "adapter_config.json").is_file()
 
 
 def actor_folder(checkpoint: Path) -> Path:
@@ -90,35 +79,21 @@ def saved_by_torch(*paths: Path) -> str:
     return ""
 
 
-def whole_safetensors(path: Path) -> bool:
-    """Whether a safetensors file is as long as its header says."""
-    try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            entries: Any = json.loads(file.read(min(length, path.stat().st_size)))
-        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # not the header of such a file
-        return False
-    return path.stat().st_size == 8 + length + max(ends, default=0)
-
-
 def trl_weights(folder: Path) -> str:
     """The kind of a trl checkpoint. Raises InputError if its weights are missing or cut short."""
     index = folder / "model.safetensors.index.json"
     if is_adapter(folder):
         kind, names = "adapter", ["adapter_model.safetensors"]
     elif index.is_file():
-        kind, names = "model", sorted({*read_json(index, WeightsIndex).weight_map.values()})
+        kind, names = "model", sorted({*read_json(index, WeightIndex).weight_map.values()})
     elif (folder / "config.json").is_file():
         kind, names = "model", ["model.safetensors"]
     elif any(folder.glob("pytorch_model_fsdp*")):
         return "sharded"
     else:
         raise InputError(f"{folder}: not a complete checkpoint (it holds no weights)")
-    for path in (folder / name for name in names):
-        if not whole_safetensors(path):
-            state = "cut short" if path.is_file() else "missing"
-            raise InputError(f"{folder}: not a complete checkpoint ({path.name} is {state})")
+    for name in names:
+        tensor_names(folder / name)
     return kind
 
 

@@ -8,6 +8,7 @@ import errno
 import io
 import math
 import os
+import re
 import select
 import sys
 import traceback
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from common.errors import ReCodeError
+from common.ranges import Range
 from common.redaction import without_logins
 from common.settings import flag_value, read_yaml
 
@@ -46,8 +48,9 @@ def one_line(text: object) -> str:
 
 
 def fail(message: object) -> NoReturn:
-    """One line on stderr, exit status 2."""
-    print(printable(without_logins(f"{Path(sys.argv[0]).stem}: {message}")), file=sys.stderr)
+    """One line on stderr, exit status 2; a ReCodeError can have several."""
+    text = without_logins(f"{Path(sys.argv[0]).stem}: {message}")
+    print(printable(text) if isinstance(message, ReCodeError) else one_line(text), file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -58,6 +61,12 @@ class Parser(argparse.ArgumentParser):
         how: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(**(how | settings))
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        for word in sys.argv[1:] if args is None else args:
+            if re.fullmatch(r"--\w[\w-]*=--", word):  # argparse gives such a flag an empty list, whatever its type
+                self.error(f"argument {word[:-3]}: expected one argument")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         fail(one_line(message))
 
@@ -65,16 +74,19 @@ class Parser(argparse.ArgumentParser):
         found, rest = self.parse_known_args(args, namespace)
         if rest:  # the value of a misspelt flag is not shown: it may be a secret
             flags = [word.partition("=")[0] for word in rest if word.startswith("-")]
-            self.error(f"unrecognized arguments: {' '.join(flags or rest)}")
+            known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            near = difflib.get_close_matches(flags[0].replace("_", "-"), known, n=1) if flags else []
+            hint = f": did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(flags or rest)}{hint}")
         return found
 
 
-def in_range(kind: Callable[[str], N], accepted: str, holds: Callable[[N], bool]) -> Callable[[str], N]:
-    """An argparse type: the numbers of which `holds` is true. nan is in no range."""
+def in_range(kind: Callable[[str], N], accepted: Range) -> Callable[[str], N]:
+    """An argparse type: the numbers of a range."""
 
     def number(text: str) -> N:
         value = kind(text)
-        if not holds(value):
+        if value not in accepted:
             raise argparse.ArgumentTypeError(f"{text} is not {accepted}")
         return value
 
@@ -84,13 +96,12 @@ def in_range(kind: Callable[[str], N], accepted: str, holds: Callable[[N], bool]
 
 def above_zero(kind: Callable[[str], N], most: float = math.inf) -> Callable[[str], N]:
     """An argparse type: finite numbers above 0, up to `most`."""
-    limit = f" and at most {most}" if most < math.inf else " and finite" if kind is float else ""
-    return in_range(kind, f"above 0{limit}", lambda value: 0 < value <= most and value < math.inf)
+    return in_range(kind, Range(0, most, above=True))
 
 
 def between(kind: Callable[[str], N], low: float, high: float) -> Callable[[str], N]:
     """An argparse type: numbers from `low` to `high`."""
-    return in_range(kind, f"between {low} and {high}", lambda value: low <= value <= high)
+    return in_range(kind, Range(low, high))
 
 
 def reader_is_gone() -> bool:

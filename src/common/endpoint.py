@@ -23,6 +23,7 @@ import json
 import os
 import random
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,7 +53,12 @@ def add_flags(parser: argparse.ArgumentParser, prefix: str = "") -> None:
     add("--dialect", choices=DIALECTS, default="vllm", help=f"{prefix}what kind of server it is (default: %(default)s)")
     add("--key-variable", default=KEY_VARIABLE, help=f"{prefix}environment variable that holds the key")
     seconds, count = above_zero(float, 86400), above_zero(int, 1000)
-    add("--request-seconds", type=seconds, default=600, help=f"{prefix}time limit of a request (default: %(default)s)")
+    add(
+        "--request-seconds",
+        type=seconds,
+        default=600,
+        help=f"{prefix}longest silence of the server (default: %(default)s)",
+    )
     add("--tries", type=count, default=8, help=f"{prefix}tries of a request (default: %(default)s)")
 
 
@@ -69,6 +75,8 @@ def url_problem(url: str) -> str | None:
         return "not a URL"
     if "@" in parts.path:
         return "a / in a password is written %2F"
+    if parts.path.rstrip("/").endswith("/completions"):
+        return "expected the base address, which ends before /chat/completions, usually in /v1"
     return "takes no ? and no #" if parts.query or parts.fragment else None
 
 
@@ -110,6 +118,7 @@ class Endpoint:
 
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         self._client = open_client(timeout=self.seconds, headers=headers, limits=httpx.Limits(max_connections=None))
+        self._lock, self._announced = threading.Lock(), False
         secrets = secrets_of(self.key, self.url)
         self._hide, self._hide_in_answer = hider(secrets), hider(filter(is_unmistakable, secrets))
 
@@ -146,10 +155,18 @@ class Endpoint:
             except _Again as error:
                 reason, after = error.args
                 if tried == self.tries:
-                    raise self._failed(reason, f", {tried} times") from None
+                    raise self._failed(reason, f" ({tried} {'try' if tried == 1 else 'tries'})") from None
+                self._announce(reason)
                 grown = min(60.0, self.pause * 2 ** (tried - 1)) * (1 + random.random() / 2)
                 time.sleep(grown if after is None else after)
         raise AssertionError("not reached")
+
+    def _announce(self, reason: str) -> None:
+        """Report the first failure that is tried again: the tries of a dead server take minutes."""
+        with self._lock:
+            is_first, self._announced = not self._announced, True
+        if is_first:
+            print(f"{self._failed(reason)}: trying again, up to {self.tries} times a request", file=sys.stderr)
 
     def _failed(self, why: str, then: str = "", kind: type[NoAnswer] = NoAnswer) -> NoAnswer:
         """The error with the message of the server or httpx, redacted before it is cut: no part of a key may remain."""
@@ -181,6 +198,10 @@ class Endpoint:
             raise _Again(why, min(float(after), 600.0) if after.isdecimal() else None)
         if answer.status_code != 200:
             where = f", redirected to {answer.headers['location']}" if answer.has_redirect_location else ""
+            if answer.status_code in (401, 403) and not self.key and "@" not in self.url:
+                where = " (no key was sent: see --key-variable)"
+            elif answer.status_code == 404 and "/v1" not in self.url:
+                where = " (the base address usually ends in /v1)"
             error_type = PromptRejected if answer.status_code in PROMPT_REJECTED else NoAnswer
             raise self._failed(f"status {answer.status_code}{where}{said}", kind=error_type)
         try:
@@ -188,7 +209,7 @@ class Endpoint:
         except PromptRejected as error:  # it would be filtered again
             raise self._failed(f"{error}{said}", kind=PromptRejected) from None
         except NoAnswer as error:
-            if is_lasting(found):
+            if is_lasting(found) or "html" in answer.headers.get("content-type", ""):  # a page, not a server's mistake
                 raise self._failed(f"{error}{said}") from None
             raise _Again(f"{error}{said}", None) from None
         text = self._hide_in_answer(done.text)

@@ -104,13 +104,19 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
-    """Append rows to a JSONL file in one write."""
+    """Append rows to a JSONL file in one write; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
         file.write(encoded(_lines(rows)))
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSONL file, without a last line that a kill truncated, possibly inside a character."""
+    return [row for _, row in numbered_jsonl(path)]
+
+
+def numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The rows of a JSONL file, as `read_jsonl`, with the numbers of their lines."""
     rows = []
     lines = read_bytes(path).removeprefix(codecs.BOM_UTF8).split(b"\n")
     for number, line in enumerate(lines, start=1):
@@ -123,7 +129,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 continue
             if not isinstance(row, dict):
                 raise InputError(f"{path}:{number}: not a JSON object")
-            rows.append(row)
+            rows.append((number, row))
     return rows
 
 

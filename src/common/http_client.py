@@ -5,6 +5,7 @@ httpx raises errors of five types for them, none of which names the variable.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -58,10 +59,11 @@ def check_variables() -> None:
         raise InputError(f"{where}: expected host names, separated by commas") from None
 
 
-def check_hub_variables() -> None:
-    """The same for the client of huggingface_hub, which needs none if HF_HUB_OFFLINE is set."""
+def prepare_hub() -> None:
+    """Before huggingface_hub is used: the same, unless HF_HUB_OFFLINE is set; and no lines about its retries."""
     from huggingface_hub import constants
 
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # two lines about each of five
     if not constants.HF_HUB_OFFLINE:
         check_variables()
 

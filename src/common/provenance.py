@@ -146,7 +146,6 @@ def describe(config: Mapping[str, Any], data: Mapping[str, Path], seed: int | No
 
 def record_start(folder: Path, description: Mapping[str, Any], resumed_from: str | None = None) -> None:
     """Add one start to folder/run.json; a resumed run has several, in order."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.json"
     starts = [start.model_dump(exclude_unset=True) for start in read_starts(folder)] if path.exists() else []
     write_json(path, {"starts": [*starts, {**description, "resumed_from": resumed_from}]})

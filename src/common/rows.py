@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import gzip
 import json
-import logging
 import os
 import re
 import tempfile
@@ -24,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from common.cli import one_line
 from common.errors import InputError
-from common.http_client import check_hub_variables
+from common.http_client import prepare_hub
 
 M = TypeVar("M", bound=BaseModel)
 HUB = "hf://datasets/"
@@ -54,10 +53,11 @@ _decoder = json.JSONDecoder(object_pairs_hook=Row)
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, decompressed if it is gzip's. Raises InputError if it cannot be opened."""
+    """The content of a text file, decompressed if it is gzip's. Raises InputError with what else the file is."""
     try:
         content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
     except FileNotFoundError:
         raise InputError(f"{one_line(path)}: no such file") from None
     except IsADirectoryError:
@@ -65,14 +65,15 @@ def read_bytes(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error) as error:  # the last two: truncated
         why = getattr(error, "strerror", None) or f"not a complete gzip file: {error}"
         raise InputError(f"{one_line(path)}: {why}") from None
-
-
-def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, without its byte order mark. Raises InputError with what else the file is."""
-    content = read_bytes(path)
     for start, kind in OTHER_KINDS.items():
         if content.startswith(start):
             raise InputError(f"{one_line(path)}: {kind}; expected UTF-8 text")
+    return content
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, without its byte order mark. Raises InputError."""
+    content = read_bytes(path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -193,12 +194,11 @@ def resolve(source: str | Path) -> Path:
     import httpx
     from huggingface_hub import HfApi, hf_hub_download
 
-    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # two lines about each of five retries
     found = re.fullmatch(rf"{HUB}([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.*))?", str(source))
     if not found:
         raise InputError(f"{source}: expected {HUB}OWNER/NAME[@REVISION][/FILE]")
     repository, revision, file = found.groups()
-    check_hub_variables()
+    prepare_hub()
     try:
         if not file:
             files = HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)

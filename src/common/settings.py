@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError
+from common.errors import InputError, message_of
 
 SWITCHES = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}  # YAML 1.1
 
@@ -47,6 +47,8 @@ def read_yaml(path: str) -> list[Setting]:
             raise InputError(f"{path}: expected a mapping of keys to values")
         refuse_repeated(path, [(str(key.value), key.start_mark.line + 1) for key, _ in node.value])
         loader.flatten_mapping(node)  # `<<: *anchor`
+        if several := [key for key, _ in node.value if not isinstance(key, yaml.ScalarNode)]:
+            raise InputError(f"{path}:{several[0].start_mark.line + 1}: a key is not a single value")
         return [
             Setting(str(key.value), as_written(loader, value), f"{path}:{key.start_mark.line + 1}")
             for key, value in {key.value: (key, value) for key, value in node.value}.values()
@@ -54,9 +56,13 @@ def read_yaml(path: str) -> list[Setting]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path}: not YAML: {message_of(error)}") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deeply") from None
+    except InputError:
+        raise
+    except ValueError as error:  # from YAML's own types: a date such as 2026-13-45, an integer of 5,000 digits
+        raise InputError(f"{path}: not YAML: {error}") from None
 
 
 def refuse_repeated(path: str, keys: Collection[tuple[str, int]]) -> None:

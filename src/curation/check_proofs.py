@@ -141,7 +141,6 @@ def prove_records(
     for record, evidence, runs in tqdm(proven, desc="records", total=len(chosen), initial=len(seen)):
         seen[record.id] = runs
         if log:
-            log.parent.mkdir(parents=True, exist_ok=True)
             both = {place: held[place] for place in facts[record.id]["environments"]}
             append_jsonl(log, {"id": record.id, "facts": facts[record.id], "installed": both, "runs": runs})
         for failure in failures(runs):

@@ -156,7 +156,6 @@ def run(file: str, out: Path, settings: ProofSettings) -> int:
         "seconds": settings.seconds,
         "commit": git_state()["commit"],
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
     done = read_log(part)
     if not done:
         append_jsonl(part, header)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from typing_extensions import TypedDict
 
 from common.errors import InputError
-from common.files import append_jsonl, read_jsonl, read_log
+from common.files import append_jsonl, numbered_jsonl, read_log
 from common.rows import typed
 from curation.virtualenvs import Pins
 from records import Record, check_file
@@ -64,8 +64,8 @@ class Evidence(BaseModel):
 def read_evidence(path: Path, *, missing_ok: bool = False) -> dict[str, Evidence]:
     """The evidence by record id."""
     found: dict[str, Evidence] = {}
-    rows = [] if missing_ok and not path.is_file() else read_jsonl(path)
-    for line, row in enumerate(rows, start=1):
+    rows = [] if missing_ok and not path.is_file() else numbered_jsonl(path)
+    for line, row in rows:
         evidence = typed(Evidence, row, f"{path}:{line}")
         if evidence.id in found:
             raise InputError(f"{path}:{line}: id: an earlier line has evidence for {evidence.id}")
@@ -102,7 +102,6 @@ def twin(folder: Path, record: Record) -> str | None:
 
 def add(folder: Path, record: Record, evidence: Evidence) -> None:
     """Append a record, then its evidence; adding the same record again completes an interrupted addition."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, row in ((evidence.split, record.to_row()), ("evidence", evidence.to_row())):
         path = folder / f"{name}.jsonl"
         if row not in read_log(path):  # which also repairs a last line without its end

@@ -24,7 +24,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator
 
 from common.errors import ReCodeError
-from common.files import read_jsonl, write_jsonl, write_text
+from common.files import numbered_jsonl, write_jsonl, write_text
 from common.rows import typed
 
 PIN = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w,.-]+\])?==\d[\w.+!]*")
@@ -54,8 +54,8 @@ class Lock(BaseModel):
 def read_locks(folder: Path) -> dict[Pins, Pins]:
     """The contents of a folder's environments.jsonl; {} if the file does not exist."""
     path = folder / LOCKS
-    rows = read_jsonl(path) if path.is_file() else []
-    locks = [typed(Lock, row, f"{path}:{line}") for line, row in enumerate(rows, start=1)]
+    rows = numbered_jsonl(path) if path.is_file() else []
+    locks = [typed(Lock, row, f"{path}:{line}") for line, row in rows]
     return {tuple(sorted(lock.pins)): lock.installed for lock in locks}
 
 

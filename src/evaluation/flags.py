@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sandbox
-from adapters import AdapterConfig, find_adapter
+from adapters import adapter_base, find_adapter, named_adapter
 from common import endpoint
 from common.cli import Parser, above_zero, between, fail, in_range, parse_flags, require
 from common.completion import Sampling
-from common.files import read_json
+from common.ranges import Range
 from evaluation.backends import LocalModel
 from evaluation.benchmarks import BENCHMARKS, Benchmark, Flags
 from evaluation.idle_flags import given, refuse_idle, users_of
@@ -21,7 +21,7 @@ from evaluation.prompts import EVALPLUS_STOPS
 LOCAL = ("transformers", "vllm")  # the model is loaded here
 BACKENDS = (*LOCAL, "endpoint")
 # Below 0.01, logits that are divided by the temperature overflow.
-TEMPERATURE = in_range(float, "0 or between 0.01 and 10", lambda value: value == 0 or 0.01 <= value <= 10)
+TEMPERATURE = in_range(float, Range(0.01, 10, also=0))
 
 
 @dataclass(frozen=True)
@@ -187,12 +187,8 @@ def model_of(args: argparse.Namespace) -> LocalModel:
     """The model with its adapter; the base of an adapter that is given as the model is read from it."""
     if args.backend == "vllm" and not args.check:
         require("vllm")
-    name, adapter = args.model, None if args.backend == "endpoint" else find_adapter(args.adapter or args.model)
-    if args.adapter and not adapter:
-        fail(f"--adapter {args.adapter}: no adapter_config.json there")
-    if adapter and not args.adapter:
-        name = read_json(adapter / "adapter_config.json", AdapterConfig).base_model_name_or_path
-        if not name:
-            fail(f"{adapter} does not name its base model: --model BASE --adapter FOLDER")
+    name, adapter = args.model, named_adapter(args.adapter) if args.adapter else None
+    if adapter is None and args.backend != "endpoint" and (adapter := find_adapter(args.model)):
+        name = adapter_base(adapter)
     folder, gpus, share = str(adapter) if adapter else None, args.tensor_parallel_size, args.gpu_memory_utilization
     return LocalModel(name, folder, args.revision, args.dtype, gpus, share)

@@ -5,7 +5,6 @@ It belongs to one way of drawing samples: drawn further, they may be scored agai
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from common.errors import InputError
 from common.files import read_json, write_json, write_jsonl, write_text
 from common.provenance import sha256
 from common.rows import typed
+from common.run_logs import is_number
 from evaluation.samples import FileFormat, Identity, changed_fields
 
 FILES = ("results.json", "table.md", "verdicts.jsonl")
@@ -43,10 +43,6 @@ class Origin(FileFormat):
     made: dict[str, Any] = Field(default_factory=dict)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _check_score(name: str, score: Mapping[str, float | None], tasks: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise ValueError if a Pass@k has no mean, or if the counts of a task do not give one."""
     found = re.fullmatch(r"((?:u|base_)?pass)@([1-9][0-9]{0,5})", name)
@@ -60,8 +56,8 @@ def _check_score(name: str, score: Mapping[str, float | None], tasks: Mapping[st
 
 def _check_task(where: str, task: Mapping[str, Any], measures: Iterable[str], rewards: Iterable[str]) -> None:
     """Raise ValueError if a task lacks a measure (a number or null), a reward (a number) or the name of its update."""
-    wrong = [name for name in measures if name not in task or not (task[name] is None or _is_number(task[name]))]
-    wrong += [name for name in rewards if not _is_number(task.get(name))]
+    wrong = [name for name in measures if name not in task or not (task[name] is None or is_number(task[name]))]
+    wrong += [name for name in rewards if not is_number(task.get(name))]
     if (measures or "update" in task) and not isinstance(task.get("update"), str):
         wrong.append("update")
     if wrong:
@@ -155,7 +151,6 @@ def check_owner(out: Path, samples: Path, identity: Identity | None) -> None:
 
 def write_results(out: Path, result: Numbers, verdicts: Sequence[Numbers], markdown: Callable[[Numbers], str]) -> None:
     """Write the three files, then print the table and where they are."""
-    out.mkdir(parents=True, exist_ok=True)
     write_jsonl(out / "verdicts.jsonl", verdicts)
     write_json(out / "results.json", result)
     text = markdown(result)

@@ -14,20 +14,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from common.errors import InputError
-from common.files import read_json, read_jsonl, write_json, write_jsonl
+from common.files import numbered_jsonl, read_json, write_json, write_jsonl
 from common.rows import typed
 from evaluation.prompts import EVALPLUS_STOPS
 from rewards import dedent, extract, last_python_fence, syntax_tree
 
 NOT_COMPARED = ("data",)  # a file may move: its hash is compared
-
-# The first bytes of files that would be taken for a truncated line.
-NOT_PLAIN = {
-    b"\x1f\x8b": "compressed with gzip",
-    b"\xef\xbb\xbf": "begins with a byte order mark",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
-}
 
 
 class FileFormat(BaseModel):
@@ -137,7 +129,7 @@ def keep_whole(
     """
     if not path.is_file():
         return set()
-    rows = read_rows(path)
+    rows = [row for _, row in read_rows(path)]
     for row in rows:
         if row.prompt_sha256 != prompts.get(row.task_id):
             raise InputError(f"{path} holds a sample of another prompt for {row.task_id}: choose another --out")
@@ -149,13 +141,9 @@ def keep_whole(
     return there
 
 
-def read_rows(path: Path) -> list[Sample]:
-    """Every sample of the file, in its order. Raises InputError."""
-    with open(path, "rb") as file:
-        start = file.read(3)
-    if what := next((what for magic, what in NOT_PLAIN.items() if start.startswith(magic)), None):
-        raise InputError(f"{path}: {what}: expected plain UTF-8")
-    return [typed(Sample, row, f"{path}:{line}") for line, row in enumerate(read_jsonl(path), start=1)]
+def read_rows(path: Path) -> list[tuple[int, Sample]]:
+    """Every sample of the file with its line, in the file's order. Raises InputError."""
+    return [(line, typed(Sample, row, f"{path}:{line}")) for line, row in numbered_jsonl(path)]
 
 
 def read_samples(path: Path, task_ids: Sequence[str], *, is_subset: bool = False) -> list[Sample]:
@@ -165,7 +153,7 @@ def read_samples(path: Path, task_ids: Sequence[str], *, is_subset: bool = False
     n for all. Samples of other problems are an error too, unless `is_subset`.
     """
     wanted: dict[str, dict[int, Sample]] = {identity: {} for identity in task_ids}
-    for line, row in enumerate(read_rows(path), start=1):
+    for line, row in read_rows(path):
         mine = wanted.get(row.task_id)
         if mine is None:
             if is_subset:

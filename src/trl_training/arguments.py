@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from common.cli import LAYERS, fail, require, split_config, unknown_key
-from common.errors import InputError
+from common.errors import InputError, message_of
+from common.files import require_writable
 from common.launch import forget, rendezvous, shown, world_size
 from common.settings import flag_value, read_yaml
-from records import BAD_ROWS, load_records
+from records import load_records
 
 # Keys of trl's ModelConfig that no script here reads.
 UNREAD = ("load_in_4bit", "load_in_8bit", "use_rslora", "lora_modules_to_save", "lora_target_parameters")
@@ -51,10 +52,6 @@ class DataArguments:
         },
     )
 
-    def __post_init__(self) -> None:
-        if self.bad_rows not in BAD_ROWS:
-            raise ValueError(f"bad_rows {self.bad_rows!r}: choose from {', '.join(BAD_ROWS)}")
-
 
 def optional_packages(args: Any) -> list[str]:
     """Packages beyond requirements.txt that a trl configuration asks for."""
@@ -86,6 +83,7 @@ def run(
     from trl_training.resume import find_checkpoint
 
     refuse_missing_compiler(args)
+    require_writable(Path(args.output_dir) / "run.json")
     find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
     if not script.data.startswith("hf://"):
         with redirect_stderr(StringIO()):  # the run itself prints what it drops
@@ -117,9 +115,6 @@ class Batch:
 
 def plan_batch(processes: int, per_device: int, sequences: int) -> Batch:
     """The batch of `sequences` a step that puts at most `per_device`, or its share, through a process at once."""
-    for name, value in {"per_device_train_batch_size": per_device, "sequences a step": sequences}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
     share = sequences // processes
     at_once = min(per_device, share)
     if sequences % processes or share % at_once:
@@ -132,8 +127,6 @@ def plan_batch(processes: int, per_device: int, sequences: int) -> Batch:
 
 def batch_of(values: Mapping[str, Any], sequences: int) -> dict[str, int]:
     """trl's keys for `sequences` per step on the processes of this launch, or on as many as `check` names."""
-    if values["check"] is not None and values["check"] < 1:
-        raise ValueError(f"check {values['check']}: a launch has at least 1 process")
     batch = plan_batch(values["check"] or world_size(), values["per_device_train_batch_size"], sequences)
     given = values["gradient_accumulation_steps"]
     if given not in (1, batch.accumulation):
@@ -177,11 +170,11 @@ def from_yaml(parser: Any, classes: Iterable[Any], config: str) -> dict[str, Any
     return values
 
 
-def _one_line(error: Exception) -> str:
+def objection(error: ValueError) -> str:
     """What a configuration class objects to."""
     import torch
 
-    text = " ".join(str(error).split())
+    text = message_of(error)
     if torch.cuda.is_available() or not text.startswith("Your setup doesn't support bf16/gpu"):
         return text
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
@@ -236,12 +229,12 @@ def parse(
         with rendezvous(values["ddp_timeout"]):
             found = parser.parse_dict(values | derived)
     except ValueError as error:
-        fail(_one_line(error))
+        fail(objection(error))
     except DistError as error:  # the port is taken, the address does not exist
-        fail(f"{shown()}: {_one_line(error)}")
+        fail(f"{shown()}: {message_of(error)}")
     except ImportError as error:  # transformers asks for DeepSpeed when it reads --deepspeed
         layer = "requirements/deepspeed.txt" if "deepspeed" in str(error) else "requirements.txt"
-        fail(f"{_one_line(error)}: pip install -r {layer}")
+        fail(f"{message_of(error)}: pip install -r {layer}")
     _, args, model = found
     refuse_unsupported(model)
     if args.hub_token:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from adapters import (
-    DECAYS_MAGNITUDES,
-    adapter_config,
-    complete,
-    loading,
-    refuse_unknown_targets,
-    refuse_unusable,
-)
+from adapters import DECAYS_MAGNITUDES, adapter_config, check_base
 from common import toolchain
 from common.errors import InputError
 from common.launch import world_size
 from trl_training.callbacks import say
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 
 def uses_fsdp(args: Any) -> bool:
@@ -76,16 +72,13 @@ def warn_of_decay(args: Any, model: Any) -> None:
 
 
 def check_model(args: Any, model: Any) -> None:
-    """Read the model's configuration and the headers of its weights, as trl will, but no weights. Raises InputError."""
-    from trl.trainer.utils import create_model_from_path
+    """Raise InputError if trl could not load the model, or peft not adapt it; no weights are read."""
+    own = {key: value for key, value in (args.model_init_kwargs or {}).items() if key not in ("dtype", "device_map")}
+    settings = {"revision": model.model_revision, "attn_implementation": model.attn_implementation, **own}
+    check_base(model.model_name_or_path, adapter_of(model), **settings)
 
-    name, own = model.model_name_or_path, args.model_init_kwargs or {}
-    refuse_unusable(name)
-    settings = {"revision": model.model_revision, "attn_implementation": model.attn_implementation}
-    settings |= {key: value for key, value in own.items() if key not in ("dtype", "device_map")}
-    settings |= {"dtype": "auto", "device_map": "meta", "output_loading_info": True}
-    with loading(name, bar=False):
-        empty = complete(name, create_model_from_path(name, **settings))
-    if model.use_peft:
-        lora = (model.lora_r, model.lora_alpha, model.lora_dropout, model.lora_target_modules)
-        refuse_unknown_targets(empty, adapter_config(*lora, use_dora=model.use_dora), name)
+
+def adapter_of(model: Any) -> LoraConfig | None:
+    """The adapter that trl's ModelConfig describes; None for all weights."""
+    lora = (model.lora_r, model.lora_alpha, model.lora_dropout, model.lora_target_modules)
+    return adapter_config(*lora, use_dora=model.use_dora) if model.use_peft else None

@@ -57,6 +57,10 @@ def length_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def find_checkpoint(output_dir: Path, wanted: str | None) -> tuple[Checkpoint | None, list[str]]:
     """(the checkpoint to resume from, why others are passed over). `wanted`: None, "auto" (the last one) or a path."""
+    if wanted is not None and wanted.lower() in ("true", "yes", "last"):
+        raise InputError(
+            f"resume_from_checkpoint {wanted}: expected auto (the last checkpoint) or a checkpoint's folder"
+        )
     if wanted not in (None, "auto"):
         checkpoint = read_checkpoint(Path(wanted))
         if checkpoint.kind == "verl":

@@ -22,7 +22,7 @@ from typing import Any
 from transformers import TrainerState
 
 from common.chat import Chat
-from common.errors import InputError
+from common.errors import InputError, message_of
 from diff_match import REWARDS
 from prompts import reference_completion
 from rewards import reward_names
@@ -85,6 +85,8 @@ def check_rewards(functions: Mapping[str, Reward], row: Mapping[str, str], chat:
             if inspect.iscoroutine(found):
                 found = asyncio.run(found)
         except Exception as error:
+            if function in REWARDS.values():  # a bug of this project
+                raise
             raise InputError(f"reward {name}: {described(error)}") from None
         try:
             [value] = found
@@ -96,4 +98,4 @@ def check_rewards(functions: Mapping[str, Reward], row: Mapping[str, str], chat:
 
 def described(error: Exception) -> str:
     """An exception as one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {message_of(error)}"

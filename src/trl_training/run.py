@@ -13,9 +13,11 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from adapters import adapter_config, start_from_base
+from adapters import start_from_base
+from common.models import make_savable
 from common.run_logs import results
 from trl_training.callbacks import MetricsLog, ProgressLine, say
+from trl_training.checks import adapter_of
 from trl_training.resume import is_finished, publish
 
 STARTED = time.time()
@@ -50,16 +52,16 @@ def run_trainer(
         return
     loading = {"revision": model.model_revision, "dtype": model.dtype, "attn_implementation": model.attn_implementation}
     args.model_init_kwargs = (args.model_init_kwargs or {}) | {k: v for k, v in loading.items() if v is not None}
-    lora = (model.lora_r, model.lora_alpha, model.lora_dropout, model.lora_target_modules)
     trainer = trainer_class(
         model=model.model_name_or_path,
         args=args,
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
-        peft_config=adapter_config(*lora, use_dora=model.use_dora) if model.use_peft else None,
+        peft_config=adapter_of(model),
         **settings,
     )
     start_from_base(trainer.model)
+    make_savable(trainer.model.get_base_model() if model.use_peft else trainer.model)
     trl.trainer.utils._use_triton = use_triton_or_cpu
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)

@@ -3,48 +3,41 @@ top_p 2, beta -1 and learning_rate inf train without a message."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from adapters import GENERATION_MODES
 from common.errors import InputError
+from common.ranges import BELOW_ONE, COUNT, POSITIVE, SEED, SHARE, UNSIGNED, Range
+from records import BAD_ROWS
 
-ABOVE_ZERO = "above 0"
-AT_LEAST_ZERO = "at least 0"
-SHARE = "in 0..1"
-BELOW_ONE = "at least 0 and below 1"
-COUNT = "at least 1"
-RANGES = {
-    ABOVE_ZERO: lambda value: value > 0,
-    AT_LEAST_ZERO: lambda value: value >= 0,
-    SHARE: lambda value: 0 <= value <= 1,
-    BELOW_ONE: lambda value: 0 <= value < 1,
-    COUNT: lambda value: value >= 1,
-    "at least 2": lambda value: value >= 2,
-    "above 0 and at most 1": lambda value: 0 < value <= 1,
-    "at least 1, or -1 to count epochs": lambda value: value >= 1 or value == -1,
-    "in 0..4294967295": lambda value: 0 <= value < 2**32,  # numpy's seeds
-}
-NUMBERS = {  # key -> its range; a key that is null or that the script does not have is skipped
-    **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps", "max_completion_length"), COUNT),
-    **dict.fromkeys(("max_prompt_length", "max_target_length", "max_length", "lora_r", "lora_alpha", "check"), COUNT),
-    **dict.fromkeys(("prompts_per_step", "examples_per_step", "num_iterations", "steps_per_generation"), COUNT),
-    **dict.fromkeys(("vllm_max_model_length", "vllm_tensor_parallel_size", "ddp_timeout"), COUNT),
-    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "adam_epsilon"), AT_LEAST_ZERO),
-    **dict.fromkeys(("beta", "epsilon", "epsilon_high", "top_k", "print_samples", "save_total_limit"), AT_LEAST_ZERO),
-    **dict.fromkeys(("temperature", "repetition_penalty", "delta", "num_train_epochs", "save_steps"), ABOVE_ZERO),
-    **dict.fromkeys(("logging_steps",), ABOVE_ZERO),
-    **dict.fromkeys(("lora_dropout", "adam_beta1", "adam_beta2"), BELOW_ONE),
-    **dict.fromkeys(("min_p", "top_entropy_quantile"), SHARE),
-    **dict.fromkeys(("top_p", "vllm_gpu_memory_utilization"), "above 0 and at most 1"),
-    **dict.fromkeys(("seed", "data_seed"), "in 0..4294967295"),
-    "num_generations": "at least 2",
-    "max_steps": "at least 1, or -1 to count epochs",
+NUMBERS = {  # range -> its keys; a key that is null or that the script does not have is skipped
+    COUNT: (
+        *("per_device_train_batch_size", "gradient_accumulation_steps", "max_completion_length", "max_prompt_length"),
+        *("max_target_length", "max_length", "lora_r", "lora_alpha", "check", "prompts_per_step", "examples_per_step"),
+        *("num_iterations", "steps_per_generation", "updates_per_generation", "overlong_buffer"),
+        *("vllm_max_model_length", "vllm_tensor_parallel_size", "ddp_timeout"),
+    ),
+    UNSIGNED: (
+        *("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "adam_epsilon", "beta", "epsilon"),
+        *("epsilon_high", "top_k", "print_samples", "save_total_limit"),
+    ),
+    POSITIVE: (*("temperature", "repetition_penalty", "delta", "num_train_epochs", "save_steps", "logging_steps"),),
+    BELOW_ONE: ("lora_dropout", "adam_beta1", "adam_beta2"),
+    SHARE: ("top_p", "vllm_gpu_memory_utilization"),
+    SEED: ("seed", "data_seed"),
+    Range(0, 1): ("min_p", "top_entropy_quantile"),
+    Range(2): ("num_generations",),
+    Range(1, also=-1): ("max_steps",),  # -1: epochs count
 }
 LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")  # trl 1.16, GRPOTrainer._compute_loss
-CHOICES = {  # key -> its values; trl checks them when the trainer computes the first loss
+CHOICES = {  # key -> its values; trl checks its own when the trainer computes the first loss
+    "bad_rows": BAD_ROWS,
+    "dora_generation": GENERATION_MODES,
     "scale_rewards": ("group", "batch", "none"),
     "eval_strategy": ("no",),  # the trainers here get no evaluation data
     "vllm_mode": ("server", "colocate"),
@@ -57,12 +50,12 @@ def check_values(values: Mapping[str, Any]) -> None:
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise InputError(f"{key} {value}: must be finite")
-        if isinstance(value, str) and key.endswith("_kwargs"):
+        if isinstance(value, str) and key.endswith("_kwargs") and not is_object(value):
             raise InputError(f"{key} {value!r}: expected a JSON object")
-    for key, expected in NUMBERS.items():
-        value = values.get(key)
-        if value is not None and not RANGES[expected](value):
-            raise InputError(f"{key} {value}: must be {expected}")
+    for accepted, keys in NUMBERS.items():
+        for key in keys:
+            if (value := values.get(key)) is not None and value not in accepted:
+                raise InputError(f"{key} {value}: must be {accepted}")
     choices = {**CHOICES, "report_to": trackers()} | ({"loss_type": LOSSES} if "num_generations" in values else {})
     for key, known in choices.items():
         given = values.get(key)
@@ -76,6 +69,14 @@ def check_values(values: Mapping[str, Any]) -> None:
     folder = values["output_dir"]
     if folder is not None and (not folder or Path(folder).is_file()):
         raise InputError(f"output_dir {folder!r}: must name a folder")
+
+
+def is_object(text: str) -> bool:
+    """Whether a text is a JSON object, which transformers reads."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def trackers() -> tuple[str, ...]:

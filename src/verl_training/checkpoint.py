@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from adapters import load_base
-from common.checkpoints import actor_folder, is_adapter, shard_files
+from adapters import load_adapter
+from common.checkpoints import actor_folder, shard_files
 from common.errors import InputError
+from common.models import is_adapter, load_base
 
 
 def join(shards: list[Any]) -> Any:
@@ -65,12 +66,11 @@ def load_trained(checkpoint: Path, base: str, revision: str = "main") -> Any:
 def trained_adapter(checkpoint: Path, weights: dict[str, Any], base: str, revision: str = "main") -> Any:
     """A peft model of the base and the checkpoint's adapter, unmerged."""
     import torch
-    from peft import PeftModel
 
     initial = run_folder(checkpoint) / "adapter_init"
     if not is_adapter(initial):
         raise InputError(f"{initial} is missing: it holds the adapter's configuration (DoRA, rank, target modules)")
-    model = PeftModel.from_pretrained(load_base(base, torch.float32, revision), str(initial))
+    model = load_adapter(load_base(base, torch.float32, revision), initial)
     _load(model, {name for name in model.state_dict() if "lora_" in name}, weights, checkpoint)
     return model
 

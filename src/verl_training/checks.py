@@ -14,11 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 import diff_match
 import rewards
-from adapters import DECAYS_MAGNITUDES, refuse_unusable
-from common.errors import InputError
+from adapters import DECAYS_MAGNITUDES
+from common.errors import InputError, message_of
+from common.models import refuse_unusable
 from common.rows import HUB
-from records import BAD_ROWS
-from verl_training.config import SRC, check_keys, one_line, plain
+from verl_training.config import SRC, check_keys, plain
 from verl_training.parquet import DataFiles
 from verl_training.values import check_present, check_values
 
@@ -39,11 +39,9 @@ def check(config: DictConfig) -> None:
     try:
         plain(config)
     except OmegaConfBaseException as error:  # an unknown interpolation, a missing value
-        raise InputError(one_line(error)) from None
+        raise InputError(message_of(error)) from None
     check_values(config)
-    rows = config.recode.bad_rows
     need(bool(config.run.strip()), "run=: must name the run's folder")
-    need(rows in BAD_ROWS, f"recode.bad_rows={rows}: choose from {', '.join(BAD_ROWS)}")
     DataFiles(config).files  # noqa: B018 (raises)
     check_algorithm(config)
     check_reward_keys(config)
@@ -64,7 +62,7 @@ def check_files(config: DictConfig) -> None:
     try:
         names = {getattr(node, "name", None) for node in ast.parse(path.read_bytes()).body}
     except (SyntaxError, ValueError) as error:
-        raise InputError(f"{where}: not Python: {one_line(error)}") from None
+        raise InputError(f"{where}: not Python: {message_of(error)}") from None
     need(function.name in names, f"{where}: it defines no function {function.name}")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from common.cli import unknown_key
-from common.errors import InputError
+from common.errors import InputError, message_of
 from prompts import load_chat
 from verl_training.parquet import DataFiles
 from verl_training.resume import choose_resume
@@ -46,11 +46,6 @@ LEGACY = {
 }
 
 
-def one_line(error: BaseException) -> str:
-    """An exception's message without its line breaks."""
-    return " ".join(str(error).split())
-
-
 def verl_folder() -> Path:
     """The folder of verl's own YAML files, found without importing verl."""
     spec = find_spec("verl")
@@ -76,7 +71,7 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
             searchpath = f"hydra.searchpath=[file://{defaults}]"
             config = hydra_compose(name, overrides=[searchpath, *overrides])
     except (HydraException, ValueError) as error:  # a ValueError: a number for a group of files, `data=5`
-        raise InputError(one_line(error)) from None
+        raise InputError(message_of(error)) from None
     if isinstance(config.get("run"), (int, float)):  # run=2024 is a name
         config.run = str(config.run)
     return config

@@ -171,7 +171,6 @@ class DataFiles:
         self.manifest.unlink(missing_ok=True)  # a kill between the two files must not leave the manifest of an old pair
         made: dict[str, Any] = {"identity": self.identity(), "bad_rows": recode.bad_rows}
         for split, path in self.files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as part:
                 Dataset.from_list(rows_of(kept[split], split)).to_parquet(str(part))
             made[split] = {"file": str(path), "rows": len(kept[split]), "sha256": sha256(path)}

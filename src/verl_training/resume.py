@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from common import same_run
-from common.checkpoints import choose, find_checkpoints, read_checkpoint, world_size
+from common.checkpoints import choose, read_checkpoint, world_size
 from common.errors import InputError
 
 HARMLESS = (  # keys that do not change the trained weights
@@ -38,14 +38,13 @@ LENGTH = ("trainer.total_training_steps", "trainer.total_epochs")
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint of a run that can be resumed; one that a kill cut short is skipped."""
-    whole = [found.folder for found in find_checkpoints(folder) if found.kind == "verl" and not found.lacks]
-    return whole[-1] if whole else None
+    last = choose(folder, verl=True)[0]
+    return last.folder if last else None
 
 
 def passed_over(folder: Path, chosen: Path | None) -> list[str]:
     """Why checkpoints of the run that are later than the chosen one, or incomplete, are not used; one line each."""
-    last, lines = choose(folder, verl=True)
-    return lines if (last.folder if last else None) == chosen else []
+    return choose(folder, verl=True)[1] if last_checkpoint(folder) == chosen else []
 
 
 def choose_resume(config: DictConfig) -> Path | None:
@@ -61,8 +60,7 @@ def choose_resume(config: DictConfig) -> Path | None:
             what = checkpoint.lacks or "not a checkpoint of src/dapo.py"
             raise InputError(f"trainer.resume_from_path={path}: {what}: not resumable")
     else:
-        found = choose(folder, verl=True)[0]
-        path = found.folder if found else None
+        path = last_checkpoint(folder)
         if path and trainer.resume_mode != "auto":
             raise InputError(f"{folder} holds checkpoints: trainer.resume_mode=auto resumes, or choose another run=")
     if path and world_size(path) != (processes := trainer.n_gpus_per_node * trainer.nnodes):

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from adapters import adapter_config, initial_adapter, load_base, refuse_unknown_targets
+from adapters import adapter_config, check_base, initial_adapter
 from common.chat import Chat, chat_of
-from common.checkpoints import is_adapter
-from common.errors import InputError, ReCodeError
+from common.errors import InputError, ReCodeError, message_of
+from common.models import is_adapter, load_config
 from common.provenance import describe, record_start, sha256
 from prompts import PREFILL, check_round_trip, reference_completion
 from verl_training.checks import KNOWN, warnings
-from verl_training.config import algorithm_line, one_line, plain
+from verl_training.config import algorithm_line, plain
 from verl_training.parquet import DataFiles
 from verl_training.resume import check_same_run, passed_over
 
@@ -44,24 +44,18 @@ def prepare(config: DictConfig) -> None:
     if checkpoint:
         check_same_run((Path(checkpoint).parent, folder), description)
         print(f"resuming from {checkpoint}")
-    check_model(config)
+    check_base(config.actor_rollout_ref.model.path, adapter_of(config))
     check_reward(config, first_row(config))
     check_with_verl(config)
     write_adapter(config)
     record_start(folder, description, checkpoint)
 
 
-def check_model(config: DictConfig) -> None:
-    """Read the model's configuration and the headers of its weights, but no weights. Raises InputError."""
-    path, recode = config.actor_rollout_ref.model.path, config.recode
-    empty = load_base(path, "auto", device_map="meta")
-    if recode.adapter == "dora":
-        refuse_unknown_targets(empty, adapter_settings(recode), path)
-
-
-def adapter_settings(recode: DictConfig) -> LoraConfig:
-    """The adapter that the configuration names."""
-    return adapter_config(recode.lora_r, recode.lora_alpha, recode.lora_dropout, recode.lora_target_modules)
+def adapter_of(config: DictConfig) -> LoraConfig | None:
+    """The adapter that the configuration describes; None for all weights."""
+    recode = config.recode
+    lora = (recode.lora_r, recode.lora_alpha, recode.lora_dropout, recode.lora_target_modules)
+    return adapter_config(*lora) if recode.adapter == "dora" else None
 
 
 def first_row(config: DictConfig) -> dict[str, Any]:
@@ -87,12 +81,12 @@ def first_row(config: DictConfig) -> dict[str, Any]:
 
 def check_end_of_turn(model: str, chat: Chat) -> None:
     """Raise InputError if the rollouts, which stop where the model's own files say, would not stop after a turn."""
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import GenerationConfig
 
     try:
         ends = GenerationConfig.from_pretrained(model).eos_token_id
     except OSError:  # no generation_config.json: transformers takes them from the model's configuration
-        ends = AutoConfig.from_pretrained(model).eos_token_id
+        ends = load_config(model).eos_token_id
     known = {*(ends if isinstance(ends, list) else [ends]), chat.tokenizer.eos_token_id}
     if chat.tokenizer.convert_tokens_to_ids(chat.end_of_turn) not in known:
         raise InputError(
@@ -112,8 +106,8 @@ def check_reward(config: DictConfig, row: dict[str, Any]) -> None:
         assert function is not None  # checks.py
         answer = {"solution_str": reference_completion(target), "ground_truth": target, "extra_info": row["extra_info"]}
         found = function(data_source="recode", **answer)
-    except Exception as error:  # the file may be the user's: whatever it raises is input to this program
-        raise InputError(f"{where}: {one_line(error)}") from None
+    except Exception as error:  # the file, and what it is called with, may be the user's
+        raise InputError(f"{where}: {message_of(error)}") from None
     if not isinstance(found, dict) or "score" not in found:
         raise InputError(f"{where}: must return a dict with 'score'")
     others = [name for name, value in found.items() if not isinstance(value, (int, float))]
@@ -132,7 +126,7 @@ def check_with_verl(config: DictConfig) -> None:
     try:
         validate_config(config, need_reference_policy(config), need_critic(config))
     except (AssertionError, ValueError, TypeError) as error:  # what verl raises for keys that contradict each other
-        raise InputError(f"verl rejects the configuration: {one_line(error)}") from None
+        raise InputError(f"verl rejects the configuration: {message_of(error)}") from None
 
 
 def write_adapter(config: DictConfig) -> None:
@@ -140,12 +134,12 @@ def write_adapter(config: DictConfig) -> None:
 
     Training is in float32 (verl keeps a float32 master of the base too); checkpoints hold only the adapter.
     """
-    model, recode = config.actor_rollout_ref.model, config.recode
-    if recode.adapter == "full":
+    model, adapter = config.actor_rollout_ref.model, adapter_of(config)
+    if adapter is None:
         return
     folder = Path(model.lora_adapter_path)
     if config.trainer.resume_from_path is None:  # an adapter that an earlier start left may have another shape or base
-        initial_adapter(model.path, adapter_settings(recode), folder, config.data.seed)
+        initial_adapter(model.path, adapter, folder, config.data.seed)
     elif not is_adapter(folder):
         raise InputError(f"{folder} is missing: the checkpoint's adapter cannot be loaded without it")
 

@@ -127,9 +127,16 @@ REFUSED = {  # template -> the one line
     "parts": (PARTS, "does not write the text of the turns as it is"),
     "escapes": (CHATML.replace("turn.content", "turn.content|e"), "does not write the text of the turns as it is"),
     "upper": (CHATML.replace("turn.content", "turn.content|upper"), "does not write the text of the turns as it is"),
+    "quotes": (CHATML.replace("turn.content", "turn.content|tojson"), "does not write the text of the turns as it is"),
+    "wraps": (CHATML.replace("turn.content", "turn.content|wordwrap(80)"), "does not write the text"),
+    "cuts": (CHATML.replace("turn.content", "turn.content|truncate(255)"), "does not write the text"),
+    "indents": (CHATML.replace("turn.content", "turn.content|indent(4)"), "does not write the text"),
+    "first-line": (CHATML.replace("turn.content", "turn.content.split('\n')[0]"), "does not write the text"),
+    "changes-fences": (CHATML.replace("turn.content", "turn.content.replace('```', '~~~')"), "does not write the text"),
     "only-the-last": ("{{ messages[-1].content }}", "does not write the text of the turns as it is"),
     "twice": (CHATML + CHATML, "does not write the text of the turns as it is"),
     "empty": ("", "does not write the text of the turns as it is"),
+    "surrogate": (CHATML + "\udfff", "half of a surrogate pair"),
     "none": (None, "no chat template: use an instruct model"),
     "no-default": ({"tool_use": CHATML, "rag": CHATML}, "no default"),
 }
@@ -247,3 +254,16 @@ def test_the_table_of_families_is_true(row):
         expected = {"no system turn (refused)": REFUSES, "no system turn (ignored)": IGNORES, "today's date": DATED}
         assert adapted == ([expected[kind]] if kind in expected else []), name
         assert ("|length - 0]" not in chat.template) == kind.startswith("a closed think part"), name
+
+
+def test_think_tags_of_the_template_in_the_user_s_turn_stay():
+    """Only a think part just before the answer is cut off, not the header with it."""
+    asks = "{{ turn.content }}{% if turn.role == 'user' %} Use <think></think>.{% endif %}"
+    tokenizer = make_family(Family(CHATML.replace("{{ turn.content }}", asks), IM, "<|im_end|>"))
+    prompt = chat_of(tokenizer).render(CONVERSATION)
+    assert prompt.endswith("Use <think></think>.<|im_end|>\n<|im_start|>assistant\nLet me see.\n<think>")
+
+
+def test_a_date_by_the_parameter_s_name():
+    text = "{{ strftime_now(format='%Y') }}" + CHATML
+    assert chat_of(make_family(Family(text, IM, "<|im_end|>"))).render(CONVERSATION).startswith("2024<|im_start|>")

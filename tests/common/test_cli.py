@@ -160,8 +160,10 @@ def test_a_full_disk_is_one_line(unbuffered):
     ("argv", "message"),
     [
         ([], "the following arguments are required: what"),
-        (["a", "--lim", "3"], "unrecognized arguments: --lim 3"),
-        (["a", "b\nc\x1b[2J"], r"unrecognized arguments: b\nc\x1b[2J"),
+        (["a", "--lim", "3"], "unrecognized arguments: --lim: did you mean --limit?"),
+        (["a", "secret"], "unrecognized arguments: secret"),
+        (["a", "--b\nc\x1b[2J"], r"unrecognized arguments: --b\nc\x1b[2J"),
+        (["a", "--limit=--"], "argument --limit: expected one argument"),
         (["a", "--limit", "\ud83d"], r"argument --limit: invalid int value: '\ud83d'"),
     ],
 )

@@ -15,6 +15,7 @@ from common.errors import InputError
 from common.files import (
     append_jsonl,
     drop_after,
+    numbered_jsonl,
     read_json,
     read_jsonl,
     read_log,
@@ -140,7 +141,7 @@ def test_a_log_that_was_cut_anywhere_keeps_its_whole_lines(rows, data):
 @pytest.mark.parametrize("content", [b"my notes", b"PAR1\x15\x04\xff", b'{"a": 1}\nnotes'])
 def test_a_file_that_is_not_a_log_is_not_repaired(tmp_path, content):
     (tmp_path / "log.jsonl").write_bytes(content)
-    with pytest.raises(InputError, match="not a log: its last line is not JSON"):
+    with pytest.raises(InputError, match=r"not a log: its last line is not JSON|a Parquet file; expected UTF-8 text"):
         read_log(tmp_path / "log.jsonl")
     assert (tmp_path / "log.jsonl").read_bytes() == content
 
@@ -169,3 +170,11 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert path.read_text() == '{"a": 1}\n'
     write_jsonl(path, [])  # the .part file of an interruption does not matter
     assert (path.read_text(), list(tmp_path.iterdir())) == ("", [path])
+
+
+def test_the_lines_of_a_file_are_those_of_an_editor(tmp_path):
+    """Blank lines count, so that a message names the line where its row is."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\n{"a": 1}\r\n\n \n{"a": 2}\n')
+    assert numbered_jsonl(path) == [(2, {"a": 1}), (5, {"a": 2})]
+    assert read_jsonl(path) == [{"a": 1}, {"a": 2}]

@@ -13,7 +13,7 @@ from chat_server import Server, answer, ok
 from common.completion import NoAnswer, PromptRejected, Sampling
 from common.endpoint import Endpoint, in_parallel, read_key, url_problem
 from common.errors import InputError
-from common.http_client import check_hub_variables
+from common.http_client import prepare_hub
 from common.rows import resolve
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.7, max_new_tokens=64)
@@ -69,7 +69,7 @@ def test_a_failure_is_repeated(serve, failure):
 
 def test_it_gives_up_and_reports_why(serve):
     server = serve(lambda number, body: (500, {}, b"", 0))
-    with pytest.raises(NoAnswer, match=r"/v1: status 500, 3 times$"):
+    with pytest.raises(NoAnswer, match=r"/v1: status 500 \(3 tries\)$"):
         client(server, tries=3).complete(MESSAGES, SAMPLING, 0)
     assert len(server.bodies) == 3
 
@@ -106,7 +106,7 @@ def test_it_gives_up_with_the_server_s_own_words(serve, status, content, message
     server = serve(lambda number, body: (status, {"Retry-After": "0"}, content, 0))
     with pytest.raises(NoAnswer) as error:
         client(server, tries=2).complete(MESSAGES, SAMPLING, 0)
-    assert str(error.value) == f"{server.url}: {message}, 2 times"
+    assert str(error.value) == f"{server.url}: {message} (2 tries)"
     assert type(error.value) is NoAnswer
 
 
@@ -116,7 +116,7 @@ def test_it_gives_up_with_the_server_s_own_words(serve, status, content, message
         (429, {}, {"error": {"message": "You exceeded your quota", "type": "insufficient_quota"}}, "status 429: You"),
         (429, {}, {"error": {"message": "No money", "code": "billing_not_active"}}, "status 429: No money"),
         (200, {}, {"error": {"message": "No credits left", "code": 402}}, "not a chat completion: No credits left"),
-        (401, {}, {"error": {"message": "bad key"}}, "status 401: bad key"),
+        (401, {}, {"error": {"message": "bad key"}}, "status 401 (no key was sent: see --key-variable): bad key"),
         (404, {}, {"error": "no model big"}, "status 404: no model big"),
         (308, {"Location": "/v2"}, b"", "status 308, redirected to /v2"),
     ],
@@ -169,9 +169,9 @@ def test_a_variable_with_which_no_client_can_be_built_is_named(monkeypatch, vari
 def test_a_hub_that_is_offline_needs_no_client(monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:7891")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    check_hub_variables()
+    prepare_hub()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    for use in (check_hub_variables, lambda: resolve("hf://datasets/owner/name/x.jsonl")):
+    for use in (prepare_hub, lambda: resolve("hf://datasets/owner/name/x.jsonl")):
         with pytest.raises(InputError, match=r"^\$ALL_PROXY: socks://127.0.0.1:7891: not a proxy"):
             use()
 
@@ -213,14 +213,15 @@ def test_an_empty_answer_and_counts_that_are_not_numbers(serve):
 def test_no_server_at_all(serve):
     server = serve(lambda number, body: ok(body))
     server.close()
-    with pytest.raises(NoAnswer, match="Connection refused, 2 times"):
+    with pytest.raises(NoAnswer, match=r"Connection refused \(2 tries\)"):
         client(server, tries=2).complete(MESSAGES, SAMPLING, 0)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])
 def test_a_refusal_is_not_repeated(serve, status):
     server = serve(lambda number, body: (status, {}, b'{"error": "no\n such model"}', 0))
-    with pytest.raises(NoAnswer, match=rf'status {status}: {{"error": "no such model"}}$') as error:
+    hint = r"( \(no key was sent: see --key-variable\))?"
+    with pytest.raises(NoAnswer, match=rf'status {status}{hint}: {{"error": "no such model"}}$') as error:
         client(server).complete(MESSAGES, SAMPLING, 0)
     assert isinstance(error.value, PromptRejected) == (status == 400)  # a wrong key or model concerns every prompt
     assert len(server.bodies) == 1
@@ -413,3 +414,32 @@ def test_an_interrupt_does_not_wait_for_requests(serve):
     assert next(answers)[0] == 0
     answers.close()  # as an exception in the loop does
     assert time.monotonic() - started < 3
+
+
+def test_a_web_page_is_not_asked_for_again(serve):
+    """A login page or a proxy's: it comes with status 200, and again each time."""
+    page = b"<html><title>Login</title></html>"
+    server = serve(lambda number, body: (200, {"Content-Type": "text/html; charset=utf-8"}, page, 0))
+    with pytest.raises(NoAnswer, match=r"not a chat completion: Login$"):
+        client(server).complete(MESSAGES, SAMPLING, 0)
+    assert len(server.bodies) == 1
+
+
+def test_the_first_failure_that_is_tried_again_is_reported(serve, capsys):
+    server = serve(lambda number, body: (502, {}, b"", 0) if number in (1, 3, 4) else ok(body))
+    patient = client(server)
+    patient.complete(MESSAGES, SAMPLING, 0)
+    patient.complete(MESSAGES, SAMPLING, 0)
+    assert capsys.readouterr().err == f"{server.url}: status 502: trying again, up to {patient.tries} times a request\n"
+
+
+def test_a_base_address_without_v1_is_named(serve):
+    server = serve(lambda number, body: (404, {}, b"", 0))
+    asked = replace(client(server), url=server.url.removesuffix("/v1"))
+    with pytest.raises(NoAnswer, match=r"status 404 \(the base address usually ends in /v1\)$"):
+        asked.complete(MESSAGES, SAMPLING, 0)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/chat/completions/", "/v1/completions"])
+def test_the_address_of_completions_is_not_the_base_address(path):
+    assert "ends before /chat/completions" in url_problem(f"http://localhost:8000{path}")

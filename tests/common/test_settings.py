@@ -63,6 +63,10 @@ def test_merged_keys_do_not_count_as_repeated(tmp_path):
         ("种子: 1".encode("gbk"), "c.yaml: not UTF-8: "),
         (b"\x1f\x8b\x08\x00", "c.yaml: not UTF-8: "),
         ("a: " + "[" * 3000, "c.yaml: nested too deeply"),
+        ("a: " + "9" * 5000, "c.yaml: not YAML: Exceeds the limit (4300 digits)"),
+        ("a: 2026-13-45", "c.yaml: not YAML: month must be in 1..12"),
+        ("a: 1\n[b]: 1", "c.yaml:2: a key is not a single value"),
+        ("a: 1\n<<: {{b: 1}: 1}", "c.yaml:2: a key is not a single value"),
     ],
 )
 def test_what_is_refused_in_one_line(tmp_path, content, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import os
@@ -24,6 +25,7 @@ from evaluation.arena.programs import LIBRARIES, judge
 from evaluation.arena.score import markdown, summarise
 from evaluation.compare import compare, paper_table
 from evaluation.results import read_result
+from evaluation.samples import read_samples
 from evaluation.tables import PAPER, paper_rows
 
 ARENA = Path(os.environ.get("CODE_UPDATE_ARENA", "not set")) / "arena-ungrouped.jsonl"
@@ -228,9 +230,8 @@ ROW = {"task_id": "t0", "sample_id": 0, "completion": "x", "code": "x = 1", "fin
         (b"[" * 100_000 + b"\n", ":1: not JSON"),
         (b'{"sample_id": ' + b"9" * 5000 + b"}\n", ":1: not JSON"),
         (b'{"x": "\xe9"}\n', ":1: not JSON"),
-        (b"\xef\xbb\xbf" + json.dumps(ROW).encode(), ": begins with a byte order mark: expected plain UTF-8"),
-        (b"\x1f\x8b\x08", ": compressed with gzip: expected plain UTF-8"),
-        (json.dumps(ROW).encode("utf-16"), ": UTF-16: expected plain UTF-8"),
+        (b"\x1f\x8b\x08", ": not a complete gzip file: "),
+        (json.dumps(ROW).encode("utf-16"), ": UTF-16 text; expected UTF-8 text"),
     ],
 )
 def test_samples_that_are_not_samples(tmp_path, data, stops, content, message):
@@ -238,6 +239,13 @@ def test_samples_that_are_not_samples(tmp_path, data, stops, content, message):
     samples.write_bytes(content)
     command = ["--benchmark", "arena", "--data", data, "--samples", samples, "--out", tmp_path / "out"]
     assert f": {samples}{message}" in stops(score.main, *command)
+
+
+@pytest.mark.parametrize("stored", [gzip.compress, b"\xef\xbb\xbf".__add__], ids=["gzip", "a byte order mark"])
+def test_samples_in_another_form(tmp_path, stored):
+    (tmp_path / "samples.jsonl").write_bytes(stored(json.dumps(ROW).encode()))
+    [sample] = read_samples(tmp_path / "samples.jsonl", ["t0"])
+    assert sample.code == "x = 1"
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,6 @@ def test_what_does_not_divide_evenly_is_an_error(processes, per_device, sequence
         plan_batch(processes, per_device, sequences)
 
 
-@pytest.mark.parametrize(("per_device", "sequences", "name"), [(0, 8, "per_device"), (4, 0, "seq"), (4, -8, "seq")])
-def test_numbers_below_one(per_device, sequences, name):
-    with pytest.raises(ValueError, match=f"{name}.* must be at least 1"):
-        plan_batch(1, per_device, sequences)
-
-
 def test_what_a_run_prints():
     assert str(Batch(2, 4, 1, group=8)) == (
         "2 process(es) x 4 per device x 1 accumulation = 8 completions a step; / 8 generations = 1 prompt(s)"

@@ -95,7 +95,6 @@ def register_start(folder: Path, identity: Mapping[str, Any], start: Mapping[str
     run = read_json(path, RunFile) if path.is_file() else RunFile(identity=dict(identity), starts=[])
     if other := [key for key in identity if run.identity.get(key) != identity[key]]:
         raise InputError(f"{folder} is a collection with another {', '.join(other)}: choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(path, {"identity": identity, "starts": [*run.starts, {"started": now, **start}]})
 

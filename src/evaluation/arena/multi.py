@@ -204,7 +204,6 @@ def write_questions(out: Path, data: str, settings: Settings, options: Mapping[s
         found, tally = joint_rows(tasks, settings.questions, options)
     if not found:
         raise InputError(f"{data}: no question of this kind holds")
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_jsonl(out, found)
     start = describe({}, {data: path}, None)
     write_json(out.with_suffix(".json"), {**settings.model_dump(), "tally": tally, **start})

@@ -235,7 +235,7 @@ def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) 
             if found.setdefault(task.id, task) is not task:
                 problems.append(f"{path}:{line}: prog_syn_id: {task.id} is on an earlier line, too")
     if problems and not skip_bad:
-        raise InputError("\n".join(problems))
+        raise InputError(*problems)
     if not found:
         raise InputError(f"{path}: contains no problem")
     return list(found.values())

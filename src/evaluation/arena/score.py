@@ -19,7 +19,7 @@ from typing import Any
 
 import sandbox
 from common.errors import InputError
-from common.files import read_jsonl, write_jsonl
+from common.files import numbered_jsonl, write_jsonl
 from common.provenance import sha256
 from common.rows import typed
 from evaluation.arena.problems import Task
@@ -67,7 +67,7 @@ def judging(args: argparse.Namespace) -> dict[str, Any]:
 
 def read_errata(path: Path | None) -> set[str]:
     """The tasks whose reference solution cannot pass; none without a file. Raises InputError."""
-    rows = enumerate(read_jsonl(path), start=1) if path else ()
+    rows = numbered_jsonl(path) if path else ()
     return {typed(Erratum, row, f"{path}:{line}").task_id for line, row in rows}
 
 

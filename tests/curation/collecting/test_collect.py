@@ -239,11 +239,11 @@ BAD = {
     "no change": (["--new", "tidemark==1.0"], "--old and --new are the same environment"),
     "rounds": (["--rounds", "0"], "argument --rounds: 0 is not above 0"),
     "limit": (["--limit", "-1"], "argument --limit: -1 is not above 0"),
-    "top-p": (["--top-p", "1.5"], "argument --top-p: 1.5 is not in (0, 1]"),
+    "top-p": (["--top-p", "1.5"], "argument --top-p: 1.5 is not above 0 and at most 1"),
     "temperature": (["--temperature", "nan"], "argument --temperature: nan is not between 0 and 100"),
     "out": (["--out", "/dev/null"], "/dev/null/rounds.jsonl: cannot be written: Not a directory"),
     "url": (["--url", "localhost:8000/v1"], "--url localhost:8000/v1: expected http:// or https://"),
-    "typo": (["--round", "2"], "unrecognized arguments: --round 2"),
+    "typo": (["--round", "2"], "unrecognized arguments: --round\n"),
     "an unknown version": (["--new", "tidemark==9.9"], "pip could not install tidemark==9.9: ERROR: "),
 }
 

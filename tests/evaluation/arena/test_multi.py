@@ -156,7 +156,7 @@ def test_mistakes_in_the_command(tmp_path):
     for flags, message in (
         (["--questions", 0], "argument --questions: 0 is not above 0"),
         (["--kind", "other"], "argument --kind: invalid choice: 'other'"),
-        (["--errata", "x"], "unrecognized arguments: --errata x"),
+        (["--errata", "x"], "unrecognized arguments: --errata"),
     ):
         done = questions("--data", data, "--out", tmp_path / "x.jsonl", *flags, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
