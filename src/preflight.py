@@ -163,6 +163,12 @@ def report_of(settings: Settings, dapo: str | None, place: Place) -> Report:
     return trl.report(settings.config, settings.rest, place, settings.trainer)
 
 
+def size_of(folder: Path) -> int:
+    """The bytes of the checkpoints in a run's folder."""
+    files = (file for kind in ("checkpoint-*", "global_step_*") for file in folder.glob(f"{kind}/**/*"))
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def run_checks(node: Node, report: Report, nodes: int) -> list[Check]:
     """CPUs, RAM and disks against what the run needs."""
     checks = []
@@ -171,7 +177,8 @@ def run_checks(node: Node, report: Report, nodes: int) -> list[Check]:
     if node.memory is not None:
         checks.append(memory_check(node.memory, report.estimate.memory))
     if not node.described:
-        wanted = [("checkpoints", report.output, float(report.estimate.disk))]
+        there = size_of(report.output)  # of a run that resumes
+        wanted = [("checkpoints", report.output, max(0.0, report.estimate.disk - there))]
         cache = hub_cache(os.environ)
         if not Path(report.model).is_dir() and not (cache / f"models--{report.model.replace('/', '--')}").is_dir():
             wanted.append(("the model's files", cache, 2.0 * report.parameters))

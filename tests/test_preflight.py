@@ -803,3 +803,20 @@ def test_the_node_is_checked_without_any_package(tmp_path):
     alone = subprocess.run([*command[:5]], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert alone.returncode in (0, 2) and "Traceback" not in alone.stderr
     assert "Python: " in alone.stdout and "C compiler, Python headers: " in alone.stdout
+
+
+def test_the_disk_of_checkpoints():
+    """All weights under ZeRO-2: 2 P + 2 P of weights (transformers' file and DeepSpeed's) + 12 P of optimizer."""
+    run = grpo("--use_peft", "false", processes=4, zero=2)
+    assert memory.estimate(SHAPE, run, 80 * GB).disk == 50 * 16 * P + 2 * P
+    run = grpo("--use_peft", "false", "--save_total_limit", "2", processes=4, zero=2)
+    assert memory.estimate(SHAPE, run, 80 * GB).disk == 3 * 16 * P + 2 * P  # the third is written before one is deleted
+
+
+def test_checkpoints_that_are_there_need_no_new_space(tmp_path):
+    (tmp_path / "checkpoint-100" / "deep").mkdir(parents=True)
+    (tmp_path / "checkpoint-100" / "deep" / "a").write_bytes(b"x" * 700)
+    (tmp_path / "checkpoint-100" / "b").write_bytes(b"x" * 300)
+    (tmp_path / "metrics.jsonl").write_bytes(b"x" * 50)
+    assert preflight.size_of(tmp_path) == 1000
+    assert preflight.size_of(tmp_path / "absent") == 0

@@ -176,7 +176,10 @@ def estimate(shape: Shape, run: Run, card: int, nodes: int = 1) -> Estimate:
         problems.append(f"vLLM's share of {share / 1e9:.1f} GB is below the {needs / 1e9:.1f} GB that it starts with")
     processes = run.batch.processes // nodes
     memory = processes * (run.weights * shape.parameters + PROCESS)
-    state = 12 * trained(shape, run) if run.adapter else (run.weights + (12 if run.zero2 else 8)) * shape.parameters
+    if run.adapter:
+        state = 12 * trained(shape, run)
+    else:  # DeepSpeed saves the weights too, beside transformers' file
+        state = ((2 * run.weights + 12) if run.zero2 else (run.weights + 8)) * shape.parameters
     own = 0 if run.adapter else run.weights * shape.parameters
     return Estimate(phases, with_margin(phases, lines), memory, run.checkpoints * state + own, tuple(problems))
 

@@ -166,7 +166,7 @@ def steps_of(keys: Keys, sequences: int) -> int | None:
 
 
 def checkpoints_of(keys: Keys, steps: int | None) -> int:
-    """Checkpoints that are on disk at the end."""
+    """Checkpoints that are on disk at once: transformers deletes the oldest after it has written a new one."""
     if keys.save_strategy == "no":
         return 0
     if keys.save_strategy == "epoch":
@@ -175,7 +175,7 @@ def checkpoints_of(keys: Keys, steps: int | None) -> int:
         written = (
             max(1, int((steps or 0) / keys.save_steps)) if keys.save_steps >= 1 else math.ceil(1 / keys.save_steps)
         )
-    return min(written, keys.save_total_limit or written)
+    return min(written, keys.save_total_limit + 1) if keys.save_total_limit else written
 
 
 def run_of(trainer: str, keys: Keys, shape: Shape, processes: int, zero: int = 0) -> Run:
