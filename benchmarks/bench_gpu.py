@@ -109,7 +109,7 @@ def main() -> int:
         return 0
     bench, shape = start(args.shape, args.seed, log)
 
-    from gpu.expected import alarms, failures
+    from gpu.expected import alarms, applies, failures
     from gpu.harness import describe
     from gpu.page import section
 
@@ -117,7 +117,7 @@ def main() -> int:
     measure(bench, parts)
     environment, *rows = bench.log.rows
     print("\n" + section(environment, rows))
-    is_wrong = bool(failures(rows)) or (shape == "7b" and bool(alarms(rows)))
+    is_wrong = bool(failures(rows)) or (applies(environment) and bool(alarms(rows)))
     return 1 if is_wrong else 0
 
 

@@ -107,6 +107,12 @@ def measured(rows: Sequence[Mapping[str, Any]], expected: Expected) -> float | N
     return None if value is None else float(value)
 
 
+def applies(environment: Mapping[str, Any]) -> bool:
+    """Whether the expectations are for this shape and card."""
+    card = environment["card"] or ""
+    return environment["shape"] == "7b" and ("H100" in card or "H200" in card)
+
+
 def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What did not run, unless a later attempt did."""
     last = {(row["part"], row["what"]): row for row in rows}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import one_line
-from gpu.expected import EXPECTED, failures, measured, other_versions
+from gpu.expected import EXPECTED, applies, failures, measured, other_versions
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = """```bash
@@ -79,8 +79,8 @@ def number(value: float) -> str:
 
 
 def table(environment: Mapping[str, Any], rows: Rows) -> Iterator[str]:
-    """Measured beside expected. Expectations are for the 7B shape on a GPU only."""
-    applies = environment["shape"] == "7b" and environment["card"]
+    """Measured beside expected. Expectations are for the 7B shape on an H100 or H200 only."""
+    is_expected = applies(environment)
     dagger = " †" if other_versions(environment["versions"], pins()) else ""
     yield "| | unit | measured | expected | alarm | |"
     yield "|---|---|---|---|---|---|"
@@ -88,7 +88,7 @@ def table(environment: Mapping[str, Any], rows: Rows) -> Iterator[str]:
         value = measured(rows, expected)
         shown = "not measured" if value is None else f"{number(value)}{dagger}"
         name = f"{expected.part}: {expected.what} | {expected.unit}"
-        if applies:
+        if is_expected:
             verdict = "" if value is None else expected.verdict(value)
             yield f"| {name} | {shown} | {expected.range()} | {expected.alarm()} | {verdict} |"
         elif value is not None:
