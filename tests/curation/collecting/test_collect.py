@@ -176,7 +176,7 @@ def test_a_server_that_refuses_ends_in_one_line_and_keeps_what_is_there(serve, n
         "collect.py", *command(notes, server.url, tmp_path / "out", envs), "--tries", 1, env=offline, check=False
     )
     assert done.returncode == 2
-    assert "status 401: no; run the same command again to resume" in done.stderr
+    assert "status 401 (no key was sent: see --key-variable): no; run the same command again to resume" in done.stderr
     assert len(rows(tmp_path / "out" / "rounds.jsonl")) == 3
 
 
@@ -194,7 +194,7 @@ def test_a_provider_s_failure_is_not_an_answer(serve, notes, tmp_path, offline, 
     flags = [*command(notes, server.url, tmp_path / "out", envs), "--tries", 1, "--concurrency", 1]
     done = run_script("collect.py", *flags, env=offline, check=False)
     assert done.returncode == 2
-    assert "finish_reason error: upstream is down, 1 times; run the same command again to resume" in done.stderr
+    assert "finish_reason error: upstream is down (1 try); run the same command again to resume" in done.stderr
     assert len(rows(tmp_path / "out" / "rounds.jsonl")) == 3
     failing = False
     run_script("collect.py", *flags, env=offline)
@@ -243,7 +243,7 @@ BAD = {
     "temperature": (["--temperature", "nan"], "argument --temperature: nan is not between 0 and 100"),
     "out": (["--out", "/dev/null"], "/dev/null/rounds.jsonl: cannot be written: Not a directory"),
     "url": (["--url", "localhost:8000/v1"], "--url localhost:8000/v1: expected http:// or https://"),
-    "typo": (["--round", "2"], "unrecognized arguments: --round\n"),
+    "typo": (["--round", "2"], "unrecognized arguments: --round: did you mean --rounds?\n"),
     "an unknown version": (["--new", "tidemark==9.9"], "pip could not install tidemark==9.9: ERROR: "),
 }
 
