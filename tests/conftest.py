@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
@@ -120,15 +121,11 @@ def tiny_data(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def random_model(tmp_path_factory) -> Path:
-    """A random Qwen2 of 0.9 million parameters with a ChatML tokenizer, as a Hugging Face folder."""
+def save_random_model(folder: Path, tokenizer: Any) -> Path:
+    """A random Qwen2 of 0.9 million parameters with this tokenizer, as a Hugging Face folder."""
     import torch
-    from families import make_tokenizer
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    folder = tmp_path_factory.mktemp("models") / "random"
-    tokenizer = make_tokenizer("chatml")
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -146,6 +143,14 @@ def random_model(tmp_path_factory) -> Path:
     Qwen2ForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory) -> Path:
+    """The random model with a ChatML tokenizer."""
+    from families import make_tokenizer
+
+    return save_random_model(tmp_path_factory.mktemp("models") / "random", make_tokenizer("chatml"))
 
 
 @pytest.fixture(scope="session")

@@ -361,7 +361,7 @@ exec {sys.executable} -S "$@"
 
 
 def test_variables_of_another_launch_are_dropped(node):
-    """A single process would wait for the others for ever."""
+    """A single process would wait for the others forever."""
     left = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     code = "source scripts/common.sh; env | grep -E '^(WORLD_SIZE|RANK|LOCAL_RANK|MASTER)' || echo none"
     done = subprocess.run(

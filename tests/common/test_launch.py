@@ -1,4 +1,4 @@
-"""Variables of another launch: refused, or reported before anything waits, and never waited on for ever."""
+"""Variables of another launch: refused, or reported before anything waits, and never waited on forever."""
 
 from __future__ import annotations
 

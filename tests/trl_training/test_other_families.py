@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from chat_templates import FAMILIES, make_family
-from conftest import CPU, run_script
+from conftest import CPU, run_script, save_random_model
 
 from prompts import load_chat
 
@@ -17,26 +17,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def gemma(tmp_path_factory) -> Path:
     """Random weights with a tokenizer of Gemma 3's structure; its files name only eos as the end of an answer."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    folder = tmp_path_factory.mktemp("models") / "gemma"
     tokenizer = make_family(FAMILIES["gemma-3"], adds_bos=True, adds_eos=True)
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_random_model(tmp_path_factory.mktemp("models") / "gemma", tokenizer)
 
 
 @pytest.fixture(scope="module")
