@@ -62,7 +62,7 @@ FORMATS = ("png", "pdf", "svg", "jpg", "webp")
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """The metrics of a run. Values that are not numbers are counted on stderr; InputError if there are no numbers."""
+    """The metrics of a run. Values that are not numbers are counted on stderr. Raises InputError if all are."""
     path = run / "metrics.jsonl"
     rows = read_jsonl(path)
     keys = [key for _, _, panel in PANELS for key in panel]
