@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from common.errors import InputError, ReCodeError
+from common.models import refuse_absent
 from common.rows import typed
 
 
@@ -152,6 +153,7 @@ def load_shape(model: str, revision: str = "main") -> Shape:
     """
     from transformers import AutoConfig
 
+    refuse_absent(model)
     try:
         config = AutoConfig.from_pretrained(model, revision=revision)
     except KeyError as error:  # a model_type that this transformers does not have
