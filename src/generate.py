@@ -33,7 +33,7 @@ from common.completion import Completion, NoAnswer
 from common.endpoint import Endpoint, connect
 from common.errors import InputError
 from common.files import append_jsonl, require_writable
-from common.models import load_config
+from common.models import load_config, refuse_overflow
 from common.provenance import describe, prompt_hash, sha256
 from common.rows import resolve
 from common.signals import exit_on_sigterm
@@ -79,10 +79,9 @@ def render_all(problems: Sequence[Problem], chat: Chat | None, drawing: Drawing)
 
 def check_fit(prompts: dict[str, backends.Request], chat: Chat, model: backends.LocalModel, new: int) -> None:
     """Raise InputError if prompts and `new` tokens exceed the model's context, as far as its configuration has it."""
-    context = getattr(load_config(model.name, model.revision), "max_position_embeddings", None)
-    sizes = [len(chat.encode(request.prompt)) for request in prompts.values()] if context else []
-    if over := [size for size in sizes if size + new > (context or 0)]:
-        raise InputError(f"{len(over)} prompts (up to {max(over)} tokens) and {new} new ones exceed {context}")
+    longest = max(len(chat.encode(request.prompt)) for request in prompts.values())
+    what = f"the longest prompt ({longest} tokens) and {new} new ones"
+    refuse_overflow(load_config(model.name, model.revision), longest + new, what)
 
 
 def identity_of(drawing: Drawing, data: str, path: Path, problems: Sequence[Problem]) -> Identity:

@@ -251,7 +251,9 @@ def test_a_damaged_model_is_one_line(random_model, tmp_path, name, content, mess
 
 def test_what_is_not_a_model(tmp_path):
     (tmp_path / "file").write_text("x")
-    for path in (tmp_path / "absent", tmp_path / "file", "./absent", "runs/no/such"):
+    with pytest.raises(InputError, match=r"model .*file: is a file; expected a model's folder$"):
+        refuse_unusable(str(tmp_path / "file"))
+    for path in (tmp_path / "absent", "./absent", "runs/no/such"):
         with pytest.raises(InputError, match=r": no such folder$"):
             refuse_unusable(str(path))
     refuse_unusable("Qwen/Qwen2.5-Coder-7B-Instruct")  # a name on the hub

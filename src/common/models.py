@@ -5,6 +5,7 @@ Every program asks here, so that a model which cannot be used is reported in the
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +23,20 @@ OWN_FOLDERS = (".", "/", "~", "runs/", "models/")  # a name that starts so is a 
 LONGEST = 300  # characters of a library's message that an error quotes
 
 
-class ModelFolder(BaseModel):
+class TokenIds(BaseModel):
+    """A model's generation_config.json, as far as it is used here."""
+
+    bos_token_id: int | list[int] | None = None
+    eos_token_id: int | list[int] | None = None
+    pad_token_id: int | None = None
+
+
+class ModelFolder(TokenIds):
     """A model's config.json, as far as it must be before transformers reads it."""
 
     model_config = ConfigDict(protected_namespaces=())  # pydantic reserves names in model_
     model_type: str
+    max_position_embeddings: float | None = None
 
 
 class WeightIndex(BaseModel):
@@ -59,28 +69,33 @@ def refuse_absent(model: str) -> None:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return
-    if model.startswith(OWN_FOLDERS) or model.count("/") > 1 or folder.exists():
+    if folder.exists():
+        raise InputError(f"model {model}: is a file; expected a model's folder")
+    if model.startswith(OWN_FOLDERS) or model.count("/") > 1:
         raise InputError(f"model {model}: no such folder")
     prepare_hub()
 
 
-def refuse_unusable(model: str) -> None:
-    """Raise InputError if `model` is a path without a model in it. A name on the hub passes."""
+def refuse_unusable(model: str) -> ModelFolder | None:
+    """A model's config.json; None for a name on the hub. Raises InputError if `model` is a path without a model."""
     refuse_absent(model)
     folder = Path(model).expanduser()
     if is_adapter(folder):
         raise InputError(f"model {model}: an adapter, not a model: merge it with its base first (src/merge_adapter.py)")
     if not folder.is_dir():
-        return
+        return None
     if not (folder / "config.json").is_file():
         raise InputError(f"model {model}: {folder / 'config.json'} is missing")
-    read_json(folder / "config.json", ModelFolder)
+    config = read_json(folder / "config.json", ModelFolder)
+    if (generation := folder / "generation_config.json").is_file():
+        read_json(generation, TokenIds)
     if (index := folder / "model.safetensors.index.json").is_file():
         read_json(index, WeightIndex)
     for path in folder.glob("*.safetensors"):
         with open(path, "rb") as file:
             if file.read(len(LFS)) == LFS:
                 raise InputError(f"{path}: a Git LFS pointer instead of the weights: git lfs pull fetches them")
+    return config
 
 
 def reason(error: Exception) -> str:
@@ -129,29 +144,63 @@ def load_base(model: str, dtype: Any, revision: str = "main", **settings: Any) -
     from transformers import AutoModelForCausalLM
 
     refuse_unusable(model)
-    settings |= {"dtype": dtype, "revision": revision, "output_loading_info": True}
-    with loading(model, bar=settings.get("device_map") != "meta"):
+    settings |= {"dtype": dtype, "revision": revision, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    to_check = settings.get("device_map") == "meta"
+    with loading(model, bar=not to_check):
         found, info = AutoModelForCausalLM.from_pretrained(model, **settings)
+    if mismatched := info["mismatched_keys"]:
+        name, saved, expected = min(mismatched)
+        raise InputError(
+            f"model {model}: its files have {name} with shape {list(saved)}, its config.json asks for {list(expected)} "
+            f"({len(mismatched)} such weights)"
+        )
     if missing := info["missing_keys"]:  # transformers fills them with random numbers, and only warns
         raise InputError(f"model {model}: its files lack {min(missing)} ({len(missing)} such weights)")
-    make_savable(found)
+    if not to_check and (note := make_savable(found)):
+        print(f"model {model}: {note}", file=sys.stderr, flush=True)
     return found
 
 
-def make_savable(model: Any) -> None:
-    """Keep only the token ids of a generation configuration that contradicts itself.
-
-    Llama 2's has a temperature without do_sample: transformers loads it, and refuses to save it, after the training.
-    What samples here sets everything itself.
-    """
+def token_ids(generation: Any) -> Any:
+    """A generation configuration with only the token ids of another."""
     from transformers import GenerationConfig
 
-    found = model.generation_config
+    return GenerationConfig(**{name: getattr(generation, name, None) for name in TokenIds.model_fields})
+
+
+def make_savable(model: Any) -> str:
+    """Keep only the token ids of a generation configuration that contradicts itself; a note if it did.
+
+    Llama 2's has a temperature without do_sample: transformers loads it, and refuses to save it, after the training.
+    """
     try:
-        found.validate(strict=True)
+        model.generation_config.validate(strict=True)
     except ValueError:
-        ids = {f"{name}_token_id": getattr(found, f"{name}_token_id", None) for name in ("bos", "eos", "pad")}
-        model.generation_config = GenerationConfig(**ids)
+        model.generation_config = token_ids(model.generation_config)
+        return "its generation_config.json contradicts itself: the saved model keeps only the token ids of it"
+    return ""
+
+
+@contextmanager
+def own_sampling(model: Any) -> Iterator[None]:
+    """Within the context, `model.generate` samples as its caller asks.
+
+    transformers takes what the caller leaves open, such as no_repeat_ngram_size or min_new_tokens, from the model's
+    generation configuration. Here only its token ids count.
+    """
+    own = model.generation_config
+    model.generation_config = token_ids(own)
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def refuse_overflow(config: Any, tokens: int, what: str) -> None:
+    """Raise InputError if `tokens` exceed the model's context, as far as its configuration has it."""
+    context = getattr(config, "max_position_embeddings", None)
+    if context is not None and tokens > context:
+        raise InputError(f"{what}: {tokens} tokens exceed the model's context of {context:g} (max_position_embeddings)")
 
 
 def load_empty(model: str, revision: str = "main") -> Any:

@@ -26,6 +26,7 @@ from typing import Any
 
 from common.completion import FINISHED, Completion, NoAnswer, Sampling
 from common.endpoint import Endpoint, in_parallel
+from common.models import own_sampling
 
 VLLM_CHUNK = 512  # requests between two writes to the samples file; ours
 
@@ -104,7 +105,7 @@ def with_transformers(
         prompts = [request.prompt for request in batch]
         inputs = tokenizer(prompts, add_special_tokens=False, return_tensors="pt", padding=True).to(model.device)
         torch.manual_seed(derived_seed(seed, batch[0].sample_id, *(request.task_id for request in batch)))
-        with torch.no_grad():
+        with torch.no_grad(), own_sampling(model):
             out = model.generate(
                 **inputs,
                 **how,

@@ -17,6 +17,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from adapters import base_weights_kept, rollout_policy
+from common.models import own_sampling
 from common.run_logs import Rollout, frame, write_rollouts
 from trl_training.model_card import WithModelCard
 
@@ -93,15 +94,16 @@ class DoraGRPOTrainer(WithModelCard, GRPOTrainer):
         return tokenizer(text=prompts, add_special_tokens=False)["input_ids"], None, {}
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        model = self.accelerator.unwrap_model(self.model)
+        model: Any = self.accelerator.unwrap_model(self.model)
+        has_adapter = hasattr(model, "peft_config")
         context: AbstractContextManager[None]
-        if not hasattr(model, "peft_config"):
+        if not has_adapter:
             context = nullcontext()
         elif self.use_vllm:
             context = base_weights_kept(model)
         else:
             context = rollout_policy(model, self.generation)
-        with context:
+        with context, own_sampling(model.get_base_model() if has_adapter else model):
             return super()._generate_single_turn(*args, **kwargs)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:

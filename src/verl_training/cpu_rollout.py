@@ -21,6 +21,8 @@ import torch
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
+from common.models import own_sampling
+
 GATHER_SECONDS = 0.1  # how long a batch waits for more requests
 Request = tuple[list[int], dict[str, Any], asyncio.Future]
 
@@ -38,7 +40,7 @@ def sample(
         top_k = params.get("top_k", -1)
         sampling = {"do_sample": True, "temperature": temperature, "top_p": params.get("top_p", 1.0)}
         sampling["top_k"] = 0 if top_k < 0 else top_k
-    with torch.no_grad():
+    with torch.no_grad(), own_sampling(model):
         out = model.generate(
             ids,
             attention_mask=mask,
