@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from common.checkpoints import base_of, find_checkpoints, is_adapter
 from common.errors import InputError
 from common.files import read_json, write_text
-from common.model_card import CONFIGS, Facts, Score, card, method_of
+from common.model_card import CONFIGS, Facts, Score, card
 from common.provenance import Start, read_starts, sha256
+from common.same_run import method_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MERGED = "merged_from.json"

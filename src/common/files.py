@@ -152,5 +152,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 def drop_after(path: Path, step: int) -> None:
     """Remove the rows of a log beyond `step`: a resumed run writes them again."""
-    if path.exists():
-        write_jsonl(path, [row for row in read_jsonl(path) if row.get("step", 0) <= step])
+    if not path.exists():
+        return
+    rows = numbered_jsonl(path)
+    for number, row in rows:
+        if type(row.get("step", 0)) not in (int, float):
+            raise InputError(f"{path}:{number}: step: not a number")
+    write_jsonl(path, [row for _, row in rows if row.get("step", 0) <= step])

@@ -15,7 +15,7 @@ from typing import Any
 from common.cli import one_line
 from common.provenance import Start
 from common.rows import HUB
-from common.same_run import matches
+from common.same_run import matches, method_of
 
 ABOUT = (
     "From an open reproduction of [ReCode](https://arxiv.org/abs/2506.20495): the model learns to follow the API "
@@ -69,11 +69,6 @@ class Facts:
     @property
     def method(self) -> str | None:
         return method_of(self.starts[-1].config) if self.starts else None
-
-
-def method_of(config: Mapping[str, Any]) -> str:
-    """SFT, GRPO or DAPO, by keys that only that trainer has."""
-    return "DAPO" if "actor_rollout_ref" in config else "GRPO" if "num_generations" in config else "SFT"
 
 
 def code(text: object) -> str:

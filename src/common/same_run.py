@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from common.checkpoints import find_checkpoints
 from common.errors import InputError
 from common.provenance import Start, read_starts
 
@@ -38,7 +39,12 @@ def identity(start: Start) -> dict[str, Any]:
     # Unknown to the trainer, or to its version, if they are missing.
     about = {"prompts": start.prompts, "sha256 of the rewards": start.reward_files}
     known = {key: value for key, value in about.items() if value}
-    return {"sha256 of the data": hashes, **known, **start.config}
+    return {"the trainer": method_of(start.config), "sha256 of the data": hashes, **known, **start.config}
+
+
+def method_of(config: Mapping[str, Any]) -> str:
+    """SFT, GRPO or DAPO, by keys that only that trainer has."""
+    return "DAPO" if "actor_rollout_ref" in config else "GRPO" if "num_generations" in config else "SFT"
 
 
 def check_same_run(
@@ -52,6 +58,9 @@ def check_same_run(
     now = Start.model_validate(json.loads(json.dumps(description, default=str)))
     for run in runs:
         if not (run / "run.json").is_file():
+            if find_checkpoints(run, sharded=True):
+                lost = f"{run}: has checkpoints, but no run.json that shows whether this is the same run"
+                raise InputError(f"{lost}: put it back, or start from scratch in another folder")
             continue
         for key, old, new in differences(identity(read_starts(run)[-1]), identity(now)):
             grows = isinstance(old, (int, float)) and isinstance(new, (int, float)) and new > old

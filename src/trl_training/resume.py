@@ -16,6 +16,7 @@ from common.run_logs import cut_logs
 from common.same_run import check_same_run
 from trl_training.arguments import DataArguments
 from trl_training.reward_functions import reward_files
+from trl_training.saved_state import check_saved
 
 HARMLESS = (  # keys of trl's configurations and of this project's that do not change the trained weights
     *("data", "bad_rows"),  # compared by content: the files' hashes and the rows used
@@ -100,6 +101,8 @@ def begin(args: Any, script: DataArguments, model: Any, prompts: Mapping[str, An
     if args.resume_from_checkpoint:  # a checkpoint may be of another folder: its logs and this one's are of one run
         folders = [source.parent, folder] if source else [folder]
         check_same_run(folders, description, harmless_keys(config), length_keys(config))
+    if checkpoint:
+        check_saved(checkpoint)
     if PartialState().is_main_process:
         if args.resume_from_checkpoint:
             for why in passed_over:

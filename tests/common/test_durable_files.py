@@ -40,6 +40,15 @@ def test_logs_are_cut_to_the_resumed_step_and_survive_a_truncated_line(tmp_path)
         read_jsonl(log)
 
 
+@pytest.mark.parametrize("step", ['"a"', "null", "[1]", "true"])
+def test_a_log_whose_steps_are_not_numbers_is_not_cut(tmp_path, step):
+    log = tmp_path / "metrics.jsonl"
+    log.write_text(f'{{"step": 1}}\n{{"step": {step}}}\n')
+    with pytest.raises(InputError, match=r"metrics\.jsonl:2: step: not a number$"):
+        cut_logs(tmp_path, 2)
+    assert len(log.read_text().splitlines()) == 2
+
+
 def test_half_of_a_surrogate_pair_is_written_as_its_escape(tmp_path):
     """UTF-8 has no bytes for it; programs that models write raise exceptions with it. A backslash before it stays."""
     rows = [{"half of an emoji": "\ud83d \x1b[31m é 😀"}, {"\\\ude00": ["\\\udfff"]}]

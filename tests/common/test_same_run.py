@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+from safetensors.numpy import save_file
 
 from common.errors import InputError
 from common.provenance import record_start
@@ -85,6 +87,32 @@ def test_the_last_start_counts(run):
     (run / "run.json").write_text(json.dumps({"starts": "none"}))
     with pytest.raises(InputError, match=r"run.json: starts: input should be a valid list$"):
         check(run, START)
+
+
+@pytest.mark.parametrize("kind", ["trl", "verl"])
+def test_checkpoints_without_their_run_json_are_of_no_known_run(run, kind):
+    folder = run / ("checkpoint-2" if kind == "trl" else "global_step_2/actor")
+    folder.mkdir(parents=True)
+    if kind == "trl":
+        (folder / "trainer_state.json").write_text('{"global_step": 2}')
+        (folder / "adapter_config.json").write_text("{}")
+        save_file({}, folder / "adapter_model.safetensors")
+    else:
+        (folder / "fsdp_config.json").write_text('{"world_size": 1}')
+        with ZipFile(folder / "model_world_size_1_rank_0.pt", "w"):
+            pass
+    check(run, START)
+    (run / "run.json").unlink()
+    with pytest.raises(InputError, match=r"has checkpoints, but no run\.json .*: put it back, or "):
+        check(run, START)
+
+
+def test_another_trainer_is_named_first(tmp_path):
+    sft = {"max_steps": 2, "learning_rate": 1}
+    record_start(tmp_path, {**START, "config": sft})
+    now = {"max_steps": 3, "learning_rate": 2, "num_generations": 8}
+    with pytest.raises(InputError, match=r"was started with the trainer = SFT, now it is GRPO: not the same run"):
+        check(tmp_path, {**START, "config": now})
 
 
 def test_every_folder_counts_and_one_without_a_run_is_skipped(run, tmp_path):
