@@ -147,20 +147,21 @@ def base_weights_kept(model: Module) -> Iterator[None]:
             layer.get_base_layer().weight.data.copy_(original)
 
 
-def check_base(model: str, config: LoraConfig | None, revision: str = "main", **settings: Any) -> None:
-    """Raise InputError if a model cannot be loaded, or if peft cannot adapt the target modules of `config` in it.
+def check_base(model: str, config: LoraConfig | None, revision: str = "main", **settings: Any) -> Any:
+    """The model without its weights, with an adapter of `config` (None: without one).
 
-    Only the model's configuration and the headers of its weights are read.
+    Raises InputError if the model cannot be loaded, or if peft cannot adapt the target modules in it. Only the model's
+    configuration and the headers of its weights are read.
     """
     from peft import inject_adapter_in_model
 
-    empty = load_base(model, "auto", revision, device_map="meta", **settings)
+    empty = load_base(model, "auto", revision, **settings, device_map="meta")
     if config is None:
-        return
+        return empty
     if isinstance(config.target_modules, set):  # else "all-linear" or a regular expression
         refuse_unknown_targets(config.target_modules, empty, model)
     try:
-        inject_adapter_in_model(config, empty)
+        return inject_adapter_in_model(config, empty)
     except ValueError as error:  # whose message names the modules
         raise InputError(f"lora_target_modules: not usable in {model}: {message_of(error)[:200]}") from None
 

@@ -73,6 +73,8 @@ def check_rollouts(script: ScriptArguments, args: Any, model: Any) -> None:
     if args.use_vllm and args.vllm_mode == "server" and model.use_peft and not model.use_dora:
         # vLLM packs tensors by the gigabyte, and reads the last of them after peft has subtracted LoRA in place.
         fail("vllm_mode server with use_dora false: trl 1.16 would send weights without the adapter; use colocate")
+    if args.generation_kwargs:
+        fail("generation_kwargs: not supported: set temperature, top_p, top_k, min_p, repetition_penalty")
     if args.use_transformers_continuous_batching and (model.use_peft or args.bf16 or args.fp16):
         fail("use_transformers_continuous_batching: not supported: trl leaves the trained weights in bf16")
     if args.use_vllm and args.vllm_enable_sleep_mode and (problem := toolchain.hidden_segments()):
@@ -115,8 +117,8 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
 
     if script.updates_per_generation > 1:
         say(f"each batch of rollouts holds the completions of {script.updates_per_generation} steps")
-    check_model(args, model)
-    rows, chat, checkpoint = prepare(script, args, model)
+    empty = check_model(args, model)
+    rows, chat, checkpoint = prepare(script, args, model, empty.config)
     say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
     rewards = load_rewards(script.reward)
     check_rewards(rewards, rows[0], chat)

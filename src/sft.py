@@ -70,8 +70,8 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
     from trl_training.model_card import CardSFTTrainer
     from trl_training.run import run_trainer
 
-    check_model(args, model)
-    rows, chat, checkpoint = prepare(script, args, model)
+    empty = check_model(args, model)
+    rows, chat, checkpoint = prepare(script, args, model, empty.config)
     examples = tokenised(rows, chat)
     answer = [t for t, on in zip(examples[0]["input_ids"], examples[0]["completion_mask"], strict=True) if on]
     say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{chat.tokenizer.decode(answer)}\n")

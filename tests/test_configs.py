@@ -148,6 +148,7 @@ def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
         (["--load_in_4bit", "true"], "load_in_4bit: not supported here"),
         (["--hub_token", "hf_0123456789"], "hub_token: would be saved in training_args.bin, which push_to_hub uploads"),
         (["--reward", "format,es-star"], "unknown reward 'es-star': choose from format, em"),
+        (["--reward", "format es_star"], "es_star, dm_star, separated by commas"),
         (["--reward_weights", "1.0"], "2 rewards (format,es_star) but 1 reward_weights"),
         (["--dora_generation", "live"], "choose from merge, cache, stock"),
         (["sk-secret"], "an argument without a flag: every flag starts with --, and takes one value"),
@@ -265,11 +266,38 @@ def test_a_json_object_on_the_command_line_is_a_mapping(key):
         ("--model_init_kwargs foo", "model_init_kwargs 'foo': expected a JSON object"),
         ("--output_dir=", "output_dir '': must name a folder"),
         (f"--output_dir {__file__}", "must name a folder"),
+        ("--importance_sampling_level foo", "importance_sampling_level foo: choose from token, sequence"),
+        ("--cache_implementation foo", "cache_implementation foo: choose from static, "),
+        ("--save_strategy best", "save_strategy best: choose from no, steps, epoch"),
+        ("--remove_unused_columns true", "remove_unused_columns True: choose from False"),
+        ("--ref_model_sync_steps 0", "ref_model_sync_steps 0: must be at least 1"),
+        ("--sync_ref_model true", "sync_ref_model true: needs beta above 0 and use_peft false"),
+        ("--lora_target_modules q_proj,v_proj", "lora_target_modules q_proj,v_proj: separate the names by spaces"),
+        ("--lora_target_modules q_proj,", "lora_target_modules q_proj,: separate the names by spaces"),
+        ('--model_init_kwargs {"dtype":"bfloat16"}', "model_init_kwargs: dtype: set dtype, model_revision or"),
+        ('--model_init_kwargs {"device_map":"cpu"}', "model_init_kwargs: device_map: "),
+        ('--generation_kwargs {"do_sample":false}', "generation_kwargs: not supported: set temperature, "),
+        ('--generation_kwargs {"bogus":1}', "generation_kwargs: not supported: set temperature, "),
     ],
 )
 def test_values_that_trl_would_take_or_refuse_late(capsys, flags, message):
     """Before: a traceback after the model had loaded, or a run (top_p 2, beta -1, learning_rate inf)."""
     assert message in failure(capsys, "--config", QUICK, *flags.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "parse", "message"),
+    [
+        ("report_to: [tensorboard, none]", grpo.parse_arguments, "report_to tensorboard none: none stands alone"),
+        ("generation_kwargs: {stop_strings: [a]}", grpo.parse_arguments, "generation_kwargs: not supported: "),
+        ("examples_per_step: 8", grpo.parse_arguments, "examples_per_step: a key of src/sft.py, not of this program"),
+        ("prompts_per_step: 8", sft.parse_arguments, "prompts_per_step: a key of src/grpo.py, not of this program"),
+        ("defaults: [ppo_trainer]", sft.parse_arguments, "defaults: a key of src/dapo.py, not of this program"),
+    ],
+)
+def test_keys_of_a_file(capsys, tmp_path, text, parse, message):
+    (tmp_path / "c.yaml").write_text(f"{text}\nuse_cpu: true\nbf16: false\nmodel_name_or_path: m\ndata: d\n")
+    assert message in failure(capsys, "--config", str(tmp_path / "c.yaml"), parse=parse)
 
 
 def test_values_of_sft(capsys):

@@ -6,6 +6,7 @@ known one) and values of the wrong type in the YAML. The configuration classes' 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -18,11 +19,17 @@ from common.cli import LAYERS, fail, require, split_config, unknown_key
 from common.errors import InputError, message_of
 from common.files import require_writable
 from common.launch import forget, rendezvous, shown, world_size
+from common.models import refuse_unusable
 from common.settings import flag_value, read_yaml
 from records import load_records
 
 # Keys of trl's ModelConfig that no script here reads.
 UNREAD = ("load_in_4bit", "load_in_8bit", "use_rslora", "lora_modules_to_save", "lora_target_parameters")
+
+OF_OTHERS = {  # keys that show for which program a configuration is
+    **{"examples_per_step": "src/sft.py", "max_length": "src/sft.py", "defaults": "src/dapo.py"},
+    **dict.fromkeys(("prompts_per_step", "num_generations", "reward", "max_completion_length"), "src/grpo.py"),
+}
 
 
 @dataclass
@@ -47,8 +54,8 @@ class DataArguments:
     check: int | None = field(
         default=None,
         metadata={
-            "help": "check flags, data and output_dir for a launch of this many processes, print the requirements "
-            "files that the run needs, and stop"
+            "help": "check flags, model and data (those on this machine) and output_dir for a launch of this many "
+            "processes, print the requirements files that the run needs, and stop"
         },
     )
 
@@ -79,16 +86,24 @@ def run(
     if script.check is None:
         train(script, args, model)
         return
-    from trl_training.checks import refuse_missing_compiler
+    from trl_training.checks import check_model, refuse_missing_compiler
     from trl_training.resume import find_checkpoint
+    from trl_training.saved_state import check_saved
 
     refuse_missing_compiler(args)
+    if not os.environ.get("DRY_RUN"):  # a launcher's dry run may describe a model that another stage makes
+        refuse_unusable(model.model_name_or_path)
+        if Path(model.model_name_or_path).is_dir():
+            check_model(args, model)
     require_writable(Path(args.output_dir) / "run.json")
-    find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
+    checkpoint, _ = find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
+    if checkpoint:
+        check_saved(checkpoint)
     if not script.data.startswith("hf://"):
         with redirect_stderr(StringIO()):  # the run itself prints what it drops
             load_records(script.data, script.bad_rows)
-    print(*sorted({LAYERS[package] for package in optional_packages(args)}))
+    if layers := {LAYERS[package] for package in optional_packages(args)}:
+        print(*sorted(layers))
 
 
 @dataclass(frozen=True)
@@ -159,7 +174,8 @@ def from_yaml(parser: Any, classes: Iterable[Any], config: str) -> dict[str, Any
     for setting in read_yaml(config):
         key, value = setting.key, setting.value
         if key not in actions:
-            raise InputError(f"{setting.where}: {unknown_key(key, actions)}")
+            of_another = f"{key}: a key of {OF_OTHERS[key]}, not of this program" if key in OF_OTHERS else ""
+            raise InputError(f"{setting.where}: {of_another or unknown_key(key, actions)}")
         types = [get_origin(hint) or hint for hint in get_args(hints[key])]  # of a union
         if value is None and type(None) not in types:
             raise setting.error("null is not allowed: leave the key out for trl's default")
@@ -197,7 +213,7 @@ def parse(
     from torch.distributed import DistError
     from trl import TrlParser
 
-    from trl_training.checks import refuse_fsdp, refuse_lost_updates
+    from trl_training import checks
     from trl_training.values import check_values
 
     classes = list(classes)
@@ -222,6 +238,7 @@ def parse(
         fail("an argument without a flag: every flag starts with --, and takes one value unless it is a list")
     values = vars(namespace)
     check_values(values)
+    checks.refuse_environment(values["check"] is not None)
     if values["check"] is not None:
         forget()  # a check is one process
     try:
@@ -237,10 +254,7 @@ def parse(
         fail(f"{message_of(error)}: pip install -r {layer}")
     _, args, model = found
     refuse_unsupported(model)
-    if args.hub_token:
-        fail("hub_token: would be saved in training_args.bin, which push_to_hub uploads: set HF_TOKEN instead")
-    refuse_fsdp(args)
-    refuse_lost_updates(args, model)
+    checks.check_arguments(args, model)
     return found
 
 

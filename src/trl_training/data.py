@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from common.chat import Chat
-from prompts import fit_records, load_chat
+from common.models import refuse_overflow
+from prompts import fit_records, load_chat, reference_completion
 from records import Record, load_records
 from trl_training.arguments import Batch, DataArguments
 from trl_training.callbacks import say
@@ -33,8 +34,23 @@ def description(rows: Sequence[dict[str, str]], chat: Chat) -> dict[str, Any]:
     return {"prompts": f"{len(rows)} with sha256 {digest[:12]}", "chat_template": list(chat.notes)}
 
 
-def prepare(script: DataArguments, args: Any, model: Any) -> tuple[list[dict[str, str]], Chat, Path | None]:
-    """(prompt rows, tokenizer and chat format, checkpoint to resume from). Raises InputError."""
+def longest(rows: Sequence[dict[str, str]], chat: Chat, args: Any) -> tuple[int, str]:
+    """(tokens of the longest sequence that the run can train on, what they are)."""
+    prompts = [len(chat.encode(row["prompt"])) for row in rows]
+    if new := getattr(args, "max_completion_length", None):  # GRPO's
+        return max(prompts) + new, f"the longest prompt ({max(prompts)} tokens) and max_completion_length {new}"
+    answers = [len(chat.encode_turn(reference_completion(row["target"]))) for row in rows]
+    whole = max(map(sum, zip(prompts, answers, strict=True)))
+    return min(whole, args.max_length or whole), "the longest prompt with its completion"
+
+
+def prepare(
+    script: DataArguments, args: Any, model: Any, config: Any
+) -> tuple[list[dict[str, str]], Chat, Path | None]:
+    """(prompt rows, tokenizer and chat format, checkpoint to resume from). Raises InputError.
+
+    `config`: the model's own configuration.
+    """
     group = getattr(args, "num_generations", 1)  # SFT has none
     say(f"batch: {Batch(args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps, group)}")
     refuse_missing_compiler(args)
@@ -46,4 +62,5 @@ def prepare(script: DataArguments, args: Any, model: Any) -> tuple[list[dict[str
     for note in chat.notes:
         say(note)
     rows = prompt_rows(records, chat, script)
+    refuse_overflow(config, *longest(rows, chat, args))
     return rows, chat, begin(args, script, model, description(rows, chat))

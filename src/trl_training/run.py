@@ -17,7 +17,7 @@ from adapters import start_from_base
 from common.models import make_savable
 from common.run_logs import results
 from trl_training.callbacks import MetricsLog, ProgressLine, say
-from trl_training.checks import adapter_of
+from trl_training.checks import adapter_of, load_settings
 from trl_training.resume import is_finished, publish
 
 STARTED = time.time()
@@ -50,8 +50,7 @@ def run_trainer(
         say(f"\ndone: {checkpoint} is the last of the {args.max_steps} steps")
         say(results(folder))
         return
-    loading = {"revision": model.model_revision, "dtype": model.dtype, "attn_implementation": model.attn_implementation}
-    args.model_init_kwargs = (args.model_init_kwargs or {}) | {k: v for k, v in loading.items() if v is not None}
+    args.model_init_kwargs = load_settings(args, model)
     trainer = trainer_class(
         model=model.model_name_or_path,
         args=args,
@@ -61,7 +60,8 @@ def run_trainer(
         **settings,
     )
     start_from_base(trainer.model)
-    make_savable(trainer.model.get_base_model() if model.use_peft else trainer.model)
+    if note := make_savable(trainer.model.get_base_model() if model.use_peft else trainer.model):
+        say(f"model {model.model_name_or_path}: {note}")
     trl.trainer.utils._use_triton = use_triton_or_cpu
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)

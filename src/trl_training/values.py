@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from adapters import GENERATION_MODES
 from common.errors import InputError
 from common.ranges import BELOW_ONE, COUNT, POSITIVE, SEED, SHARE, UNSIGNED, Range
-from records import BAD_ROWS
+from records import BAD_ROWS, SURROGATE
 
 NUMBERS = {  # range -> its keys; a key that is null or that the script does not have is skipped
     COUNT: (
@@ -21,6 +21,7 @@ NUMBERS = {  # range -> its keys; a key that is null or that the script does not
         *("max_target_length", "max_length", "lora_r", "lora_alpha", "check", "prompts_per_step", "examples_per_step"),
         *("num_iterations", "steps_per_generation", "updates_per_generation", "overlong_buffer"),
         *("vllm_max_model_length", "vllm_tensor_parallel_size", "ddp_timeout"),
+        "ref_model_sync_steps",
     ),
     UNSIGNED: (
         *("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "adam_epsilon", "beta", "epsilon"),
@@ -41,7 +42,15 @@ CHOICES = {  # key -> its values; trl checks its own when the trainer computes t
     "scale_rewards": ("group", "batch", "none"),
     "eval_strategy": ("no",),  # the trainers here get no evaluation data
     "vllm_mode": ("server", "colocate"),
+    "save_strategy": ("no", "steps", "epoch"),  # best: by evaluation
+    "assistant_only_loss": ("False",),  # of trl's own chat format
 }
+OF_GRPO = {
+    "loss_type": LOSSES,
+    "importance_sampling_level": ("token", "sequence"),
+    "remove_unused_columns": ("False",),  # the rewards and rollouts.jsonl need them
+}
+OWN_KEYS = ("dtype", "torch_dtype", "revision", "attn_implementation", "device_map")  # not of model_init_kwargs
 
 
 def check_values(values: Mapping[str, Any]) -> None:
@@ -52,23 +61,41 @@ def check_values(values: Mapping[str, Any]) -> None:
             raise InputError(f"{key} {value}: must be finite")
         if isinstance(value, str) and key.endswith("_kwargs") and not is_object(value):
             raise InputError(f"{key} {value!r}: expected a JSON object")
+        if isinstance(value, str) and SURROGATE.search(value):
+            raise InputError(f"{key}: not UTF-8 text")
     for accepted, keys in NUMBERS.items():
         for key in keys:
             if (value := values.get(key)) is not None and value not in accepted:
                 raise InputError(f"{key} {value}: must be {accepted}")
-    choices = {**CHOICES, "report_to": trackers()} | ({"loss_type": LOSSES} if "num_generations" in values else {})
+    from transformers.generation.configuration_utils import ALL_CACHE_IMPLEMENTATIONS
+
+    choices = {**CHOICES, "report_to": trackers(), "cache_implementation": ALL_CACHE_IMPLEMENTATIONS}
+    choices |= OF_GRPO if "num_generations" in values else {}
     for key, known in choices.items():
         given = values.get(key)
         for value in given if isinstance(given, list) else [given]:
             if value is not None and str(getattr(value, "value", value)) not in known:
                 raise InputError(f"{key} {value}: choose from {', '.join(known)}")
     check_attention(values["attn_implementation"])
-    optimizer = str(getattr(values["optim"], "value", values["optim"]))
-    if "8bit" in optimizer and "torch" not in optimizer and find_spec("bitsandbytes") is None:
-        raise InputError(f"optim {optimizer}: bitsandbytes is not installed")
+    check_together(values)
     folder = values["output_dir"]
     if folder is not None and (not folder or Path(folder).is_file()):
         raise InputError(f"output_dir {folder!r}: must name a folder")
+
+
+def check_together(values: Mapping[str, Any]) -> None:
+    """Keys whose values depend on each other."""
+    trackers = values["report_to"]
+    if isinstance(trackers, list) and "none" in trackers and len(trackers) > 1:
+        raise InputError(f"report_to {' '.join(trackers)}: none stands alone")
+    if values.get("sync_ref_model") and (values["use_peft"] or not values["beta"]):
+        raise InputError("sync_ref_model true: needs beta above 0 and use_peft false: else there is no reference model")
+    for name in values["lora_target_modules"] or ():
+        if re.fullmatch(r"[\w.]+(,[\w.]*)+", name):
+            raise InputError(f"lora_target_modules {name}: separate the names by spaces, or list them in the YAML")
+    loading = values["model_init_kwargs"] or {}
+    for key in set(json.loads(loading) if isinstance(loading, str) else loading) & set(OWN_KEYS):
+        raise InputError(f"model_init_kwargs: {key}: set dtype, model_revision or attn_implementation instead")
 
 
 def is_object(text: str) -> bool:
