@@ -16,7 +16,7 @@ import diff_match
 import rewards
 from adapters import DECAYS_MAGNITUDES
 from common.errors import InputError, message_of
-from common.models import refuse_unusable
+from common.models import refuse_overflow, refuse_unusable
 from common.rows import HUB
 from verl_training.config import SRC, check_keys, plain
 from verl_training.parquet import DataFiles
@@ -55,7 +55,10 @@ def check_files(config: DictConfig) -> None:
     for key, path in (("recode.data", recode.data), ("recode.val_data", recode.val_data)):
         there = path is None or path.startswith(HUB) or Path(path).is_file()
         need(there, f"{key}={path}: no such file in {Path.cwd()}")
-    refuse_unusable(config.actor_rollout_ref.model.path)
+    model, new = refuse_unusable(config.actor_rollout_ref.model.path), config.data.max_response_length
+    if config.actor_rollout_ref.rollout.name == "vllm":  # which would reserve the whole length, and refuse it late
+        longest = config.data.max_prompt_length
+        refuse_overflow(model, longest + new, f"data.max_prompt_length {longest} + data.max_response_length {new}")
     where = f"reward.custom_reward_function.path={function.path}"
     path = Path(function.path) if Path(function.path).is_file() else SRC.parent / function.path
     need(path.is_file(), f"{where}: no such file")

@@ -93,9 +93,15 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @cache
+def verl_defaults() -> DictConfig:
+    """verl's own configuration."""
+    return compose("ppo_trainer", folder=verl_folder())
+
+
+@cache
 def known_keys() -> tuple[frozenset[str], tuple[str, ...]]:
     """(the keys that verl or this project reads, the prefixes below which any key may be)."""
-    base = list(leaves(plain(compose("ppo_trainer", folder=verl_folder()), resolve=False)))
+    base = list(leaves(plain(verl_defaults(), resolve=False)))
     own = [f"recode.{key}" for key in OmegaConf.load(CONFIGS / "dapo.yaml").recode]
     known = frozenset({"run", *own, *UNDECLARED, *(path for path, _ in base)})
     return known, (*OPEN, *(f"{path}." for path, value in base if value == {}))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from omegaconf import DictConfig
 
 from common import toolchain
+from common.errors import InputError
 from verl_training.checks import need
 
 # verl's ResourcePoolManager.max_colocate_count: the CPUs that it reserves with each GPU.
@@ -32,6 +33,14 @@ def cpus_seen(config: DictConfig) -> int:
     return config.ray_kwargs.ray_init.num_cpus or int(get_num_cpus(override_docker_cpu_warning=True))
 
 
+def gpus_seen() -> int:
+    """GPUs that Ray will count on this machine."""
+    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager as Nvidia
+
+    found, visible = Nvidia.get_current_node_num_accelerators(), Nvidia.get_current_process_visible_accelerator_ids()
+    return found if visible is None else min(found, len(visible))
+
+
 def check(config: DictConfig) -> None:
     """Check this machine before Ray starts. Raises InputError."""
     nodes, key = config.trainer.nnodes, "ray_kwargs.ray_init.num_cpus"
@@ -41,6 +50,9 @@ def check(config: DictConfig) -> None:
     else:
         need(nodes == 1, f"trainer.nnodes={nodes}: several nodes need a Ray cluster; set RAY_ADDRESS")
         needed, seen, gpus = cpus_needed(config), cpus_seen(config), config.trainer.n_gpus_per_node
+        if config.trainer.device == "cuda" and (shown := gpus_seen()) < gpus:
+            found = f"this machine shows {shown} (nvidia-smi, CUDA_VISIBLE_DEVICES)"
+            raise InputError(f"needs {gpus} GPU(s), {found}: set trainer.n_gpus_per_node, or trainer.device=cpu")
         need(
             seen >= needed,
             f"needs {needed} CPUs for {gpus} GPU(s), Ray sees {seen} and would wait forever: use more, or set "

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from common.errors import InputError
 from common.ranges import BELOW_ONE, COUNT, POSITIVE, SHARE, UNSIGNED, Range
 from records import BAD_ROWS
-from verl_training.config import OPEN, compose, leaves, plain, verl_folder
+from verl_training.config import OPEN, compose, leaves, plain, verl_defaults
 
 OPTIM, ACTOR = "actor_rollout_ref.actor.optim", "actor_rollout_ref.actor"
 ROLLOUT = "actor_rollout_ref.rollout"
@@ -61,8 +61,7 @@ TEXT_OR_LIST = ("trainer.logger", "recode.lora_target_modules")
 @cache
 def defaults() -> tuple[dict[str, Any], dict[str, Any]]:
     """(verl's own values, those of configs/dapo.yaml over them), by dotted path."""
-    verl, ours = compose("ppo_trainer", folder=verl_folder()), compose("dapo")
-    return dict(leaves(plain(verl))), dict(leaves(plain(ours)))
+    return dict(leaves(plain(verl_defaults()))), dict(leaves(plain(compose("dapo"))))
 
 
 def expected(path: str) -> tuple[set[type], bool] | None:

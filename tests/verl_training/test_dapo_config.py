@@ -315,12 +315,14 @@ def test_the_check_looks_at_files(tmp_path, random_model, tiny_data):
     (tmp_path / "broken.py").write_text("def compute_score(:\n")
     reward, model = "reward.custom_reward_function", "actor_rollout_ref.model.path"
     good = [f"recode.data={tiny_data}", f"{model}={random_model}", f"{reward}.path={tmp_path}/mine.py"]
+    good += ["data.max_prompt_length=300", "data.max_response_length=200"]
     dapo_checks.check_files(verl_config.compose("dapo", good))
     for override, message in {
         f"recode.data={tmp_path}/absent.jsonl": "recode.data=.*absent.jsonl: no such file in ",
         f"recode.val_data={tmp_path}/absent.jsonl": "recode.val_data=.*absent.jsonl: no such file in ",
         f"{model}={tmp_path}/absent": "model .*absent: no such folder",
         f"{model}={tmp_path}": "config.json is missing",
+        "data.max_response_length=213": r"300 \+ data.max_response_length 213: 513 tokens exceed .* context of 512",
         f"{reward}.path=absent.py": "path=absent.py: no such file",
         f"{reward}.path={tmp_path}/broken.py": "broken.py: not Python: ",
         f"{reward}.name=absent": "mine.py: it defines no function absent",

@@ -23,6 +23,7 @@ UNITS = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
 def plain_environment(monkeypatch):
     for name in ("RAY_ADDRESS", "CC", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(dapo_machine, "gpus_seen", lambda: 8)
 
 
 def compose(*overrides: str):
@@ -124,11 +125,31 @@ def test_expandable_segments_that_vllm_does_not_see(monkeypatch):
     dapo_machine.check_allocator(compose())
 
 
+def test_missing_gpus_are_reported_before_cpus(monkeypatch):
+    monkeypatch.setattr(dapo_machine, "gpus_seen", lambda: 1)
+    with pytest.raises(InputError, match=r"needs 2 GPU\(s\), this machine shows 1 .*: set trainer\.n_gpus_per_node"):
+        dapo_machine.check(compose(f"{CPUS}=8"))
+
+
+def test_gpus_that_ray_finds(monkeypatch):
+    monkeypatch.undo()
+    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager as Nvidia
+
+    monkeypatch.setattr(Nvidia, "get_current_node_num_accelerators", staticmethod(lambda: 4))
+    for visible, count in ((None, 4), ("", 0), ("2", 1), ("0,1,2", 3), ("NoDevFiles", 0)):
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert dapo_machine.gpus_seen() == count
+
+
 def test_the_command_line_reports_it_in_one_line():
-    done = run_script("dapo.py", f"{CPUS}=8", check=False)
+    on_cpus = "trainer.device=cpu"
+    done = run_script("dapo.py", f"{CPUS}=8", on_cpus, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("dapo: needs 9 CPUs for 2 GPU(s), Ray sees 8 and would wait forever: ")
-    assert run_script("dapo.py", "--check", f"{CPUS}=8", check=False).stderr == done.stderr
+    assert run_script("dapo.py", "--check", f"{CPUS}=8", on_cpus, check=False).stderr == done.stderr
     good = run_script("dapo.py", "--check", f"{CPUS}=9", "trainer.device=cpu")
     assert (good.stdout, good.stderr) == ("", "")
     assert "num_cpus: 8" in run_script("dapo.py", f"{CPUS}=8", "--print-config").stdout  # to look, any machine will do
