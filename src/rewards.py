@@ -327,7 +327,7 @@ def reward_names(names: str | Sequence[str], known: Collection[str] = tuple(REWA
     chosen = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
     for name in chosen:
         if name not in known:
-            raise ValueError(f"unknown reward {name!r}: choose from {', '.join(known)}")
+            raise ValueError(f"unknown reward {name!r}: choose from {', '.join(known)}, separated by commas")
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(f"rewards must be named once each, got {','.join(chosen)!r}")
     return chosen

@@ -18,4 +18,6 @@ class InputError(ReCodeError, ValueError):
 
 def message_of(error: BaseException) -> str:
     """An exception's message without its line breaks; its type if it has no message."""
+    if isinstance(error, KeyError):  # whose message is the key
+        return f"no key {error}"
     return " ".join(str(error).split()) or type(error).__name__

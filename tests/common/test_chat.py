@@ -210,6 +210,10 @@ def test_trl_s_templates(path):
         ({"tokenizer.json": "{", "config.json": '{"model_type": "llama"}'}, "the tokenizer cannot be loaded"),
         ({"tokenizer.json": "[]", "tokenizer_config.json": "[]"}, "the tokenizer cannot be loaded"),
         ({"tokenizer_config.json": '{"tokenizer_class": "Nope"}'}, "the tokenizer cannot be loaded"),
+        (
+            {"tokenizer.json": "{}", "config.json": '{"model_type": "llama"}'},
+            "the tokenizer cannot be loaded: no key 'added_tokens'",
+        ),
     ],
 )
 def test_a_tokenizer_that_cannot_be_loaded_is_one_line(tmp_path, files, message):
