@@ -6,6 +6,7 @@ Ray counts CPUs and GPUs. If there are too few, verl's and TransferQueue's proce
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping, Sequence
 
 from omegaconf import DictConfig
@@ -34,11 +35,13 @@ def cpus_seen(config: DictConfig) -> int:
 
 
 def gpus_seen() -> int:
-    """GPUs that Ray will count on this machine."""
-    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager as Nvidia
-
-    found, visible = Nvidia.get_current_node_num_accelerators(), Nvidia.get_current_process_visible_accelerator_ids()
-    return found if visible is None else min(found, len(visible))
+    """GPUs of this machine, counted as the launchers count them: nvidia-smi's, as far as they are visible."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=60).stdout
+    except (FileNotFoundError, PermissionError, subprocess.TimeoutExpired):
+        return 0
+    found, visible = listed.count("GPU "), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return found if visible is None else min(found, len([entry for entry in visible.split(",") if entry.strip()]))
 
 
 def check(config: DictConfig) -> None:

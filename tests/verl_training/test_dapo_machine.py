@@ -131,16 +131,17 @@ def test_missing_gpus_are_reported_before_cpus(monkeypatch):
         dapo_machine.check(compose(f"{CPUS}=8"))
 
 
-def test_gpus_that_ray_finds(monkeypatch):
+def test_the_gpus_that_are_counted(monkeypatch, tmp_path):
     monkeypatch.undo()
-    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager as Nvidia
-
-    monkeypatch.setattr(Nvidia, "get_current_node_num_accelerators", staticmethod(lambda: 4))
-    for visible, count in ((None, 4), ("", 0), ("2", 1), ("0,1,2", 3), ("NoDevFiles", 0)):
-        if visible is None:
-            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        else:
-            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert dapo_machine.gpus_seen() == 0  # no nvidia-smi
+    listed = "".join(f"echo 'GPU {i}: NVIDIA H100 80GB HBM3 (UUID: GPU-{i})'\n" for i in range(4))
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{listed}")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert dapo_machine.gpus_seen() == 4
+    for visible, count in {"": 0, "2": 1, "0,1,2": 3, "0,1,2,3,4,5": 4}.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert dapo_machine.gpus_seen() == count
 
 
