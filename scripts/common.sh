@@ -152,22 +152,29 @@ visible_gpus() {
   fi
 }
 
+# The number of GPUs that nvidia-smi lists; 0 without it.
+installed_gpus() {
+  nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true
+}
+
 # Sets GPUS, the number of GPUs to use (GPUS if set, else those in CUDA_VISIBLE_DEVICES, else nvidia-smi's count), and
 # checks the driver before gigabytes are downloaded for it.
 use_gpus() {
+  local installed
   if [[ -n "${GPUS:-}" ]]; then
     [[ "$GPUS" =~ ^(0|[1-9][0-9]{0,2})$ ]] || die "GPUS=$GPUS: expected a whole number"
     if [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]] && ((GPUS > 0)); then
       visible_gpus
       ((GPUS <= VISIBLE)) || die "GPUS=$GPUS, but CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES shows $VISIBLE"
+    elif [[ -z "${DRY_RUN:-}" ]]; then # which may describe another machine
+      installed="$(installed_gpus)"
+      ((installed == 0 || GPUS <= installed)) || die "GPUS=$GPUS, but this node has $installed"
     fi
   elif [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then
     visible_gpus
     GPUS="$VISIBLE"
-  elif command -v nvidia-smi >/dev/null; then
-    GPUS="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
   else
-    GPUS=0
+    GPUS="$(installed_gpus)"
   fi
   if ((GPUS > 0)); then check_driver; fi
 }
@@ -197,6 +204,11 @@ use_nodes() {
     die "MASTER_ADDR=$FIRST_NODE: expected the name or address of the first node (NNODES=$NNODES)"
   { [[ "$FIRST_PORT" =~ ^[1-9][0-9]{0,4}$ ]] && ((FIRST_PORT <= 65535)); } ||
     die "MASTER_PORT=$FIRST_PORT: expected a port of the first node, 1..65535"
+  [[ -z "${DRY_RUN:-}" ]] || return 0
+  getent ahosts "$FIRST_NODE" >/dev/null || die "MASTER_ADDR=$FIRST_NODE: this node does not know a host of this name"
+  if ((NODE_RANK == 0)) && (: <"/dev/tcp/127.0.0.1/$FIRST_PORT") 2>/dev/null; then
+    die "MASTER_PORT=$FIRST_PORT: in use on this node: choose another one for all nodes"
+  fi
 }
 
 # preflight FLAGS...: end here if src/preflight.py finds that the run does not fit this node. A dry run may describe
