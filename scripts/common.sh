@@ -6,11 +6,17 @@
 # it half-made. Requirements are installed again only if a file changes: a stamp in the environment holds their hash.
 # DRY_RUN=1 checks the flags and prints the commands, but creates and installs nothing. INSTALL_ONLY=1 checks and installs,
 # but does not train: the environment is then ready for other nodes that share it, or for one without a network.
+if [ -z "${BASH_VERSION:-}" ]; then # before anything that another shell does not know
+  echo "$0: needs bash: bash $0" >&2
+  exit 2
+fi
 set -euo pipefail
 SELF="$(cd "$(dirname "$0")" && pwd)/$(basename "$0")" # before the cd: $0 may be relative to another folder
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
 export HF_HUB_DISABLE_TELEMETRY=1
+[[ "${DRY_RUN:-}" != 0 ]] || unset DRY_RUN # 0 is off, as for PREFLIGHT
+[[ "${INSTALL_ONLY:-}" != 0 ]] || unset INSTALL_ONLY
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 
@@ -115,7 +121,7 @@ need() {
     say "installing $file (once; several minutes on a new machine)"
     "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$file" ||
       die "$file could not be installed into $prefix, for the reason above"
-    touch "$stamp"
+    touch "$stamp" 2>/dev/null || true # a complete environment may be read-only
   done
 }
 
@@ -202,13 +208,21 @@ use_nodes() {
     die "NODE_RANK=$NODE_RANK: expected a whole number in 0..$((NNODES - 1)) (NNODES=$NNODES)"
   [[ "$FIRST_NODE" =~ ^[A-Za-z0-9.:_-]+$ ]] ||
     die "MASTER_ADDR=$FIRST_NODE: expected the name or address of the first node (NNODES=$NNODES)"
-  { [[ "$FIRST_PORT" =~ ^[1-9][0-9]{0,4}$ ]] && ((FIRST_PORT <= 65535)); } ||
-    die "MASTER_PORT=$FIRST_PORT: expected a port of the first node, 1..65535"
+  is_port "$FIRST_PORT" || die "MASTER_PORT=$FIRST_PORT: expected a port of the first node, 1..65535"
   [[ -z "${DRY_RUN:-}" ]] || return 0
   getent ahosts "$FIRST_NODE" >/dev/null || die "MASTER_ADDR=$FIRST_NODE: this node does not know a host of this name"
-  if ((NODE_RANK == 0)) && (: <"/dev/tcp/127.0.0.1/$FIRST_PORT") 2>/dev/null; then
+  if ((NODE_RANK == 0)) && port_in_use "$FIRST_PORT"; then
     die "MASTER_PORT=$FIRST_PORT: in use on this node: choose another one for all nodes"
   fi
+}
+
+is_port() {
+  [[ "$1" =~ ^[1-9][0-9]{0,4}$ ]] && (($1 <= 65535))
+}
+
+# port_in_use PORT: whether a program on this machine listens on it.
+port_in_use() {
+  (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
 # preflight FLAGS...: end here if src/preflight.py finds that the run does not fit this node. A dry run may describe
@@ -269,7 +283,7 @@ train() {
   for argument in "$@"; do
     [[ "$argument" == --config || "$argument" == --config=* ]] && config=""
   done
-  [[ -z "${ACCELERATE:-}" || -e "configs/accelerate/$ACCELERATE.yaml" ]] ||
+  [[ -z "${ACCELERATE:-}" || ("$ACCELERATE" != */* && -e "configs/accelerate/$ACCELERATE.yaml") ]] ||
     die "ACCELERATE=$ACCELERATE: configs/accelerate/$ACCELERATE.yaml does not exist"
   use_python
   use_gpus

@@ -180,6 +180,10 @@ def test_flags_bring_their_layers(node):
         ("sft.sh", ["--config", "absent.yaml"], {}, "absent.yaml: no such file"),
         ("grpo.sh", [], {"GPUS": "3"}, "8 sequences a step cannot be divided evenly among 3 process(es)"),
         ("grpo.sh", [], {"ACCELERATE": "zero9"}, "configs/accelerate/zero9.yaml does not exist"),
+        ("grpo.sh", [], {"ACCELERATE": "../quickstart/grpo"}, "configs/accelerate/../quickstart/grpo.yaml does not"),
+        ("sft.sh", [], {"ACCELERATE": "fsdp"}, "configs/accelerate/fsdp.yaml does not exist"),
+        ("sft.sh", ["--lerning_rate", "1"], {"DRY_RUN": "0", "PREFLIGHT": "0"}, "unknown key 'lerning_rate'"),
+        ("vllm_server.sh", [], {"PORT": "http"}, "PORT=http: expected a port, 1..65535"),
         ("grpo.sh", [], {"GPUS": "08"}, "GPUS=08: expected a whole number"),
         ("grpo.sh", [], {"GPUS": "2 "}, "GPUS=2 : expected a whole number"),
         ("grpo.sh", [], {"GPUS": "abc"}, "GPUS=abc: expected a whole number"),
@@ -232,6 +236,38 @@ def test_an_odd_nvidia_smi_does_not_end_the_launcher_silently(smi, node, tmp_pat
     (tmp_path / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{smi}\n")
     done = launcher("grpo.sh", **bare(described, tmp_path))
     assert (done.returncode, layers(done)) == (0, ["requirements.txt"]), done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("dash"), reason="dash is not installed")
+def test_another_shell_is_refused_in_one_line():
+    done = subprocess.run(["dash", "scripts/grpo.sh"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "scripts/grpo.sh: needs bash: bash scripts/grpo.sh\n"
+
+
+def test_a_link_to_a_script_is_that_script(tmp_path):
+    (tmp_path / "train").symlink_to(ROOT / "scripts" / "grpo.sh")
+    done = outside(tmp_path, "bash", "train", DRY_RUN="1", GPUS="2")
+    assert done.returncode == 0, done.stderr
+    assert "src/grpo.py --config configs/grpo.yaml" in done.stdout
+    assert "bash scripts/grpo.sh" in outside(tmp_path, "bash", "train", "--help").stdout
+
+
+def test_zero_switches_a_variable_off(node, tmp_path):
+    described = node(2)
+    stand_in(tmp_path, "")
+    done = launcher("grpo.sh", **described, DRY_RUN="0", INSTALL_ONLY="0")
+    assert done.returncode == 0, done.stderr
+    assert "accelerate.commands.launch" in (tmp_path / "calls").read_text().splitlines()[-1]
+
+
+def test_a_complete_environment_may_be_read_only(node, tmp_path):
+    """pip has nothing to install there, and the note that it ran cannot be written."""
+    described = node(2)
+    stand_in(tmp_path, "*sys.prefix*) echo /proc/1;;")
+    done = launcher("grpo.sh", **described, DRY_RUN="")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "accelerate.commands.launch" in (tmp_path / "calls").read_text().splitlines()[-1]
 
 
 @pytest.mark.parametrize(("status", "said"), [(0, "requirements/vllm.txt"), (2, "")])
@@ -419,6 +455,7 @@ def used_port() -> Iterator[str]:
     ("variables", "message"),
     [
         ({"GPUS": "16"}, "GPUS=16, but this node has 8"),
+        ({"PORT": "used"}, "PORT=used: in use on this machine: choose another one"),
         ({**SECOND, "MASTER_ADDR": "gone.invalid"}, "MASTER_ADDR=gone.invalid: this node does not know a host of this"),
         (
             {**SECOND, "MASTER_ADDR": "127.0.0.1", "NODE_RANK": "0", "MASTER_PORT": "used"},
@@ -430,7 +467,8 @@ def test_a_real_launch_also_looks_at_the_node(variables, message, node, tmp_path
     """A dry run may describe another one."""
     described = {**node(8), **{name: value.replace("used", used_port) for name, value in variables.items()}}
     stand_in(tmp_path, "")
-    done = launcher("grpo.sh", **described, DRY_RUN="")
+    script = "vllm_server.sh" if "PORT" in variables else "grpo.sh"
+    done = launcher(script, **described, DRY_RUN="")
     assert message.replace("used:", f"{used_port}:") in the_mistake(done)
     assert not (tmp_path / "calls").exists()
     assert launcher("grpo.sh", "--prompts_per_step", "16", **described).returncode == 0
@@ -620,7 +658,9 @@ def test_slurm_starts_a_launcher_on_each_node(name, node, tmp_path):
     assert len(commands) == 2  # and not a third, on the node that installs
     asked_of_slurm = {line for line in done.stdout.splitlines() if line.startswith("srun ")}
     one_on_each_node = {"srun --nodes=2", "srun --ntasks=2", "srun --ntasks-per-node=1"}
-    assert asked_of_slurm == one_on_each_node | {"srun --kill-on-bad-exit=1", "srun --cpus-per-task=32"}
+    assert asked_of_slurm == one_on_each_node | {
+        *("srun --kill-on-bad-exit=1", "srun --cpus-per-task=32", "srun --export=ALL")
+    }
 
 
 def test_slurm_s_mistakes_end_before_srun(node, tmp_path):

@@ -7,6 +7,7 @@ for variable in SLURM_JOB_ID SLURM_JOB_NODELIST SLURM_NNODES SLURM_CPUS_PER_TASK
     exit 2
   fi
 done
+[[ "${DRY_RUN:-}" != 0 ]] || unset DRY_RUN
 FIRST="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
 
 # train_on_every_node NAME FLAGS...: scripts/NAME.sh once on each node; it resumes if there is a checkpoint.
@@ -23,5 +24,5 @@ train_on_every_node() {
   # One launcher on each node, whatever --ntasks was given to sbatch. If one fails, all end, instead of waiting for it.
   # shellcheck disable=SC2016 # SLURM_NODEID differs between the nodes
   srun --nodes="$NNODES" --ntasks="$NNODES" --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
-    --kill-on-bad-exit=1 bash -c 'NODE_RANK="$SLURM_NODEID" exec bash "$@"' launcher "$script" "$@"
+    --export=ALL --kill-on-bad-exit=1 bash -c 'NODE_RANK="$SLURM_NODEID" exec bash "$@"' launcher "$script" "$@"
 }
