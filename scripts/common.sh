@@ -41,6 +41,12 @@ run() {
   fi
 }
 
+# The same as the last step of a script, in its own process: a signal to the script then reaches the command. Otherwise a
+# kill of the script would leave the command running, with its GPUs.
+become() {
+  if [[ -n "${DRY_RUN:-}" ]]; then run "$@"; else exec "$@"; fi
+}
+
 # These scripts start every process themselves, so variables of another launch would only mislead torch. The address of
 # the first node counts only if there are several nodes (use_nodes).
 if [[ -n "${WORLD_SIZE:-}${RANK:-}${LOCAL_RANK:-}" ]]; then
@@ -250,7 +256,7 @@ launch() {
     command+=(--num_machines "$NNODES" --machine_rank "$NODE_RANK" --main_process_ip "$FIRST_NODE" --main_process_port "$FIRST_PORT")
   fi
   if ((GPUS == 1)); then command=(env "CUDA_VISIBLE_DEVICES=${first%%,*}" "${command[@]}"); fi
-  run "${command[@]}" "$@"
+  become "${command[@]}" "$@"
 }
 
 # launcher_key KEY: its value in configs/accelerate/$ACCELERATE.yaml.

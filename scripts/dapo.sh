@@ -58,4 +58,4 @@ fi
 say "data"
 run "$PYTHON" src/data_process.py --config-name "$config" --if-stale "${overrides[@]}"
 say "DAPO"
-run "$PYTHON" src/dapo.py --config-name "$config" "${overrides[@]}"
+become "$PYTHON" src/dapo.py --config-name "$config" "${overrides[@]}"

@@ -238,6 +238,18 @@ def test_an_odd_nvidia_smi_does_not_end_the_launcher_silently(smi, node, tmp_pat
     assert (done.returncode, layers(done)) == (0, ["requirements.txt"]), done.stderr
 
 
+@pytest.mark.parametrize("script", ["grpo.sh", "sft.sh", "dapo.sh", "vllm_server.sh"])
+def test_a_signal_to_a_script_reaches_its_program(script, node, tmp_path):
+    """It is the same process: before, a killed script left vLLM or the trainer running, with their GPUs."""
+    described = node(1)
+    stand_in(tmp_path, f"*serve*|*src/{script[:-3]}.py*) echo $$ >{tmp_path}/process;;")
+    env = {**os.environ, **described, "VIRTUAL_ENV": sys.prefix, "PREFLIGHT": "0", "PORT": str(free_port())}
+    env["PATH"] = f"{described['PATH']}:{os.environ['PATH']}"
+    started = subprocess.Popen(["bash", str(ROOT / "scripts" / script)], env=env, stdout=subprocess.DEVNULL)
+    assert started.wait(60) == 0
+    assert (tmp_path / "process").read_text() == f"{started.pid}\n"
+
+
 @pytest.mark.skipif(not shutil.which("dash"), reason="dash is not installed")
 def test_another_shell_is_refused_in_one_line():
     done = subprocess.run(["dash", "scripts/grpo.sh"], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -441,6 +453,12 @@ SECOND = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "node-0", "MASTER_PORT
 )
 def test_a_wrong_node_is_one_line_before_any_process_waits_for_it(variables, message, node):
     assert message in the_mistake(launcher("grpo.sh", **{**node(8), **variables}))
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 @pytest.fixture
