@@ -75,6 +75,7 @@ use_python() {
     if [[ ! -x "$active/bin/python" ]] || ! command -v python >/dev/null; then
       die "the active environment $active has no Python: deactivate it, or unset VIRTUAL_ENV CONDA_PREFIX"
     fi
+    python -c "" 2>/dev/null || die "$(command -v python) does not start: try it, and unset PYTHONHOME and PYTHONPATH"
     python_is python 11 14 || die "$(command -v python) is $(python --version 2>&1): needs Python 3.11, 3.12 or 3.13"
     return
   fi

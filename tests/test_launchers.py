@@ -190,6 +190,7 @@ def test_flags_bring_their_layers(node):
         ("grpo.sh", [], {"GPUS": "2", "CUDA_VISIBLE_DEVICES": "3"}, "GPUS=2, but CUDA_VISIBLE_DEVICES=3 shows 1"),
         ("sft.sh", [], {"CUDA_VISIBLE_DEVICES": "1,01"}, "CUDA_VISIBLE_DEVICES=1,01 names 1 twice: CUDA sees no GPU"),
         ("grpo.sh", [], {"VIRTUAL_ENV": "/gone"}, "the active environment /gone has no Python: deactivate it"),
+        ("grpo.sh", [], {"PYTHONHOME": "/gone"}, "python does not start: try it, and unset PYTHONHOME and PYTHONPATH"),
         ("grpo.sh", [], {"GPUS": "0", "ACCELERATE": "zero2"}, "ACCELERATE=zero2: no GPU found"),
     ],
 )
