@@ -43,7 +43,7 @@ run() {
 
 # The same as the last step of a script, in its own process: a signal to the script then reaches the command. Otherwise a
 # kill of the script would leave the command running, with its GPUs.
-become() {
+run_last() {
   if [[ -n "${DRY_RUN:-}" ]]; then run "$@"; else exec "$@"; fi
 }
 
@@ -257,7 +257,7 @@ launch() {
     command+=(--num_machines "$NNODES" --machine_rank "$NODE_RANK" --main_process_ip "$FIRST_NODE" --main_process_port "$FIRST_PORT")
   fi
   if ((GPUS == 1)); then command=(env "CUDA_VISIBLE_DEVICES=${first%%,*}" "${command[@]}"); fi
-  become "${command[@]}" "$@"
+  run_last "${command[@]}" "$@"
 }
 
 # launcher_key KEY: its value in configs/accelerate/$ACCELERATE.yaml.

@@ -58,4 +58,4 @@ fi
 say "data"
 run "$PYTHON" src/data_process.py --config-name "$config" --if-stale "${overrides[@]}"
 say "DAPO"
-become "$PYTHON" src/dapo.py --config-name "$config" "${overrides[@]}"
+run_last "$PYTHON" src/dapo.py --config-name "$config" "${overrides[@]}"

@@ -22,7 +22,7 @@ bin="$(dirname "$("$PYTHON" -c 'import sys; print(sys.executable)' 2>/dev/null |
 say "ruff, shellcheck and mypy"
 run "$PYTHON" -m ruff check .
 run "$PYTHON" -m ruff format --check .
-run "$bin/shellcheck" -x --source-path=SCRIPTDIR scripts/*.sh scripts/slurm/*.sbatch .ci/run
+run "$bin/shellcheck" -x --source-path=SCRIPTDIR scripts/*.sh scripts/slurm/* .ci/run
 run "$PYTHON" -m mypy
 say "pytest"
 # The tests of a module share its fixtures, so a worker takes whole modules.

@@ -31,7 +31,7 @@ need requirements.txt requirements/vllm.txt
 # trl 1.16 needs: the endpoints for weights (development mode, weight transfer over NCCL) and the log-probabilities after
 # temperature and filters, for its importance correction (trl/scripts/vllm_serve.py has the same flags). The context is
 # max_prompt_length + max_completion_length.
-become env VLLM_SERVER_DEV_MODE=1 "$PYTHON" -m vllm.entrypoints.cli.main serve "$model" \
+run_last env VLLM_SERVER_DEV_MODE=1 "$PYTHON" -m vllm.entrypoints.cli.main serve "$model" \
   --host "${HOST:-127.0.0.1}" --port "$port" --tensor-parallel-size "$tensor_parallel" \
   --dtype bfloat16 --max-model-len 3072 --weight-transfer-config '{"backend": "nccl"}' \
   --logprobs-mode processed_logprobs --max-logprobs -1 "$@"
