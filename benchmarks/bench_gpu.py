@@ -11,9 +11,9 @@ agreement    log-probabilities of merged rollouts against the policy that is upd
 update       forward, backward and AdamW with LoRA and DoRA, and the reference pass
 trainer      src/grpo.py with configs/grpo.yaml: three steps and a resume (saves 15 GB to a temporary folder)
 
-Each part is meant to end within six minutes. Every measurement is a line of OUT/gpu.jsonl as soon as it is made, so an
-interrupted run keeps its numbers; parts that run later add theirs. Exit status 1: a part failed, or a number is
-alarming. Needs requirements.txt alone.
+By the estimates, each part ends within five minutes; more than six is an alarm. Every measurement is a line of
+OUT/gpu.jsonl as soon as it is made, so an interrupted run keeps its numbers; parts that run later add theirs. Exit
+status 1: a part failed, or a number is alarming. Needs requirements.txt alone.
 """
 
 from __future__ import annotations

@@ -6,11 +6,17 @@
 # it half-made. Requirements are installed again only if a file changes: a stamp in the environment holds their hash.
 # DRY_RUN=1 checks the flags and prints the commands, but creates and installs nothing. INSTALL_ONLY=1 checks and installs,
 # but does not train: the environment is then ready for other nodes that share it, or for one without a network.
+if [ -z "${BASH_VERSION:-}" ]; then # before anything that another shell does not know
+  echo "$0: needs bash: bash $0" >&2
+  exit 2
+fi
 set -euo pipefail
 SELF="$(cd "$(dirname "$0")" && pwd)/$(basename "$0")" # before the cd: $0 may be relative to another folder
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
 export HF_HUB_DISABLE_TELEMETRY=1
+[[ "${DRY_RUN:-}" != 0 ]] || unset DRY_RUN # 0 is off, as for PREFLIGHT
+[[ "${INSTALL_ONLY:-}" != 0 ]] || unset INSTALL_ONLY
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 
@@ -33,6 +39,12 @@ run() {
   else
     "$@"
   fi
+}
+
+# The same as the last step of a script, in its own process: a signal to the script then reaches the command. Otherwise a
+# kill of the script would leave the command running, with its GPUs.
+run_last() {
+  if [[ -n "${DRY_RUN:-}" ]]; then run "$@"; else exec "$@"; fi
 }
 
 # These scripts start every process themselves, so variables of another launch would only mislead torch. The address of
@@ -63,6 +75,7 @@ use_python() {
     if [[ ! -x "$active/bin/python" ]] || ! command -v python >/dev/null; then
       die "the active environment $active has no Python: deactivate it, or unset VIRTUAL_ENV CONDA_PREFIX"
     fi
+    python -c "" 2>/dev/null || die "$(command -v python) does not start: try it, and unset PYTHONHOME and PYTHONPATH"
     python_is python 11 14 || die "$(command -v python) is $(python --version 2>&1): needs Python 3.11, 3.12 or 3.13"
     return
   fi
@@ -115,7 +128,7 @@ need() {
     say "installing $file (once; several minutes on a new machine)"
     "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$file" ||
       die "$file could not be installed into $prefix, for the reason above"
-    touch "$stamp"
+    touch "$stamp" 2>/dev/null || true # a complete environment may be read-only
   done
 }
 
@@ -152,22 +165,29 @@ visible_gpus() {
   fi
 }
 
+# The number of GPUs that nvidia-smi lists; 0 without it.
+installed_gpus() {
+  nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true
+}
+
 # Sets GPUS, the number of GPUs to use (GPUS if set, else those in CUDA_VISIBLE_DEVICES, else nvidia-smi's count), and
 # checks the driver before gigabytes are downloaded for it.
 use_gpus() {
+  local installed
   if [[ -n "${GPUS:-}" ]]; then
     [[ "$GPUS" =~ ^(0|[1-9][0-9]{0,2})$ ]] || die "GPUS=$GPUS: expected a whole number"
     if [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]] && ((GPUS > 0)); then
       visible_gpus
       ((GPUS <= VISIBLE)) || die "GPUS=$GPUS, but CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES shows $VISIBLE"
+    elif [[ -z "${DRY_RUN:-}" ]]; then # which may describe another machine
+      installed="$(installed_gpus)"
+      ((installed == 0 || GPUS <= installed)) || die "GPUS=$GPUS, but this node has $installed"
     fi
   elif [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then
     visible_gpus
     GPUS="$VISIBLE"
-  elif command -v nvidia-smi >/dev/null; then
-    GPUS="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
   else
-    GPUS=0
+    GPUS="$(installed_gpus)"
   fi
   if ((GPUS > 0)); then check_driver; fi
 }
@@ -195,8 +215,21 @@ use_nodes() {
     die "NODE_RANK=$NODE_RANK: expected a whole number in 0..$((NNODES - 1)) (NNODES=$NNODES)"
   [[ "$FIRST_NODE" =~ ^[A-Za-z0-9.:_-]+$ ]] ||
     die "MASTER_ADDR=$FIRST_NODE: expected the name or address of the first node (NNODES=$NNODES)"
-  { [[ "$FIRST_PORT" =~ ^[1-9][0-9]{0,4}$ ]] && ((FIRST_PORT <= 65535)); } ||
-    die "MASTER_PORT=$FIRST_PORT: expected a port of the first node, 1..65535"
+  is_port "$FIRST_PORT" || die "MASTER_PORT=$FIRST_PORT: expected a port of the first node, 1..65535"
+  [[ -z "${DRY_RUN:-}" ]] || return 0
+  getent ahosts "$FIRST_NODE" >/dev/null || die "MASTER_ADDR=$FIRST_NODE: this node does not know a host of this name"
+  if ((NODE_RANK == 0)) && port_in_use "$FIRST_PORT"; then
+    die "MASTER_PORT=$FIRST_PORT: in use on this node: choose another one for all nodes"
+  fi
+}
+
+is_port() {
+  [[ "$1" =~ ^[1-9][0-9]{0,4}$ ]] && (($1 <= 65535))
+}
+
+# port_in_use PORT: whether a program on this machine listens on it.
+port_in_use() {
+  (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
 # preflight FLAGS...: end here if src/preflight.py finds that the run does not fit this node. A dry run may describe
@@ -224,7 +257,7 @@ launch() {
     command+=(--num_machines "$NNODES" --machine_rank "$NODE_RANK" --main_process_ip "$FIRST_NODE" --main_process_port "$FIRST_PORT")
   fi
   if ((GPUS == 1)); then command=(env "CUDA_VISIBLE_DEVICES=${first%%,*}" "${command[@]}"); fi
-  run "${command[@]}" "$@"
+  run_last "${command[@]}" "$@"
 }
 
 # launcher_key KEY: its value in configs/accelerate/$ACCELERATE.yaml.
@@ -257,7 +290,7 @@ train() {
   for argument in "$@"; do
     [[ "$argument" == --config || "$argument" == --config=* ]] && config=""
   done
-  [[ -z "${ACCELERATE:-}" || -e "configs/accelerate/$ACCELERATE.yaml" ]] ||
+  [[ -z "${ACCELERATE:-}" || ("$ACCELERATE" != */* && -e "configs/accelerate/$ACCELERATE.yaml") ]] ||
     die "ACCELERATE=$ACCELERATE: configs/accelerate/$ACCELERATE.yaml does not exist"
   use_python
   use_gpus

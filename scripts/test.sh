@@ -6,7 +6,7 @@
 #   bash scripts/test.sh -k rewards     other flags go to pytest
 #
 # DRY_RUN=1 prints the commands.
-source "$(dirname "$0")/common.sh"
+. "$(dirname "$(readlink -f "$0")")/common.sh"
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
 selection=(-m "not slow" --durations=5) layers=()
 if [[ "${1:-}" == --all ]]; then
@@ -22,7 +22,7 @@ bin="$(dirname "$("$PYTHON" -c 'import sys; print(sys.executable)' 2>/dev/null |
 say "ruff, shellcheck and mypy"
 run "$PYTHON" -m ruff check .
 run "$PYTHON" -m ruff format --check .
-run "$bin/shellcheck" -x --source-path=SCRIPTDIR scripts/*.sh scripts/slurm/*.sbatch .ci/run
+run "$bin/shellcheck" -x --source-path=SCRIPTDIR scripts/*.sh scripts/slurm/* .ci/run
 run "$PYTHON" -m mypy
 say "pytest"
 # The tests of a module share its fixtures, so a worker takes whole modules.

@@ -14,14 +14,16 @@
 #
 # Anyone who reaches the port can replace the weights (VLLM_SERVER_DEV_MODE): open it only within a trusted network. The
 # trainer sends its weights over NCCL, on port 51216 of its own node (--vllm_group_port).
-source "$(dirname "$0")/common.sh"
+. "$(dirname "$(readlink -f "$0")")/common.sh"
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
 model=Qwen/Qwen2.5-Coder-7B-Instruct
 if (($#)) && [[ "$1" != -* ]]; then
   model="$1"
   shift
 fi
-tensor_parallel="${GPUS:-1}"
+tensor_parallel="${GPUS:-1}" port="${PORT:-8000}"
+is_port "$port" || die "PORT=$port: expected a port, 1..65535"
+if [[ -z "${DRY_RUN:-}" ]] && port_in_use "$port"; then die "PORT=$port: in use on this machine: choose another one"; fi
 use_python
 use_gpus
 ((GPUS > 0)) || die "no GPU found"
@@ -29,7 +31,7 @@ need requirements.txt requirements/vllm.txt
 # trl 1.16 needs: the endpoints for weights (development mode, weight transfer over NCCL) and the log-probabilities after
 # temperature and filters, for its importance correction (trl/scripts/vllm_serve.py has the same flags). The context is
 # max_prompt_length + max_completion_length.
-run env VLLM_SERVER_DEV_MODE=1 "$PYTHON" -m vllm.entrypoints.cli.main serve "$model" \
-  --host "${HOST:-127.0.0.1}" --port "${PORT:-8000}" --tensor-parallel-size "$tensor_parallel" \
+run_last env VLLM_SERVER_DEV_MODE=1 "$PYTHON" -m vllm.entrypoints.cli.main serve "$model" \
+  --host "${HOST:-127.0.0.1}" --port "$port" --tensor-parallel-size "$tensor_parallel" \
   --dtype bfloat16 --max-model-len 3072 --weight-transfer-config '{"backend": "nccl"}' \
   --logprobs-mode processed_logprobs --max-logprobs -1 "$@"

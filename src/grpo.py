@@ -10,6 +10,7 @@ Every key of the YAML is also a flag, and flags win. `bash scripts/grpo.sh` coun
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,6 +105,19 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[ScriptArguments, Any
     return script, args, model
 
 
+def check_vllm_server(script: ScriptArguments, args: Any, model: Any) -> None:
+    """Wait for the vLLM server that the run samples from. Raises InputError if it does not answer or does not fit.
+
+    The process that talks to it asks: the first one, on the first node. With use_cpu there is no NCCL to send weights,
+    so that is a check of the flags (DRY_RUN=1).
+    """
+    is_first = args.process_index == 0 and os.environ.get("NODE_RANK", "0") == "0"
+    if args.use_vllm and args.vllm_mode == "server" and is_first and not args.use_cpu:
+        from trl_training.vllm_server import check_server
+
+        check_server(args, model.model_name_or_path, script.max_prompt_length + args.max_completion_length)
+
+
 def train(script: ScriptArguments, args: Any, model: Any) -> None:
     """Run GRPO into args.output_dir."""
     from trl.rewards import get_soft_overlong_punishment
@@ -118,6 +132,7 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
     if script.updates_per_generation > 1:
         say(f"each batch of rollouts holds the completions of {script.updates_per_generation} steps")
     empty = check_model(args, model)
+    check_vllm_server(script, args, model)
     rows, chat, checkpoint = prepare(script, args, model, empty.config)
     say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
     rewards = load_rewards(script.reward)
@@ -132,7 +147,7 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
 
 @program()
 def main() -> None:
-    arguments.run(__doc__, ScriptArguments, parse_arguments, train)
+    arguments.run(__doc__, ScriptArguments, parse_arguments, train, check_vllm_server)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def test_the_page_has_measured_beside_expected():
     assert "## NVIDIA H100 80GB HBM3, 2026-12-01" in lines
     assert "| rollout: base | ms a token | 25 | 22 to 30 | above 40 | as expected |" in lines
     assert "| machine: copy | TB/s | not measured | about 3 | — |  |" in lines
-    assert "Seconds of each part: rollout 100." in lines
+    assert "| rollout: part | s of the whole part | 100 | 130 to 280 | above 360 | outside |" in lines
     assert not [line for line in lines if "†" in line or "Not run" in line]
 
 

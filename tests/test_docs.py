@@ -36,7 +36,7 @@ FLAGS_IN_TEXT = [  # the programs whose flags the pages mention without a comman
     *(("src/check_data.py", verb) for verb in ("rows", "proofs", "published", "leakage")),
     ("benchmarks/bench_gpu.py",),
 ]
-OTHERS = ("source", "pip", "uv", "printf")
+OTHERS = ("source", "pip", "uv", "conda", "printf")
 
 
 def text_of(page: str) -> str:
@@ -239,7 +239,7 @@ def program_texts() -> str:
                 found.append("".join(p.value if isinstance(p, ast.Constant) else "…" for p in node.values))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
-    scripts = "\n".join(path.read_text("utf-8") for path in (ROOT / "scripts").glob("*.sh"))
+    scripts = "\n".join(path.read_text("utf-8") for path in (ROOT / "scripts").rglob("*.sh"))
     return "\n".join([*found, re.sub(r"\$\{[^}]*\}|\$\w+", "…", scripts)])
 
 

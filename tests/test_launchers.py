@@ -6,9 +6,10 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hardware_table
@@ -179,12 +180,17 @@ def test_flags_bring_their_layers(node):
         ("sft.sh", ["--config", "absent.yaml"], {}, "absent.yaml: no such file"),
         ("grpo.sh", [], {"GPUS": "3"}, "8 sequences a step cannot be divided evenly among 3 process(es)"),
         ("grpo.sh", [], {"ACCELERATE": "zero9"}, "configs/accelerate/zero9.yaml does not exist"),
+        ("grpo.sh", [], {"ACCELERATE": "../quickstart/grpo"}, "configs/accelerate/../quickstart/grpo.yaml does not"),
+        ("sft.sh", [], {"ACCELERATE": "fsdp"}, "configs/accelerate/fsdp.yaml does not exist"),
+        ("sft.sh", ["--lerning_rate", "1"], {"DRY_RUN": "0", "PREFLIGHT": "0"}, "unknown key 'lerning_rate'"),
+        ("vllm_server.sh", [], {"PORT": "http"}, "PORT=http: expected a port, 1..65535"),
         ("grpo.sh", [], {"GPUS": "08"}, "GPUS=08: expected a whole number"),
         ("grpo.sh", [], {"GPUS": "2 "}, "GPUS=2 : expected a whole number"),
         ("grpo.sh", [], {"GPUS": "abc"}, "GPUS=abc: expected a whole number"),
         ("grpo.sh", [], {"GPUS": "2", "CUDA_VISIBLE_DEVICES": "3"}, "GPUS=2, but CUDA_VISIBLE_DEVICES=3 shows 1"),
         ("sft.sh", [], {"CUDA_VISIBLE_DEVICES": "1,01"}, "CUDA_VISIBLE_DEVICES=1,01 names 1 twice: CUDA sees no GPU"),
         ("grpo.sh", [], {"VIRTUAL_ENV": "/gone"}, "the active environment /gone has no Python: deactivate it"),
+        ("grpo.sh", [], {"PYTHONHOME": "/gone"}, "python does not start: try it, and unset PYTHONHOME and PYTHONPATH"),
         ("grpo.sh", [], {"GPUS": "0", "ACCELERATE": "zero2"}, "ACCELERATE=zero2: no GPU found"),
     ],
 )
@@ -231,6 +237,50 @@ def test_an_odd_nvidia_smi_does_not_end_the_launcher_silently(smi, node, tmp_pat
     (tmp_path / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{smi}\n")
     done = launcher("grpo.sh", **bare(described, tmp_path))
     assert (done.returncode, layers(done)) == (0, ["requirements.txt"]), done.stderr
+
+
+@pytest.mark.parametrize("script", ["grpo.sh", "sft.sh", "dapo.sh", "vllm_server.sh"])
+def test_a_signal_to_a_script_reaches_its_program(script, node, tmp_path):
+    """It is the same process: before, a killed script left vLLM or the trainer running, with their GPUs."""
+    described = node(1)
+    stand_in(tmp_path, f"*serve*|*src/{script[:-3]}.py*) echo $$ >{tmp_path}/process;;")
+    env = {**os.environ, **described, "VIRTUAL_ENV": sys.prefix, "PREFLIGHT": "0", "PORT": str(free_port())}
+    env["PATH"] = f"{described['PATH']}:{os.environ['PATH']}"
+    started = subprocess.Popen(["bash", str(ROOT / "scripts" / script)], env=env, stdout=subprocess.DEVNULL)
+    assert started.wait(60) == 0
+    assert (tmp_path / "process").read_text() == f"{started.pid}\n"
+
+
+@pytest.mark.skipif(not shutil.which("dash"), reason="dash is not installed")
+def test_another_shell_is_refused_in_one_line():
+    done = subprocess.run(["dash", "scripts/grpo.sh"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "scripts/grpo.sh: needs bash: bash scripts/grpo.sh\n"
+
+
+def test_a_link_to_a_script_is_that_script(tmp_path):
+    (tmp_path / "train").symlink_to(ROOT / "scripts" / "grpo.sh")
+    done = outside(tmp_path, "bash", "train", DRY_RUN="1", GPUS="2")
+    assert done.returncode == 0, done.stderr
+    assert "src/grpo.py --config configs/grpo.yaml" in done.stdout
+    assert "bash scripts/grpo.sh" in outside(tmp_path, "bash", "train", "--help").stdout
+
+
+def test_zero_switches_a_variable_off(node, tmp_path):
+    described = node(2)
+    stand_in(tmp_path, "")
+    done = launcher("grpo.sh", **described, DRY_RUN="0", INSTALL_ONLY="0")
+    assert done.returncode == 0, done.stderr
+    assert "accelerate.commands.launch" in (tmp_path / "calls").read_text().splitlines()[-1]
+
+
+def test_a_complete_environment_may_be_read_only(node, tmp_path):
+    """pip has nothing to install there, and the note that it ran cannot be written."""
+    described = node(2)
+    stand_in(tmp_path, "*sys.prefix*) echo /proc/1;;")
+    done = launcher("grpo.sh", **described, DRY_RUN="")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "accelerate.commands.launch" in (tmp_path / "calls").read_text().splitlines()[-1]
 
 
 @pytest.mark.parametrize(("status", "said"), [(0, "requirements/vllm.txt"), (2, "")])
@@ -406,6 +456,43 @@ def test_a_wrong_node_is_one_line_before_any_process_waits_for_it(variables, mes
     assert message in the_mistake(launcher("grpo.sh", **{**node(8), **variables}))
 
 
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def used_port() -> Iterator[str]:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield str(server.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"GPUS": "16"}, "GPUS=16, but this node has 8"),
+        ({"PORT": "used"}, "PORT=used: in use on this machine: choose another one"),
+        ({**SECOND, "MASTER_ADDR": "gone.invalid"}, "MASTER_ADDR=gone.invalid: this node does not know a host of this"),
+        (
+            {**SECOND, "MASTER_ADDR": "127.0.0.1", "NODE_RANK": "0", "MASTER_PORT": "used"},
+            "MASTER_PORT=used: in use on this node: choose another one for all nodes",
+        ),
+    ],
+)
+def test_a_real_launch_also_looks_at_the_node(variables, message, node, tmp_path, used_port):
+    """A dry run may describe another one."""
+    described = {**node(8), **{name: value.replace("used", used_port) for name, value in variables.items()}}
+    stand_in(tmp_path, "")
+    script = "vllm_server.sh" if "PORT" in variables else "grpo.sh"
+    done = launcher(script, **described, DRY_RUN="")
+    assert message.replace("used:", f"{used_port}:") in the_mistake(done)
+    assert not (tmp_path / "calls").exists()
+    assert launcher("grpo.sh", "--prompts_per_step", "16", **described).returncode == 0
+
+
 def test_dapo_has_its_own_way_to_several_nodes(node):
     assert "NNODES=2: DAPO uses a Ray cluster" in the_mistake(launcher("dapo.sh", **node(8), **SECOND))
 
@@ -562,7 +649,7 @@ def slurm(tmp_path: Path, script: Path, *flags: str, nodes: int = 2, **described
     for name, text in tools.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}")
         (tmp_path / "bin" / name).chmod(0o755)
-    variables = {"SLURM_NNODES": str(nodes), "SLURM_JOB_NODELIST": "node-[0-1]", "SLURM_JOB_ID": "20123"}
+    variables = {"SLURM_NNODES": str(nodes), "SLURM_JOB_NODELIST": "node-[0-1]", "SLURM_JOB_ID": "8007654"}
     variables |= {"SLURM_CPUS_PER_TASK": "32", "SLURM_SUBMIT_DIR": str(ROOT), "DRY_RUN": "1", "VIRTUAL_ENV": sys.prefix}
     copied = tmp_path / "slurm_script"  # Slurm runs a copy, in a folder of its own
     shutil.copy(script, copied)
@@ -585,9 +672,14 @@ def test_slurm_starts_a_launcher_on_each_node(name, node, tmp_path):
         assert command[-9:] == asked
         words = dict(zip(command[3:-9:2], command[4:-9:2], strict=True))
         assert (words["--num_processes"], words["--num_machines"], words["--machine_rank"]) == ("16", "2", str(rank))
-        assert (words["--main_process_ip"], words["--main_process_port"]) == ("node-0", "20123")
+        assert words["--main_process_ip"] == "node-0"
+        assert words["--main_process_port"] == "27654"  # below Linux's ephemeral ports
     assert len(commands) == 2  # and not a third, on the node that installs
-    assert {"srun --kill-on-bad-exit=1", "srun --cpus-per-task=32"} <= set(done.stdout.splitlines())
+    asked_of_slurm = {line for line in done.stdout.splitlines() if line.startswith("srun ")}
+    one_on_each_node = {"srun --nodes=2", "srun --ntasks=2", "srun --ntasks-per-node=1"}
+    assert asked_of_slurm == one_on_each_node | {
+        *("srun --kill-on-bad-exit=1", "srun --cpus-per-task=32", "srun --export=ALL")
+    }
 
 
 def test_slurm_s_mistakes_end_before_srun(node, tmp_path):
@@ -595,6 +687,23 @@ def test_slurm_s_mistakes_end_before_srun(node, tmp_path):
     done = slurm(tmp_path, ROOT / "scripts" / "slurm" / "grpo.sbatch", **described)
     assert (done.returncode, done.stderr) == (2, "grpo.sh: NNODES=2: no GPU found on this node\n")
     assert "srun" not in done.stdout
+
+
+@pytest.mark.parametrize("script", SBATCH, ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"SLURM_SUBMIT_DIR": "/"}, "{name}: / is not the repository's root: submit the file there"),
+        ({"SLURM_NNODES": ""}, "SLURM_NNODES is not set: submit the file with sbatch, and leave --cpus-per-task in it"),
+        ({"SLURM_CPUS_PER_TASK": ""}, "SLURM_CPUS_PER_TASK is not set: submit the file with sbatch"),
+        ({"SLURM_JOB_ID": ""}, "SLURM_JOB_ID is not set: submit the file with sbatch"),
+    ],
+)
+def test_what_slurm_has_not_set_is_one_line(changes, message, script, node, tmp_path):
+    done = slurm(tmp_path, script, **{**bare(node(8), tmp_path), **changes})
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(message.format(name=script.name))
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
@@ -658,8 +767,6 @@ def test_every_sbatch_line_is_explained_above_it(script):
         above = lines[number - 1]
         assert above.startswith("# ") and len(above) > 10, lines[number]
         assert " #" not in lines[number]  # Slurm might read a comment on the line as options
-    launcher_of = f"bash scripts/{script.stem}.sh "
-    assert launcher_of in script.read_text()
 
 
 def test_evaluation_looks_before_it_installs(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 
 ABOUT = 0.15  # a single expected value: this much around it is as expected
 SLACK = 0.02  # outside a range: by more than this
+LIMIT = 360  # seconds of a part
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,15 @@ EXPECTED = (
     # 8 completions of 256 tokens x 25 ms, 2 updates of 4, 2 reference passes of 4
     E("trainer", "step", "seconds", "s a step of src/grpo.py", 7, 9),
     E("trainer", "resume continues", "continues", "next prompt after a resume (1: yes)", 1, 1, below=1),
+    # Whole parts. To make a model takes 2 to 5 s. A measurement decodes 390 tokens: the base's and q and v's take 22 to
+    # 54 ms each, those of all linear layers up to 300 (stock); then 1,024 tokens
+    E("machine", "part", "part_seconds", "s of the whole part", above=LIMIT),
+    E("rollout", "part", "part_seconds", "s of the whole part", 130, 280, above=LIMIT),
+    E("agreement", "part", "part_seconds", "s of the whole part", above=LIMIT),
+    # 3 models; 12 updates of 4 x 1,254 tokens and 12 of 4 x 630, of 0.2 to 0.7 s
+    E("update", "part", "part_seconds", "s of the whole part", 15, 40, above=LIMIT),
+    # 15 GB written, and read twice; two starts of 20 to 40 s; 4 steps
+    E("trainer", "part", "part_seconds", "s of the whole part", 90, 200, above=LIMIT),
 )
 PINNED = ("torch", "transformers", "trl", "peft")  # the libraries whose versions change these numbers
 

@@ -57,8 +57,7 @@ def section(environment: Mapping[str, Any], rows: Rows) -> str:
     lines = [f"## {name}, {environment['time'][:10]}", "", *about(environment), "", *table(environment, rows)]
     if failed := failures(rows):
         lines += ["", "Failed:", "", *(f"- `{one_line(text).replace('`', chr(39))}`" for text in failed)]
-    times = [f"{row['part']} {row['part_seconds']:.0f}" for row in rows if "part_seconds" in row]
-    return "\n".join([*lines, "", f"Seconds of each part: {', '.join(times) or 'none finished'}."]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def about(environment: Mapping[str, Any]) -> Iterator[str]:

@@ -36,6 +36,12 @@ APART = (  # keys of these files that have a line of their own in the card, or d
     *("trainer.logger", "trainer.project_name", "trainer.experiment_name", "trainer.default_local_dir"),
     *("trainer.max_actor_ckpt_to_keep", "trainer.val_before_train"),
 )
+UNNAMED = {  # keys of trl's runs that change the result and that these files leave at their default
+    **{"updates_per_generation": 1, "overlong_buffer": None, "max_target_length": None, "reward_weights": None},
+    **{"epsilon_high": None, "delta": None, "importance_sampling_level": "token", "mask_truncated_completions": False},
+    **{"top_entropy_quantile": 1.0, "min_p": None, "repetition_penalty": 1.0},
+    **{"optim": "adamw_torch_fused", "adam_beta1": 0.9, "adam_beta2": 0.999},
+}
 NOT_SCORED = "When this card was written, no scores of these weights were beside them."
 
 
@@ -122,7 +128,8 @@ def is_same(a: Any, b: Any) -> bool:
 def changed(config: Mapping[str, Any], paper: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(key, value of the run, value of the paper's file) of the settings in which they differ."""
     here, apart = dict(leaves(config)), (*APART, *(() if config.get("use_vllm") else ("vllm_*",)))
-    found = [(key, here[key], value) for key, value in leaves(paper) if key in here and not matches(key, apart)]
+    there = UNNAMED | dict(leaves(paper))
+    found = [(key, here[key], value) for key, value in there.items() if key in here and not matches(key, apart)]
     return [row for row in found if not is_same(row[1], row[2]) and "${" not in str(row[2])]
 
 

@@ -75,9 +75,16 @@ def require_layers(script: DataArguments, args: Any) -> None:
 
 
 def run(
-    doc: str | None, script_class: type, parse_arguments: Callable[[], tuple[Any, Any, Any]], train: Callable[..., None]
+    doc: str | None,
+    script_class: type,
+    parse_arguments: Callable[[], tuple[Any, Any, Any]],
+    train: Callable[..., None],
+    check: Callable[..., None] = lambda script, args, model: None,
 ) -> None:
-    """What src/grpo.py and src/sft.py do: print the help, check (the data too, unless it is on the hub), or train."""
+    """What src/grpo.py and src/sft.py do: print the help, check (the data too, unless it is on the hub), or train.
+
+    `check`: a check of the script's own, which `train` makes too.
+    """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print_help(doc or "", script_class)
         return
@@ -102,6 +109,7 @@ def run(
     if not script.data.startswith("hf://"):
         with redirect_stderr(StringIO()):  # the run itself prints what it drops
             load_records(script.data, script.bad_rows)
+    check(script, args, model)
     if layers := {LAYERS[package] for package in optional_packages(args)}:
         print(*sorted(layers))
 

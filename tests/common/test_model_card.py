@@ -259,6 +259,9 @@ def test_the_paper_s_run_differs_in_nothing(name, tmp_path):
     paper = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())
     assert changed(config, paper) == []
     assert changed(config | {"learning_rate": 1e-6}, paper) == [("learning_rate", 1e-6, "5e-5")]
+    assert changed(config | {"optim": "sgd"}, paper) == [("optim", "sgd", "adamw_torch_fused")]  # not in the file
+    if name == "grpo":
+        assert changed(config | {"overlong_buffer": 9}, paper) == [("overlong_buffer", 9, None)]
 
 
 def test_dapo_s_run_is_compared_with_its_own_file(tmp_path, verl):
