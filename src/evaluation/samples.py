@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from common.errors import InputError
 from common.files import numbered_jsonl, read_json, write_json, write_jsonl
-from common.rows import typed
+from common.rows import SAMPLES, expect_kind, typed
 from evaluation.prompts import EVALPLUS_STOPS
 from rewards import dedent, extract, last_python_fence, syntax_tree
 
@@ -143,7 +143,9 @@ def keep_whole(
 
 def read_rows(path: Path) -> list[tuple[int, Sample]]:
     """Every sample of the file with its line, in the file's order. Raises InputError."""
-    return [(line, typed(Sample, row, f"{path}:{line}")) for line, row in numbered_jsonl(path)]
+    rows = numbered_jsonl(path)
+    expect_kind(path, rows, SAMPLES)
+    return [(line, typed(Sample, row, f"{path}:{line}")) for line, row in rows]
 
 
 def read_samples(path: Path, task_ids: Sequence[str], *, is_subset: bool = False) -> list[Sample]:

@@ -80,7 +80,7 @@ def test_a_missing_file_is_named_with_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=rf"^absent\.yaml: no such file in {tmp_path}$"):
         read_yaml("absent.yaml")
-    with pytest.raises(InputError, match=rf"^{tmp_path}: no such file$"):
+    with pytest.raises(InputError, match=rf"^{tmp_path}: is a folder; expected a file$"):
         read_yaml(str(tmp_path))
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from common.chat import Message
 from common.errors import InputError
-from common.rows import read_rows
+from common.rows import ARENA, MULTI, expect_kind, read_rows
 from evaluation.arena.unit_tests import UnitTest, split_tests
 from evaluation.prompts import one_shot_messages, problem_messages
 
@@ -225,7 +225,9 @@ def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) 
     """
     found: dict[str, Task] = {}
     problems = []
-    for line, row in read_rows(path):
+    rows = read_rows(path)
+    expect_kind(path, rows, MULTI if benchmark == "multi" else ARENA)
+    for line, row in rows:
         try:
             tasks = _tasks(row, benchmark)
         except ValueError as error:
