@@ -12,7 +12,7 @@
 # The same command again resumes from the last checkpoint. key=value are Hydra overrides for both programs.
 # Environment: GPUS=N is the number of GPUs per node, PREFLIGHT=0 starts even if src/preflight.py finds that the run does
 # not fit, INSTALL_ONLY=1 checks and installs but does not train, DRY_RUN=1 prints the commands. Slurm: scripts/slurm.
-source "$(dirname "$0")/common.sh"
+source "$(dirname "$(readlink -f "$0")")/common.sh" # also if it is called through a link
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
 config=dapo cpu="" overrides=()
 while (($#)); do

@@ -11,7 +11,7 @@
 # CodeUpdateArena and the multi-update questions, MULTI=0 leaves the latter out, HUMANEVAL=0 HumanEval+, which needs
 # evalplus's data (HUMANEVAL_OVERRIDE_PATH=FILE, else downloaded), HUMANEVAL_PROMPT=evalplus asks it in evalplus's form,
 # DRY_RUN=1 prints the commands. --prompt one-shot is for CodeUpdateArena alone; the others are asked zero-shot.
-source "$(dirname "$0")/common.sh"
+source "$(dirname "$(readlink -f "$0")")/common.sh" # also if it is called through a link
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
 out=runs/eval/run config=configs/eval.yaml model="" flags=() data=() shown=()
 while (($#)); do

@@ -16,6 +16,6 @@
 #   PREFLIGHT=0       starts even if src/preflight.py finds that the run does not fit
 #   INSTALL_ONLY=1    checks and installs, but does not train
 #   DRY_RUN=1         checks the flags and prints the command
-source "$(dirname "$0")/common.sh"
+source "$(dirname "$(readlink -f "$0")")/common.sh" # also if it is called through a link
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
 train src/grpo.py configs/grpo.yaml "$@"

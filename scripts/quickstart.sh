@@ -7,7 +7,7 @@
 #   rm -r runs/quickstart                         start over
 #
 # Everything is written to runs/quickstart. DRY_RUN=1 prints the commands.
-source "$(dirname "$0")/common.sh"
+source "$(dirname "$(readlink -f "$0")")/common.sh" # also if it is called through a link
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
 if (($#)) && [[ -z "${DRY_RUN:-}" && -e runs/quickstart/grpo/adapter_model.safetensors ]]; then
   die "runs/quickstart/grpo is trained: rm -r runs/quickstart/grpo runs/quickstart/heldout/grpo to train it with $*"

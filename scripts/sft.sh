@@ -8,6 +8,6 @@
 #
 # Flags go to src/sft.py and override the YAML. Environment, as for scripts/grpo.sh: GPUS, ACCELERATE, NNODES, NODE_RANK,
 # MASTER_ADDR, MASTER_PORT, PREFLIGHT, INSTALL_ONLY, DRY_RUN.
-source "$(dirname "$0")/common.sh"
+source "$(dirname "$(readlink -f "$0")")/common.sh" # also if it is called through a link
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
 train src/sft.py configs/sft.yaml "$@"

@@ -6,7 +6,7 @@
 #   bash scripts/test.sh -k rewards     other flags go to pytest
 #
 # DRY_RUN=1 prints the commands.
-source "$(dirname "$0")/common.sh"
+source "$(dirname "$(readlink -f "$0")")/common.sh" # also if it is called through a link
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
 selection=(-m "not slow" --durations=5) layers=()
 if [[ "${1:-}" == --all ]]; then

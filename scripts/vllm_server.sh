@@ -14,7 +14,7 @@
 #
 # Anyone who reaches the port can replace the weights (VLLM_SERVER_DEV_MODE): open it only within a trusted network. The
 # trainer sends its weights over NCCL, on port 51216 of its own node (--vllm_group_port).
-source "$(dirname "$0")/common.sh"
+source "$(dirname "$(readlink -f "$0")")/common.sh" # also if it is called through a link
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || show_help
 model=Qwen/Qwen2.5-Coder-7B-Instruct
 if (($#)) && [[ "$1" != -* ]]; then

@@ -19,6 +19,14 @@ from common.rows import SAMPLES, expect_kind, typed
 from evaluation.prompts import EVALPLUS_STOPS
 from rewards import dedent, extract, last_python_fence, syntax_tree
 
+IN_WORDS = {  # fields of an Identity that are not named as their flag
+    "data_sha256": "content of --data",
+    "tasks_sha256": "set of problems",
+    "docs": "--no-docs",
+    "model_sha256": "weights of --model",
+    "model_commit": "revision of --model",
+    "adapter_sha256": "weights of --adapter",
+}
 NOT_COMPARED = ("data",)  # a file may move: its hash is compared
 
 
@@ -105,12 +113,20 @@ def changed_fields(old: Identity, new: Identity) -> list[str]:
     return [key for key in after if key not in NOT_COMPARED and before.get(key) != after[key]]
 
 
+def in_words(fields: Sequence[str]) -> str:
+    """Fields of an Identity, as the user gave them."""
+    return ", ".join(IN_WORDS.get(name, f"--{name.replace('_', '-')}") for name in fields)
+
+
 def write_note(samples: Path, identity: Identity, problems: Sequence[str], start: Mapping[str, Any]) -> None:
     """Record beside the samples file which run it belongs to. Raises InputError if it belongs to another one."""
     note = read_note(samples)
     if note:
         if other := changed_fields(note.identity, identity):
-            raise InputError(f"{samples} holds samples of another {', '.join(other)}: choose another --out")
+            old, new = note.identity.sampling, identity.sampling
+            flags = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+            other = [name for name in (*other, *flags) if name != "sampling"]
+            raise InputError(f"{samples} holds samples with another {in_words(other)}: choose another --out")
     elif samples.is_file():
         raise InputError(f"{samples} exists without the note of its run, samples.json: choose another --out")
     starts = [*(note.starts if note else []), start]
