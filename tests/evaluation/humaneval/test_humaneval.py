@@ -14,8 +14,8 @@ import venv
 from pathlib import Path
 
 import pytest
+from chat_templates import TRAINED, make_tokenizer
 from conftest import run_script
-from families import FAMILIES, make_tokenizer
 
 from common.chat import chat_of
 from common.errors import InputError
@@ -483,7 +483,7 @@ def test_mbpp_and_a_subset(boxed, tmp_path):
 
 
 @evalplus
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TRAINED)
 def test_the_prompt_is_evalplus_s_own(family):
     """Byte for byte what make_raw_chat_prompt writes, but for a BOS that the tokenizer adds a second time."""
     code = "import evalplus; print(evalplus.__path__[0])"
