@@ -151,7 +151,8 @@ def read_rows(path: Path) -> list[tuple[int, object]]:
     lines = enumerate(text.split("\n"), start=1)
     rows = [(number, _row(line)) for number, line in lines if line.strip()]
     expected = "expected a JSON array, or one JSON object a line"
-    if kind and all(isinstance(row, ValueError) for _, row in rows):
+    is_other = all(isinstance(row, ValueError) for _, row in rows)
+    if kind and is_other:
         raise InputError(f"{path}: {kind}; {expected}")
     whole = _row(text) if rows and (len(rows) == 1 or isinstance(rows[0][1], ValueError)) else None
     if isinstance(whole, dict):
@@ -159,6 +160,8 @@ def read_rows(path: Path) -> list[tuple[int, object]]:
             raise InputError(f"{path}: one JSON object, with the rows under {key!r}; {expected} (jq -c '.{key}[]')")
         if len(rows) > 1:
             raise InputError(f"{path}: one JSON object: {expected}")
+    if is_other and len(rows) > 1:
+        raise InputError(f"{path}: none of its {len(rows):,} lines is JSON; {expected}")
     return rows
 
 
@@ -230,6 +233,8 @@ def resolve(source: str | Path) -> Path:
     """
     if not str(source).startswith(HUB):
         path = Path(source)
+        if re.match(r"\w\w+:/", str(source)):
+            raise InputError(f"{source}: expected a file, or {HUB}OWNER/NAME[@REVISION][/FILE]")
         if not path.exists() or path.is_dir():
             raise not_a_file(path)
         return path if path.is_file() else _copy_of(path)

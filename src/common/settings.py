@@ -33,6 +33,8 @@ def not_a_file(path: str | Path) -> InputError:
     """
     if Path(path).is_dir():
         return InputError(f"{path}: is a folder; expected a file")
+    if str(path).startswith("~"):
+        return InputError(f"{path}: no such file: only a shell knows ~, outside of quotation marks")
     try:
         return InputError(f"{path}: no such file{'' if Path(path).is_absolute() else f' in {Path.cwd()}'}")
     except FileNotFoundError:  # the current folder was removed

@@ -60,6 +60,10 @@ def test_a_byte_order_mark_gzip_and_crlf_do_not_matter(tmp_path, content):
         (b"\n<!DOCTYPE html>\n<html>", "an HTML or XML page; "),
         (b'{"data": [{"a": 1}]}', "one JSON object, with the rows under 'data'; expected a JSON array, or"),
         (b'{\n "version": 2,\n "rows": []\n}', "one JSON object a line (jq -c '.rows[]')"),
+        (
+            b"root:x:0:0\nnobody:x:1:1\n",
+            "none of its 2 lines is JSON; expected a JSON array, or one JSON object a line",
+        ),
         (b"[" * 200 + b"]" * 200, "1: row: nested too deeply: at most 100 levels"),
         (b"[" * 20_000 + b"]" * 20_000, "1: row: nested too deeply: at most 100 levels"),
     ],
@@ -81,6 +85,11 @@ def test_paths_that_are_not_files(tmp_path, monkeypatch):
     for read in (resolve, read_text, read_jsonl):
         with pytest.raises(InputError, match=f"^absent: no such file in {tmp_path}$"):
             read(Path("absent"))
+    with pytest.raises(InputError, match=r"^~/x: no such file: only a shell knows ~, outside of quotation marks$"):
+        resolve("~/x")
+    for address in ("https://huggingface.co/x.jsonl", "s3://bucket/x", "hf://owner/name", Path("https://a/b")):
+        with pytest.raises(InputError, match=rf"^{address}: expected a file, or hf://datasets/OWNER/NAME"):
+            resolve(address)
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
