@@ -46,7 +46,7 @@ OTHER_TEXT = {  # the start of a text that is not JSON -> what it is
     r"<[!?a-zA-Z]": "an HTML or XML page",
     r"\[?\s*\{\s*'": "Python dictionaries (json.dumps writes them as JSON)",
     r".*\0": "UTF-16 or UTF-32 text",
-    r'"?\w+"?([,;\t] *"?[\w ]+"?)+\r?(\n|$)': "CSV text",
+    r'"?\w+"?([,;\t]"?[\w ]+"?)+\r?(\n|$)': "CSV text",
     r"(- )?\w+:( |\r?\n)": "YAML text",
 }
 WRAPPERS = ("data", "rows", "records", "train", "test", "examples", "items")  # keys of an object around the rows
@@ -185,6 +185,8 @@ def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
 
     at = text.index("[") + 1
     while not text.startswith("]", at := skip(f"{whitespace},", at)):
+        if at == len(text):
+            raise InputError(f"{path}:{line(at)}: row: the array is not closed: the file is truncated")
         try:
             row, end = _decoder.raw_decode(text, at)
             if nesting(row) > MAX_NESTING:

@@ -26,13 +26,13 @@ class Setting:
 
 
 def not_a_file(path: str | Path) -> InputError:
-    """The error about a path that is a folder, or that is not there.
+    """The error about a path that is not a file: a folder, a pipe, or nothing.
 
     It names the folder in which a relative path was looked for: launch scripts run in the repository's root, wherever
     they are called.
     """
-    if Path(path).is_dir():
-        return InputError(f"{path}: is a folder; expected a file")
+    if Path(path).exists():
+        return InputError(f"{path}: is a {'folder' if Path(path).is_dir() else 'pipe or a device'}; expected a file")
     if str(path).startswith("~"):
         return InputError(f"{path}: no such file: only a shell knows ~, outside of quotation marks")
     try:
@@ -49,7 +49,7 @@ def read_yaml(path: str) -> list[Setting]:
     """
     import yaml
 
-    if not Path(path).is_file():
+    if not Path(path).exists() or Path(path).is_dir():
         raise not_a_file(path)
     try:
         loader = yaml.SafeLoader(Path(path).read_text("utf-8-sig"))

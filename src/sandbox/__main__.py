@@ -37,7 +37,7 @@ def main() -> int:
         texts = [path.read_text("utf-8") for path in args.programs]
         verdicts = run_all(texts or list(CONTROLS)[:1], python=args.python, preload=args.preload, **settings(args))
     except OSError as error:
-        return stopped(f"{error.filename}: {error.strerror}")
+        return stopped(f"{error.filename}: {error.strerror}" if error.filename else error)
     except (InfrastructureError, UnicodeDecodeError) as error:
         return stopped(error)
     except KeyboardInterrupt:

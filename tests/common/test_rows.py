@@ -53,6 +53,7 @@ def test_a_byte_order_mark_gzip_and_crlf_do_not_matter(tmp_path, content):
         (b"dependency,old_code\nnumpy,x = 1\n", "CSV text; expected a JSON array, or one JSON object a line"),
         (b'"a";"b c"\r\n1;2\r\n', "CSV text; "),
         (b"a\tb\n1\t2\n", "CSV text; "),
+        (b"a, b" * 40 + b"!\nx\n", "none of its 2 lines is JSON; "),  # no regular expression that takes for ever
         (b"{'a': 1}\n{'a': 2}\n", "Python dictionaries (json.dumps writes them as JSON); "),
         (b"[{'a': 1}]", "Python dictionaries (json.dumps writes them as JSON); "),
         (b"- a: 1\n  b: 2\n", "YAML text; "),
@@ -64,6 +65,8 @@ def test_a_byte_order_mark_gzip_and_crlf_do_not_matter(tmp_path, content):
             b"root:x:0:0\nnobody:x:1:1\n",
             "none of its 2 lines is JSON; expected a JSON array, or one JSON object a line",
         ),
+        (b'[{"a": 1},\n{"a": 2}', "2: row: the array is not closed: the file is truncated"),
+        (b"[", "1: row: the array is not closed: the file is truncated"),
         (b"[" * 200 + b"]" * 200, "1: row: nested too deeply: at most 100 levels"),
         (b"[" * 20_000 + b"]" * 20_000, "1: row: nested too deeply: at most 100 levels"),
     ],
