@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -260,7 +261,7 @@ def test_a_server_that_drips_does_not_hold_a_request_longer_than_its_time(start)
 
 def test_a_long_pause_that_the_server_asks_for_is_reported_once(serve, capsys, monkeypatch):
     server, slept = serve(lambda number, body: (429, {"Retry-After": "9999"}, b"slow", 0)), list[float]()
-    monkeypatch.setattr("common.endpoint.time.sleep", slept.append)
+    monkeypatch.setattr("common.endpoint.time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
     with pytest.raises(NoAnswer):
         client(server, tries=3).complete(MESSAGES, SAMPLING, 0)
     lines = capsys.readouterr().err.splitlines()

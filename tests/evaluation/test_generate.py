@@ -131,9 +131,9 @@ def test_another_model_another_data_set_another_prompt(data, random_model, whole
     model.save_pretrained(other)
     AutoTokenizer.from_pretrained(random_model).save_pretrained(other)
     rest = ["--out", whole, "--samples", 2, *QUICK]
-    assert "another model, model_sha256" in failure("--data", data, "--model", other, *rest)
+    assert "another --model, weights of --model: choose" in failure("--data", data, "--model", other, *rest)
     changed = write_data(tmp_path / "changed.jsonl", [{**ROWS[0], "problem": "Another one."}, *ROWS[1:]])
-    assert "another data_sha256" in failure("--data", changed, "--model", random_model, *rest)
+    assert "another content of --data: choose" in failure("--data", changed, "--model", random_model, *rest)
     # The wording of the prompt changed in the code: the identity is the same, the hash of each prompt is not.
     out = tmp_path / "samples.jsonl"
     text = whole.read_text().replace('"prompt_sha256": "', '"prompt_sha256": "0')
