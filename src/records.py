@@ -31,7 +31,7 @@ from pathlib import Path
 from common.cli import one_line, printable
 from common.errors import InputError
 from common.libraries import normalise_dependency, normalise_version
-from common.rows import read_rows, resolve
+from common.rows import RECORDS, expect_kind, read_rows, resolve
 from common.syntax_trees import MAX_DEPTH, too_large
 from prompts import reference_completion
 from rewards import MATCH, score, syntax_tree
@@ -65,6 +65,7 @@ BAD_ROWS = ("stop", "drop", "keep")
 NOTHING = (ast.Import, ast.ImportFrom, ast.Pass)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 BLOCKS = (ast.If, ast.Try, ast.TryStar, ast.ExceptHandler, ast.With, ast.AsyncWith)
+RELEASE = r"\s*=*\s*v?\d+(\.\d+)*((a|b|rc|\.?dev|\.?post)\d*)?\s*"  # one: 2.x and >=2.1 are many
 SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can escape one half of a pair, which UTF-8 cannot encode
 
 
@@ -180,6 +181,8 @@ def check_fields(row: object) -> Iterator[tuple[str, str, str]]:
             yield field, "unicode", f"not Unicode text: half of a surrogate pair after {half.start()} characters"
         elif not row[field].strip() and field not in ("description", "old_code", "new_code"):
             yield field, "blank", "the value is empty"
+        elif field == "new_version" and not re.fullmatch(RELEASE, row[field]):
+            yield field, "version", f"{row[field]!r} is not a release number, such as 2.1.0 or ==2.1.0"
     for field in row:
         if field not in FIELDS:
             yield field, "extra_field", "not one of the six fields; ignored"
@@ -198,8 +201,6 @@ def read_code(code: str) -> ast.Module | tuple[str, str]:
 
 def check_record(record: Record) -> Iterator[tuple[str, str, str]]:
     """(field, check, message) for every fault in a record's content."""
-    if not re.fullmatch(r"\d+(\.(\d+|x))*((a|b|rc|\.?dev|\.?post)\d*)?", record.new_version):
-        yield "new_version", "version", f"{record.new_version!r} does not look like a version"
     if not record.description.strip():
         yield "description", "no_description", "the value is empty"
     old, new = read_code(record.old_code), read_code(record.new_code)
@@ -251,7 +252,9 @@ def first_of(lines: list[str], what: str, shown: int = SHOWN) -> str:
 
 def check_file(source: str | Path, rejected: Collection[str] = frozenset(ERRORS)) -> Checked:
     """Read and check a file of records, as `check_rows`."""
-    return check_rows(read_rows(resolve(source)), str(source), rejected)
+    rows = read_rows(resolve(source))
+    expect_kind(source, rows, RECORDS)
+    return check_rows(rows, str(source), rejected)
 
 
 def load_records(source: str | Path, bad_rows: str = "stop") -> list[Record]:

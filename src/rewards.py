@@ -37,7 +37,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-import Levenshtein
+try:
+    import Levenshtein
+except ModuleNotFoundError:
+    if __name__ != "__main__":
+        raise
+    print("rewards: Levenshtein is not installed: pip install -r requirements.txt", file=sys.stderr)
+    raise SystemExit(2) from None
 
 MATCH, MISS, NO_PARSE = 2.0, -1.5, -2.0  # paper §3.3: EM*, and the range of ES*
 MAX_CODE = 200_000  # ours: characters; longer code scores as code that does not parse

@@ -31,6 +31,7 @@ from common.errors import InputError
 from common.files import require_writable, write_text
 from common.provenance import describe, sha256
 from common.rows import resolve
+from common.settings import not_a_file
 from common.signals import exit_on_sigterm
 from evaluation.arena.problems import subset
 from evaluation.benchmarks import BENCHMARKS, Problem
@@ -56,7 +57,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespa
     if not (args.check or (args.samples and args.out)):
         fail("--samples and --out are needed (or --compare A B)")
     if args.samples and not args.samples.is_file():
-        fail(f"{args.samples}: no such file")
+        raise not_a_file(args.samples)
     note = read_note(args.samples) if args.samples else None
     if args.samples and not (note or (args.benchmark and args.data)):
         fail(f"{args.samples.with_suffix('.json')}: not there, so --benchmark and --data are needed")

@@ -7,9 +7,9 @@ assistant's text, which of its tokens is eos, and what it does with thinking and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
-
-from families import _bpe
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,30 @@ INDENTED = """    {% for turn in messages %}
         {{- '<|im_start|>assistant\\n' -}}
     {% endif %}
 """
+QWEN_25 = (  # it writes a system turn if there is none
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+DEEPSEEK = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'] + '\n' }}"
+    "{% elif message['role'] == 'user' %}{{ '### Instruction:\n' + message['content'] + '\n' }}"
+    "{% else %}{{ '### Response:\n' + message['content'] + '\n<|EOT|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### Response:' }}{% endif %}"
+)
+LLAMA = (
+    "{{- bos_token }}\n{%- if messages[0]['role'] == 'system' %}\n"
+    "    {%- set system = messages[0]['content'] | trim %}\n"
+    "    {%- set messages = messages[1:] %}\n{%- else %}\n    {%- set system = '' %}\n{%- endif %}\n"
+    "{{- '<|start_header_id|>system<|end_header_id|>\n\n' + system + '<|eot_id|>' }}\n"
+    "{%- for message in messages %}\n"
+    "    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}\n"
+    "    {{- message['content'] | trim + '<|eot_id|>' }}\n"
+    "{%- endfor %}\n{%- if add_generation_prompt %}\n"
+    "    {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}\n{%- endif %}\n"
+)
+DEEPSEEK_TOKENS = ("<｜begin▁of▁sentence｜>", "<|EOT|>")
 PHI_TOKENS = ("<s>", "<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
 HARMONY_TOKENS = ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>")
 GLM_TOKENS = ("[gMASK]", "<sop>", "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>")
@@ -151,12 +175,46 @@ FAMILIES = {
 }
 
 
+# One of each of the models that the paper trains, and Llama; deepseek and llama add BOS to every text.
+TRAINED = {
+    "chatml": Family(QWEN_25, IM, "<|im_end|>", IM[0]),
+    "deepseek": Family(DEEPSEEK, DEEPSEEK_TOKENS, "<|EOT|>", DEEPSEEK_TOKENS[0]),
+    "llama": Family(LLAMA, LLAMA_TOKENS, "<|eot_id|>", LLAMA_TOKENS[0]),
+}
+
+
+@lru_cache(maxsize=1)
+def _bpe(vocabulary: int = 2000) -> str:
+    """A byte-level BPE trained on this project's own records, as JSON."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    from prompts import migration_messages, reference_completion
+    from records import load_records
+
+    records = load_records(Path(__file__).parent.parent / "data" / "train.jsonl")
+    texts = [m["content"] for r in records for m in migration_messages(r)]
+    texts += [reference_completion(r.new_code) for r in records]
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.to_str()
+
+
+def make_tokenizer(name: str) -> Any:
+    """The tokenizer of one of TRAINED."""
+    return make_family(TRAINED[name], adds_bos=name != "chatml")
+
+
 def make_family(family: Family, *, adds_bos: bool = False, adds_eos: bool = False) -> Any:
     """A fast tokenizer with this template, which can add BOS and eos to every text."""
     from tokenizers import Tokenizer, processors
     from transformers import PreTrainedTokenizerFast
 
-    backend = Tokenizer.from_str(_bpe(2000))
+    backend = Tokenizer.from_str(_bpe())
     backend.add_special_tokens(list(family.special))
     if adds_bos or adds_eos:
         before, after = (f"{family.bos} " if adds_bos else ""), (f" {family.eos}" if adds_eos else "")

@@ -148,7 +148,7 @@ def save_random_model(folder: Path, tokenizer: Any) -> Path:
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory) -> Path:
     """The random model with a ChatML tokenizer."""
-    from families import make_tokenizer
+    from chat_templates import make_tokenizer
 
     return save_random_model(tmp_path_factory.mktemp("models") / "random", make_tokenizer("chatml"))
 

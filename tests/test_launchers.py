@@ -927,6 +927,16 @@ def test_scripts_explain_themselves(script):
     assert "source" not in done.stdout
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
+def test_scripts_can_be_called_through_a_link(script, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "link.sh").symlink_to(script)
+    done = subprocess.run(
+        ["bash", "bin/link.sh", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=20
+    )
+    assert f"bash scripts/{script.name}" in done.stdout
+
+
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.name)
 def test_help_answers_without_a_heavy_import(program):
     done = subprocess.run([sys.executable, str(program), "--help"], capture_output=True, text=True, check=True)

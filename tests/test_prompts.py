@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_templates import FAMILIES as CHAT_FAMILIES
-from chat_templates import make_family
-from families import make_tokenizer
+from chat_templates import FAMILIES, make_family, make_tokenizer
 
 from common.chat import Chat, chat_of
 from common.errors import InputError
@@ -147,10 +145,10 @@ def test_training_prompts_are_the_same_bytes_as_ever(model):
 
 
 def family_chat(name: str) -> Chat:
-    return chat_of(make_family(CHAT_FAMILIES[name]))
+    return chat_of(make_family(FAMILIES[name]))
 
 
-@pytest.mark.parametrize("name", CHAT_FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_the_reference_answer_scores_the_maximum_for_every_family(name):
     chat = family_chat(name)
     check_round_trip(chat)
@@ -160,7 +158,7 @@ def test_the_reference_answer_scores_the_maximum_for_every_family(name):
 
 
 def with_special(*tokens: str) -> Chat:
-    family = CHAT_FAMILIES["chatml"]
+    family = FAMILIES["chatml"]
     return chat_of(make_family(replace(family, special=(*family.special, *tokens))))
 
 
@@ -187,7 +185,7 @@ def test_an_opening_tag_that_is_special_is_no_obstacle():
 
 def changed(**parts: Any) -> Chat:
     """The chat format of a tokenizer whose normalizer, pre-tokenizer or decoder is another one."""
-    tokenizer = make_family(CHAT_FAMILIES["chatml"])
+    tokenizer = make_family(FAMILIES["chatml"])
     for name, part in parts.items():
         setattr(tokenizer.backend_tokenizer, name, part)
     return chat_of(tokenizer)
@@ -226,7 +224,7 @@ def test_a_target_that_does_not_parse_is_kept_if_the_tokenizer_returns_it():
 @pytest.mark.parametrize("adds", [{}, {"adds_bos": True}, {"adds_eos": True}, {"adds_bos": True, "adds_eos": True}])
 @pytest.mark.parametrize("name", ["gemma-3", "mistral-0.3"])
 def test_a_loaded_tokenizer_ends_turns_as_its_template_does(tmp_path, name, adds):
-    make_family(CHAT_FAMILIES[name], **adds).save_pretrained(tmp_path)
+    make_family(FAMILIES[name], **adds).save_pretrained(tmp_path)
     chat = load_chat(str(tmp_path))
     assert chat.tokenizer.eos_token == {"gemma-3": "<end_of_turn>", "mistral-0.3": "</s>"}[name]
     [example] = tokenised([{"prompt": chat.render(migration_messages(RECORD)), "target": RECORD.new_code}], chat)
@@ -239,6 +237,6 @@ def test_a_loaded_tokenizer_ends_turns_as_its_template_does(tmp_path, name, adds
 
 
 def test_load_chat_names_the_model(tmp_path):
-    make_family(replace(CHAT_FAMILIES["chatml"], special=("</think>",))).save_pretrained(tmp_path)
+    make_family(replace(FAMILIES["chatml"], special=("</think>",))).save_pretrained(tmp_path)
     with pytest.raises(InputError, match=rf"^model {tmp_path}: the reference answer, encoded and decoded, scores"):
         load_chat(str(tmp_path))

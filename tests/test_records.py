@@ -99,7 +99,10 @@ def test_dependencies(written, name):
         ({"old_code": "import numpy\npass"}, "old_code", "no_old_code"),
         ({"old_code": "def trapz(y):\n    # by hand\n    pass"}, "old_code", "no_old_code"),
         ({"new_code": "y = np.trapz(x)  # new name"}, "new_code", "no_op"),
-        ({"new_version": "latest"}, "new_version", "version"),
+        *(
+            ({"new_version": written}, "new_version", "version")
+            for written in ("latest", "2.x", "==1.3.x", ">=1.14", "1.*", "<2", "~=1.4", "2.0, 2.1")
+        ),
         ({"description": ""}, "description", "no_description"),
         ({"note": "x"}, "note", "extra_field"),
         ({"update_info": "half an emoji \ud83d here"}, "update_info", "unicode"),

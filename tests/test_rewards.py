@@ -501,3 +501,14 @@ def test_rewards_need_nothing_but_the_standard_library_and_levenshtein():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=src)
     assert {"Levenshtein", "rewards"} <= set(eval(done.stdout))
     assert not {"torch", "transformers", "trl", "records"} & set(eval(done.stdout))
+
+
+def test_without_levenshtein_the_program_ends_in_one_line():
+    rewards_py = Path(__file__).parent.parent / "src" / "rewards.py"
+    code = (
+        "import runpy, sys; sys.modules['Levenshtein'] = None; sys.argv[1:] = ['--help'];"
+        f"runpy.run_path({str(rewards_py)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    expected = "rewards: Levenshtein is not installed: pip install -r requirements.txt\n"
+    assert (done.returncode, done.stderr) == (2, expected)

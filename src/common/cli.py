@@ -67,6 +67,11 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"argument {word[:-3]}: expected one argument")
         return super().parse_known_args(args, namespace)
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if "" in arg_strings and action.nargs != argparse.PARSER:  # Path("") would be the current folder
+            raise argparse.ArgumentError(action, "expected a value, got an empty text")
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str) -> NoReturn:
         fail(one_line(message))
 
@@ -140,7 +145,7 @@ def program(*outside: type[Exception]) -> Iterator[None]:
     These are a ReCodeError, a package of an optional layer that is not installed, and `outside`: the errors of modules
     that import nothing from this project. So is an OSError about a file that this project opened, because users name
     these files; a file that an installed package opened is not theirs. Any other error keeps its traceback and exit
-    status 1. Ctrl-C ends with status 130, and a reader that stops early, such as `| head`, with 141, both quietly.
+    status 1. Ctrl-C ends in one line and status 130, and a reader that stops early, such as `| head`, quietly with 141.
 
     Characters that the encoding of stdout or stderr lacks (LANG=C, latin-1) are written as escapes, and bytes of stdin
     that are not text are read as U+FFFD.
@@ -163,6 +168,7 @@ def program(*outside: type[Exception]) -> Iterator[None]:
             raise
         fail(f"{error.name} is not installed: pip install -r {LAYERS[error.name]}")
     except KeyboardInterrupt:
+        print(f"{Path(sys.argv[0]).stem}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except OSError as error:
         quiet = isinstance(error, BrokenPipeError) and reader_is_gone()

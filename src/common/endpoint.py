@@ -19,6 +19,7 @@ The prompt's last message is an open assistant turn, which servers handle differ
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import random
@@ -28,8 +29,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from common.cli import above_zero
@@ -38,11 +40,15 @@ from common.errors import InputError
 from common.http_client import PROXIES, open_client, set_variables
 from common.redaction import HIDDEN, hider, is_unmistakable, secrets_of, without_logins
 
+if TYPE_CHECKING:
+    import httpx
+
 DIALECTS = ("vllm", "openai", "transformers")
 REPEATED = {408, 409, 425, 429}
 PROMPT_REJECTED = {400, 413, 422}  # other statuses (a wrong key) concern every prompt
 KEY_VARIABLE = "OPENAI_API_KEY"
 LONGEST = 300  # characters of a server's message that an error quotes
+LONG_PAUSE = 10  # seconds; a server that asks for a longer pause is reported
 Key = TypeVar("Key")
 
 
@@ -53,12 +59,8 @@ def add_flags(parser: argparse.ArgumentParser, prefix: str = "") -> None:
     add("--dialect", choices=DIALECTS, default="vllm", help=f"{prefix}what kind of server it is (default: %(default)s)")
     add("--key-variable", default=KEY_VARIABLE, help=f"{prefix}environment variable that holds the key")
     seconds, count = above_zero(float, 86400), above_zero(int, 1000)
-    add(
-        "--request-seconds",
-        type=seconds,
-        default=600,
-        help=f"{prefix}longest silence of the server (default: %(default)s)",
-    )
+    longest = "longest time from a request to the end of its answer, in seconds (default: %(default)s)"
+    add("--request-seconds", type=seconds, default=600, help=f"{prefix}{longest}")
     add("--tries", type=count, default=8, help=f"{prefix}tries of a request (default: %(default)s)")
 
 
@@ -97,6 +99,26 @@ def connect(args: argparse.Namespace) -> Endpoint:
     return Endpoint(args.url, args.model, read_key(args.key_variable), args.dialect, args.request_seconds, args.tries)
 
 
+@lru_cache(maxsize=1)
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """The loop of all requests, in a daemon thread: only asyncio can end a request whose answer never ends."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
+
+
+def _reason(error: Exception) -> str:
+    """Why a request failed. httpx's message does not name the reason if no address of a server can be reached."""
+    cause: BaseException = error
+    while inner := cause.__cause__ or cause.__context__:
+        cause = inner
+    if isinstance(cause, ExceptionGroup):
+        cause = cause.exceptions[0]
+    if isinstance(cause, OSError) and str(error) == "All connection attempts failed":
+        return os.strerror(cause.errno) if cause.errno else str(cause)
+    return str(error) or type(error).__name__
+
+
 class _Again(Exception):
     """A try failed in a way that the next one may not: (reason, the seconds that the server asks to wait or None)."""
 
@@ -109,7 +131,7 @@ class Endpoint:
     model: str
     key: str | None = field(default=None, repr=False)
     dialect: str = "vllm"
-    seconds: float = 600.0  # longest silence of a try
+    seconds: float = 600.0  # from the start of a try to the end of its answer
     tries: int = 8
     pause: float = 1.0  # seconds before the second try; doubles each time up to a minute, plus up to 50 %
 
@@ -117,8 +139,8 @@ class Endpoint:
         import httpx
 
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        self._client = open_client(timeout=self.seconds, headers=headers, limits=httpx.Limits(max_connections=None))
-        self._lock, self._announced = threading.Lock(), False
+        self._client = open_client(timeout=None, headers=headers, limits=httpx.Limits(max_connections=None))
+        self._lock, self._announced, self._pause_ends = threading.Lock(), False, 0.0
         secrets = secrets_of(self.key, self.url)
         self._hide, self._hide_in_answer = hider(secrets), hider(filter(is_unmistakable, secrets))
 
@@ -158,7 +180,7 @@ class Endpoint:
                     raise self._failed(reason, f" ({tried} {'try' if tried == 1 else 'tries'})") from None
                 self._announce(reason)
                 grown = min(60.0, self.pause * 2 ** (tried - 1)) * (1 + random.random() / 2)
-                time.sleep(grown if after is None else after)
+                time.sleep(grown if after is None else self._pause_asked_for(after))
         raise AssertionError("not reached")
 
     def _announce(self, reason: str) -> None:
@@ -168,24 +190,43 @@ class Endpoint:
         if is_first:
             print(f"{self._failed(reason)}: trying again, up to {self.tries} times a request", file=sys.stderr)
 
+    def _pause_asked_for(self, seconds: float) -> float:
+        """The same seconds; reported if they are many, once for all requests that wait at the same time."""
+        now = time.monotonic()
+        with self._lock:
+            is_new = seconds > LONG_PAUSE and now >= self._pause_ends
+            self._pause_ends = now + seconds if is_new else self._pause_ends
+        if is_new:
+            what = f"the server asks for a pause of {seconds:.0f} s (Retry-After): waiting"
+            print(f"{without_logins(self.url)}: {what}", file=sys.stderr)
+        return seconds
+
     def _failed(self, why: str, then: str = "", kind: type[NoAnswer] = NoAnswer) -> NoAnswer:
         """The error with the message of the server or httpx, redacted before it is cut: no part of a key may remain."""
         said = " ".join(self._hide(why).split())[:LONGEST]
         return kind(f"{without_logins(self.url)}: {said}{then}")
 
+    async def _post(self, body: dict[str, Any]) -> httpx.Response:
+        """The whole answer. Raises TimeoutError if it is not complete in time, however much of it has come."""
+        # Not httpx's own JSON, which is UTF-8: a lone surrogate in a message would raise.
+        content, kind = json.dumps(body).encode(), {"Content-Type": "application/json"}
+        async with asyncio.timeout(self.seconds):
+            url = f"{self.url.rstrip('/')}/chat/completions"
+            return await self._client.post(url, content=content, headers=kind)
+
     def _try(self, body: dict[str, Any]) -> Completion:
         import httpx
 
-        # Not httpx's own JSON, which is UTF-8: a lone surrogate in a message would raise.
-        content, kind = json.dumps(body).encode(), {"Content-Type": "application/json"}
         try:
-            answer = self._client.post(f"{self.url.rstrip('/')}/chat/completions", content=content, headers=kind)
+            answer = asyncio.run_coroutine_threadsafe(self._post(body), _event_loop()).result()
+        except TimeoutError:
+            raise _Again(f"no complete answer in {self.seconds:g} s (--request-seconds)", None) from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise self._failed(str(error)) from None
-        except (httpx.TransportError, httpx.DecodingError) as error:  # no connection, a timeout, a body cut short
+        except (httpx.TransportError, httpx.DecodingError) as error:  # no connection, a body cut short
             through = [f"${name}" for name in set_variables(*PROXIES)]
             how = f" ({', '.join(through)} is set)" if through and isinstance(error, httpx.NetworkError) else ""
-            raise _Again(f"{str(error) or type(error).__name__}{how}", None) from None
+            raise _Again(f"{_reason(error)}{how}", None) from None
         try:
             found = answer.json()
         except (ValueError, RecursionError):

@@ -125,7 +125,7 @@ def numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
                 row = loads(line.decode("utf-8"))
             except ValueError:  # also text that is not UTF-8
                 if number < len(lines):  # only the last line, which has no newline, may be truncated
-                    raise InputError(f"{path}:{number}: not JSON") from None
+                    raise InputError(f"{path}:{number}: not JSON: expected one JSON object a line") from None
                 continue
             if not isinstance(row, dict):
                 raise InputError(f"{path}:{number}: not a JSON object")

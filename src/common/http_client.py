@@ -68,9 +68,9 @@ def prepare_hub() -> None:
         check_variables()
 
 
-def open_client(**settings: Any) -> httpx.Client:
-    """An httpx.Client. Raises InputError as `check_variables` does."""
+def open_client(**settings: Any) -> httpx.AsyncClient:
+    """An httpx.AsyncClient. Raises InputError as `check_variables` does."""
     import httpx
 
     check_variables()
-    return httpx.Client(**settings)
+    return httpx.AsyncClient(**settings)

@@ -13,7 +13,7 @@ import re
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from string import whitespace
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 from common.cli import one_line
 from common.errors import InputError
 from common.http_client import prepare_hub
+from common.settings import not_a_file
 
 M = TypeVar("M", bound=BaseModel)
 HUB = "hf://datasets/"
@@ -35,18 +36,46 @@ OTHER_KINDS = {  # first bytes -> what the file is
     b"BZh": "compressed with bzip2",
     b"\xfd7zXZ": "compressed with xz",
     b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"\xff\xfe\0\0": "UTF-32 text",  # before UTF-16, which begins in the same way
+    b"\0\0\xfe\xff": "UTF-32 text",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
+OTHER_TEXT = {  # the start of a text that is not JSON -> what it is
+    r"version https://git-lfs": "a pointer of Git LFS, not the data itself (git lfs pull)",
+    r"<[!?a-zA-Z]": "an HTML or XML page",
+    r"\[?\s*\{\s*'": "Python dictionaries (json.dumps writes them as JSON)",
+    r".*\0": "UTF-16 or UTF-32 text",
+    r'"?\w+"?([,;\t]"?[\w ]+"?)+\r?(\n|$)': "CSV text",
+    r"(- )?\w+:( |\r?\n)": "YAML text",
+}
+WRAPPERS = ("data", "rows", "records", "train", "test", "examples", "items")  # keys of an object around the rows
+RECORDS, ARENA, MULTI = "migration records", "CodeUpdateArena problems", "multi-update questions"
+EVALPLUS, SAMPLES = "HumanEval+ or MBPP+ problems", "samples of src/generate.py"
+ROW_KINDS = (  # fields of a row -> what it is
+    ({"old_code", "new_code"}, RECORDS),
+    ({"multi_id"}, MULTI),
+    ({"prog_syn_id"}, ARENA),
+    ({"prog_syn_examples"}, ARENA),
+    ({"entry_point", "canonical_solution"}, EVALPLUS),
+    ({"sample_id", "completion"}, SAMPLES),
+    ({"code", "test_list"}, "MBPP problems"),
+    ({"messages"}, "chat messages"),
+    ({"conversations"}, "chat messages"),
+    ({"instruction", "output"}, "instructions"),
+)
 
 
 class Row(dict):
-    """A JSON object that remembers which of its keys were given more than once; the last value counts."""
+    """A JSON object that remembers which keys, also of objects in it, are given twice; the last value counts."""
 
     def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
         super().__init__(pairs)
         counts = Counter(key for key, _ in pairs)
         self.repeated = [key for key in self if counts[key] > 1]
+        for key, value in self.items():
+            for inner in value if isinstance(value, list) else [value]:
+                self.repeated += [f"{key}.{name}" for name in getattr(inner, "repeated", ())]
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=Row)
@@ -58,10 +87,8 @@ def read_bytes(path: Path) -> bytes:
         content = path.read_bytes()
         if content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
-    except FileNotFoundError:
-        raise InputError(f"{one_line(path)}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{one_line(path)}: is a folder; expected a file") from None
+    except (FileNotFoundError, IsADirectoryError):
+        raise not_a_file(path) from None
     except (OSError, EOFError, zlib.error) as error:  # the last two: truncated
         why = getattr(error, "strerror", None) or f"not a complete gzip file: {error}"
         raise InputError(f"{one_line(path)}: {why}") from None
@@ -114,17 +141,37 @@ def _row(text: str) -> object:
 def read_rows(path: Path) -> list[tuple[int, object]]:
     """(line number, row) of a JSONL file or of a JSON array; a line that cannot be read is given as its ValueError.
 
-    Raises InputError for a file that is not UTF-8 text, for a truncated array, for text after an array, and for one
-    object that fills several lines.
+    Raises InputError for a file of which no line is JSON and that is known to be something else, for a truncated array,
+    for text after an array, and for one object that fills several lines or holds the rows.
     """
     text = read_text(path)
-    if text.lstrip().startswith("["):
+    kind = next((kind for start, kind in OTHER_TEXT.items() if re.match(start, text.lstrip())), None)
+    if text.lstrip().startswith("[") and not kind:
         return list(read_array(text, path))
     lines = enumerate(text.split("\n"), start=1)
     rows = [(number, _row(line)) for number, line in lines if line.strip()]
-    if len(rows) > 1 and isinstance(rows[0][1], ValueError) and isinstance(_row(text), dict):
-        raise InputError(f"{path}: one JSON object: expected a JSON array, or one JSON object a line")
+    expected = "expected a JSON array, or one JSON object a line"
+    is_other = all(isinstance(row, ValueError) for _, row in rows)
+    if kind and is_other:
+        raise InputError(f"{path}: {kind}; {expected}")
+    whole = _row(text) if rows and (len(rows) == 1 or isinstance(rows[0][1], ValueError)) else None
+    if isinstance(whole, dict):
+        if key := next((key for key in WRAPPERS if isinstance(whole.get(key), list)), None):
+            raise InputError(f"{path}: one JSON object, with the rows under {key!r}; {expected} (jq -c '.{key}[]')")
+        if len(rows) > 1:
+            raise InputError(f"{path}: one JSON object: {expected}")
+    if is_other and len(rows) > 1:
+        raise InputError(f"{path}: none of its {len(rows):,} lines is JSON; {expected}")
     return rows
+
+
+def expect_kind(path: Path | str, rows: Iterable[tuple[int, object]], wanted: str) -> None:
+    """Raise InputError, which names the kind of the first row, if it is of another kind and no row is of `wanted`."""
+    kinds = [
+        {kind for fields, kind in ROW_KINDS if fields <= row.keys()} for _, row in rows if isinstance(row, Mapping)
+    ]
+    if kinds and kinds[0] and not any(wanted in found for found in kinds):
+        raise InputError(f"{path}: holds {min(kinds[0])}; expected {wanted}")
 
 
 def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
@@ -138,6 +185,8 @@ def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
 
     at = text.index("[") + 1
     while not text.startswith("]", at := skip(f"{whitespace},", at)):
+        if at == len(text):
+            raise InputError(f"{path}:{line(at)}: row: the array is not closed: the file is truncated")
         try:
             row, end = _decoder.raw_decode(text, at)
             if nesting(row) > MAX_NESTING:
@@ -186,10 +235,10 @@ def resolve(source: str | Path) -> Path:
     """
     if not str(source).startswith(HUB):
         path = Path(source)
-        if not path.exists():
-            raise InputError(f"{one_line(path)}: no such file")
-        if path.is_dir():
-            raise InputError(f"{one_line(path)}: is a folder; expected a file")
+        if re.match(r"\w\w+:/", str(source)):
+            raise InputError(f"{source}: expected a file, or {HUB}OWNER/NAME[@REVISION][/FILE]")
+        if not path.exists() or path.is_dir():
+            raise not_a_file(path)
         return path if path.is_file() else _copy_of(path)
     import httpx
     from huggingface_hub import HfApi, hf_hub_download

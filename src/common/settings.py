@@ -25,9 +25,20 @@ class Setting:
         return InputError(f"{self.where}: {self.key}: {message}")
 
 
-def looked_in(path: str) -> str:
-    """Where a relative path was looked for: launch scripts run in the repository's root, wherever they are called."""
-    return "" if Path(path).is_absolute() else f" in {Path.cwd()}"
+def not_a_file(path: str | Path) -> InputError:
+    """The error about a path that is not a file: a folder, a pipe, or nothing.
+
+    It names the folder in which a relative path was looked for: launch scripts run in the repository's root, wherever
+    they are called.
+    """
+    if Path(path).exists():
+        return InputError(f"{path}: is a {'folder' if Path(path).is_dir() else 'pipe or a device'}; expected a file")
+    if str(path).startswith("~"):
+        return InputError(f"{path}: no such file: only a shell knows ~, outside of quotation marks")
+    try:
+        return InputError(f"{path}: no such file{'' if Path(path).is_absolute() else f' in {Path.cwd()}'}")
+    except FileNotFoundError:  # the current folder was removed
+        return InputError(f"{path}: no such file: the current folder was removed")
 
 
 def read_yaml(path: str) -> list[Setting]:
@@ -38,8 +49,8 @@ def read_yaml(path: str) -> list[Setting]:
     """
     import yaml
 
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file{looked_in(path)}")
+    if not Path(path).exists() or Path(path).is_dir():
+        raise not_a_file(path)
     try:
         loader = yaml.SafeLoader(Path(path).read_text("utf-8-sig"))
         node = loader.get_single_node()

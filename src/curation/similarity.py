@@ -16,7 +16,7 @@ from statistics import quantiles
 import Levenshtein
 
 from common.errors import InputError
-from common.rows import read_rows, resolve
+from common.rows import RECORDS, expect_kind, read_rows, resolve
 from common.syntax_trees import too_large
 from rewards import syntax_tree
 
@@ -62,6 +62,7 @@ def canonical(code: str) -> str:
 def read_snippets(source: str) -> list[Text]:
     """Both snippets, canonical, of every row of a file that has them, even if the row has errors."""
     rows = [(line, row) for line, row in read_rows(resolve(source)) if isinstance(row, dict)]
+    expect_kind(source, rows, RECORDS)
     if not rows:
         raise InputError(f"{source}: no rows")
     codes = [(line, row.get("old_code"), row.get("new_code")) for line, row in rows]

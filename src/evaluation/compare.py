@@ -15,6 +15,7 @@ from evaluation.tables import number, paper_rows, percent, table, title, with_er
 DRAWN = ("prompt", "docs", "sampling", "backend", "dtype")  # what runs should share to be compared
 LIMITS = ("min_time_limit", "gt_time_limit_factor", "sample_seconds")  # evalplus's, in its part of the results
 BENCHMARKS = {"arena": "CodeUpdateArena", "multi": "multi-update (ours: other questions)", "humaneval+": "HumanEval+"}
+FEW = 10  # ours: with fewer problems, normal errors and bootstrap intervals are far too narrow (t = 12.7 with two)
 SHOWN = 30  # changed problems at each end of the list
 
 
@@ -49,6 +50,8 @@ def warnings(folders: Sequence[Path], results: Sequence[Result]) -> list[str]:
     drawn = [key for key in DRAWN if len(distinct(result.samples.made.get(key) for result in results)) > 1]
     counts = distinct(result.samples_per_problem for result in results)
     lines = []
+    if len(results[0].tasks) < FEW:
+        lines.append(f"Only {len(results[0].tasks)} problems: too few for a standard error or an interval to hold.")
     if len(counts) > 1:
         lines.append(f"They have different numbers of samples per problem: {', '.join(map(str, counts))}.")
     if len(distinct(result.executed_with for result in results)) > 1:
@@ -126,13 +129,17 @@ def paired(before: Result, after: Result, name: str) -> dict[str, float]:
     return mean_and_error([after.tasks[i][name] - task[name] for i, task in before.tasks.items()])
 
 
-def conclusion(name: str, gain: Mapping[str, float]) -> str:
+def conclusion(name: str, gain: Mapping[str, float], records: int) -> str:
     """What the change in held-out reward means, in plain words."""
+    if records < FEW:
+        change = f"changed the held-out reward by {gain['mean']:.2f}"
+        return f"{name} {change}: {records} records do not show that it learned."
     error = gain["standard_error"]
     ratio = gain["mean"] / error if error else math.copysign(math.inf, gain["mean"]) if gain["mean"] else 0.0
     if abs(ratio) > 2:
         verb = "raised" if ratio > 0 else "LOWERED"
-        return f"{name} {verb} the held-out reward by {with_error(gain)}: {ratio:.1f} standard errors."
+        size = f"{ratio:.1f}" if abs(ratio) <= 100 else "more than 100"
+        return f"{name} {verb} the held-out reward by {with_error(gain)}: {size} standard errors."
     return (
         f"{name} changed the held-out reward by {with_error(gain)}: within two standard errors, so this does NOT show "
         "that it learned. More training steps may."
@@ -162,7 +169,7 @@ def compare_rewards(folders: Sequence[Path], results: Sequence[Result]) -> str:
                 aligned=True,
             ),
             "",
-            conclusion(names[-1], parts["reward"]),
+            conclusion(names[-1], parts["reward"], len(before.tasks)),
             f"Its parts: format rate {with_error(parts['format rate'])}, ES* {with_error(parts['ES*'])}.",
             "Copying the old code earns most of ES*: read the EM and the copies column before trusting a reward.",
             "reward = format (±1) + ES*.",

@@ -122,8 +122,6 @@ class CurveResult(Result):
 def read_result(folder: Path) -> Result:
     """A folder's results.json, or that file itself. Raises InputError."""
     path = folder if folder.suffix == ".json" else folder / "results.json"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     return read_json(path, Result)
 
 

@@ -15,10 +15,18 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from common.errors import InputError
 from common.files import numbered_jsonl, read_json, write_json, write_jsonl
-from common.rows import typed
+from common.rows import SAMPLES, expect_kind, typed
 from evaluation.prompts import EVALPLUS_STOPS
 from rewards import dedent, extract, last_python_fence, syntax_tree
 
+IN_WORDS = {  # fields of an Identity that are not named as their flag
+    "data_sha256": "content of --data",
+    "tasks_sha256": "set of problems",
+    "docs": "--no-docs",
+    "model_sha256": "weights of --model",
+    "model_commit": "revision of --model",
+    "adapter_sha256": "weights of --adapter",
+}
 NOT_COMPARED = ("data",)  # a file may move: its hash is compared
 
 
@@ -105,12 +113,20 @@ def changed_fields(old: Identity, new: Identity) -> list[str]:
     return [key for key in after if key not in NOT_COMPARED and before.get(key) != after[key]]
 
 
+def in_words(fields: Sequence[str]) -> str:
+    """Fields of an Identity, as the user gave them."""
+    return ", ".join(IN_WORDS.get(name, f"--{name.replace('_', '-')}") for name in fields)
+
+
 def write_note(samples: Path, identity: Identity, problems: Sequence[str], start: Mapping[str, Any]) -> None:
     """Record beside the samples file which run it belongs to. Raises InputError if it belongs to another one."""
     note = read_note(samples)
     if note:
         if other := changed_fields(note.identity, identity):
-            raise InputError(f"{samples} holds samples of another {', '.join(other)}: choose another --out")
+            old, new = note.identity.sampling, identity.sampling
+            flags = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+            other = [name for name in (*other, *flags) if name != "sampling"]
+            raise InputError(f"{samples} holds samples with another {in_words(other)}: choose another --out")
     elif samples.is_file():
         raise InputError(f"{samples} exists without the note of its run, samples.json: choose another --out")
     starts = [*(note.starts if note else []), start]
@@ -143,7 +159,9 @@ def keep_whole(
 
 def read_rows(path: Path) -> list[tuple[int, Sample]]:
     """Every sample of the file with its line, in the file's order. Raises InputError."""
-    return [(line, typed(Sample, row, f"{path}:{line}")) for line, row in numbered_jsonl(path)]
+    rows = numbered_jsonl(path)
+    expect_kind(path, rows, SAMPLES)
+    return [(line, typed(Sample, row, f"{path}:{line}")) for line, row in rows]
 
 
 def read_samples(path: Path, task_ids: Sequence[str], *, is_subset: bool = False) -> list[Sample]:

@@ -5,14 +5,29 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import sandbox
 from sandbox import InfrastructureError, add_flags, run_all, settings
 from sandbox.client import CONTROLS
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(stopped(message))
+
+
+def stopped(why: object) -> int:
+    """One line on stderr; exit status 2."""
+    print(f"sandbox: {why}", file=sys.stderr)
+    return 2
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=sandbox.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    how = argparse.RawDescriptionHelpFormatter
+    parser = Parser("python -m sandbox", description=sandbox.__doc__, formatter_class=how, allow_abbrev=False)
     parser.add_argument("programs", nargs="*", type=Path, metavar="FILE", help="programs (default: only the controls)")
     parser.add_argument("--python", default=sys.executable, help="interpreter (default: this one)")
     parser.add_argument("--preload", nargs="+", default=[], metavar="MODULE", help="modules to import once")
@@ -21,9 +36,13 @@ def main() -> int:
     try:
         texts = [path.read_text("utf-8") for path in args.programs]
         verdicts = run_all(texts or list(CONTROLS)[:1], python=args.python, preload=args.preload, **settings(args))
-    except (InfrastructureError, OSError, UnicodeDecodeError) as error:
-        print(f"sandbox: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        return stopped(f"{error.filename}: {error.strerror}" if error.filename else error)
+    except (InfrastructureError, UnicodeDecodeError) as error:
+        return stopped(error)
+    except KeyboardInterrupt:
+        stopped("interrupted")
+        return 130
     if not texts:
         print("the sandbox works: a passing and a failing program got their verdicts")
         return 0

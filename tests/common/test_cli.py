@@ -125,6 +125,21 @@ def test_bytes_of_stdin_that_are_not_text_do_not_end_a_program(encoding):
     assert (done.returncode, done.stdout, done.stderr) == (0, b"'a\\ufffd\\n'\n", b"")
 
 
+@pytest.mark.parametrize("words", [["--data", ""], ["--data="], ["--out", "a", ""], [""], ["x", "verb", ""]])
+def test_an_empty_value_is_not_a_path(words, capsys):
+    """From "$DATA" of a variable that is not set."""
+    parser = Parser()
+    parser.add_argument("file", nargs="?", type=Path)
+    parser.add_argument("--data")
+    parser.add_argument("--out", nargs="+")
+    if "verb" in words:
+        parser.add_subparsers().add_parser("verb").add_argument("files", nargs="+")
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(words)
+    name = {"--": words[0].rstrip("="), "": "file", "x": "files"}[words[0][:2]]
+    assert capsys.readouterr().err.endswith(f": argument {name}: expected a value, got an empty text\n")
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_a_signal_ends_a_program_without_a_traceback(number, status):
     """A shell reports the latter as 143."""
@@ -132,7 +147,7 @@ def test_a_signal_ends_a_program_without_a_traceback(number, status):
     assert process.stdout
     process.stdout.readline()
     process.send_signal(number)
-    assert process.communicate()[1] == ""
+    assert process.communicate()[1] == ("-c: interrupted\n" if status == 130 else "")
     assert process.returncode == status
 
 

@@ -159,9 +159,12 @@ def test_a_file_that_is_not_a_log_is_not_repaired(tmp_path, content):
     ("content", "said"),
     [
         (b'{"a": 1}\n[1]\n', r"log.jsonl:2: not a JSON object$"),
-        (b'{"a": 1}\n\xff\n', r"log.jsonl:2: not JSON$"),
-        (b'{"a": 1%s}\n{"b": 1}\n' % (b"0" * 5000), r"log.jsonl:1: not JSON$"),  # more digits than int takes
-        (b'{"a": %s}\n{"b": 1}\n' % (b"[" * 100_000), r"log.jsonl:1: not JSON$"),
+        (b'{"a": 1}\n\xff\n', r"log.jsonl:2: not JSON: "),
+        (
+            b'{"a": 1%s}\n{"b": 1}\n' % (b"0" * 5000),
+            r"log.jsonl:1: not JSON: ",
+        ),  # more digits than int takes
+        (b'{"a": %s}\n{"b": 1}\n' % (b"[" * 100_000), r"log.jsonl:1: not JSON: "),
     ],
 )
 def test_what_is_not_a_log(tmp_path, content, said):

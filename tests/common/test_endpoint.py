@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -232,6 +236,37 @@ def test_retry_after_is_obeyed(serve):
     started = time.monotonic()
     client(server).complete(MESSAGES, SAMPLING, 0)
     assert 1.0 <= time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: "])
+def test_a_server_that_drips_does_not_hold_a_request_longer_than_its_time(start):
+    """A byte every 0.05 s, in the body or in a header: no silence is long, and the answer never ends."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):  # the client has gone
+                connection.sendall(start)
+                while True:
+                    connection.sendall(b" ")
+                    time.sleep(0.05)
+
+        threading.Thread(target=drip, daemon=True).start()
+        url, started = f"http://127.0.0.1:{listener.getsockname()[1]}/v1", time.monotonic()
+        with pytest.raises(NoAnswer) as error:
+            Endpoint(url, "big", seconds=0.3, tries=1).complete(MESSAGES, SAMPLING, 0)
+    assert str(error.value) == f"{url}: no complete answer in 0.3 s (--request-seconds) (1 try)"
+    assert time.monotonic() - started < 3
+
+
+def test_a_long_pause_that_the_server_asks_for_is_reported_once(serve, capsys, monkeypatch):
+    server, slept = serve(lambda number, body: (429, {"Retry-After": "9999"}, b"slow", 0)), list[float]()
+    monkeypatch.setattr("common.endpoint.time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
+    with pytest.raises(NoAnswer):
+        client(server, tries=3).complete(MESSAGES, SAMPLING, 0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1:] == [f"{server.url}: the server asks for a pause of 600 s (Retry-After): waiting"]
+    assert slept == [600.0, 600.0]
 
 
 def test_what_vllm_is_asked(serve):

@@ -6,7 +6,9 @@ import bz2
 import gzip
 import json
 import os
+import re
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,11 @@ import pytest
 from common.errors import InputError
 from common.files import read_json, read_jsonl, replacing, require_writable, write_text
 from common.rows import loads, nesting, read_rows, read_text, resolve
+from curation.similarity import read_snippets
+from evaluation.arena.problems import load_tasks
+from evaluation.humaneval.problems import load_functions
+from evaluation.samples import read_rows as read_samples
+from records import load_records
 
 ROW = '{"a": "é"}\n'
 
@@ -41,6 +48,25 @@ def test_a_byte_order_mark_gzip_and_crlf_do_not_matter(tmp_path, content):
         (b"\x1f\x8b and no more", "not a complete gzip file: "),
         (b'{\n "a": 1\n}\n', "one JSON object: expected a JSON array, or one JSON object a line"),
         (b'[{"a": 1}]\n[{"a": 2}]', "2: row: the array has ended: expected one array, or one JSON object a line"),
+        (ROW.encode("utf-32"), "UTF-32 text; expected UTF-8 text"),
+        ('{"a": 1}'.encode("utf-16-le"), "UTF-16 or UTF-32 text; expected a JSON array, or one JSON object a line"),
+        (b"dependency,old_code\nnumpy,x = 1\n", "CSV text; expected a JSON array, or one JSON object a line"),
+        (b'"a";"b c"\r\n1;2\r\n', "CSV text; "),
+        (b"a\tb\n1\t2\n", "CSV text; "),
+        (b"a, b" * 40 + b"!\nx\n", "none of its 2 lines is JSON; "),  # no regular expression that takes for ever
+        (b"{'a': 1}\n{'a': 2}\n", "Python dictionaries (json.dumps writes them as JSON); "),
+        (b"[{'a': 1}]", "Python dictionaries (json.dumps writes them as JSON); "),
+        (b"- a: 1\n  b: 2\n", "YAML text; "),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS, not the data itself"),
+        (b"\n<!DOCTYPE html>\n<html>", "an HTML or XML page; "),
+        (b'{"data": [{"a": 1}]}', "one JSON object, with the rows under 'data'; expected a JSON array, or"),
+        (b'{\n "version": 2,\n "rows": []\n}', "one JSON object a line (jq -c '.rows[]')"),
+        (
+            b"root:x:0:0\nnobody:x:1:1\n",
+            "none of its 2 lines is JSON; expected a JSON array, or one JSON object a line",
+        ),
+        (b'[{"a": 1},\n{"a": 2}', "2: row: the array is not closed: the file is truncated"),
+        (b"[", "1: row: the array is not closed: the file is truncated"),
         (b"[" * 200 + b"]" * 200, "1: row: nested too deeply: at most 100 levels"),
         (b"[" * 20_000 + b"]" * 20_000, "1: row: nested too deeply: at most 100 levels"),
     ],
@@ -53,14 +79,71 @@ def test_a_file_of_another_kind_is_one_line_that_names_the_kind(tmp_path, conten
     assert message in str(raised.value)
 
 
-def test_paths_that_are_not_files(tmp_path):
+def test_paths_that_are_not_files(tmp_path, monkeypatch):
     for path, message in ((tmp_path, "is a folder; expected a file"), (tmp_path / "absent", "no such file")):
         for read in (resolve, read_text, read_jsonl):
             with pytest.raises(InputError, match=f"{path}: {message}$"):
                 read(path)
+    monkeypatch.chdir(tmp_path)
+    for read in (resolve, read_text, read_jsonl):
+        with pytest.raises(InputError, match=f"^absent: no such file in {tmp_path}$"):
+            read(Path("absent"))
+    with pytest.raises(InputError, match=r"^~/x: no such file: only a shell knows ~, outside of quotation marks$"):
+        resolve("~/x")
+    for address in ("https://huggingface.co/x.jsonl", "s3://bucket/x", "hf://owner/name", Path("https://a/b")):
+        with pytest.raises(InputError, match=rf"^{address}: expected a file, or hf://datasets/OWNER/NAME"):
+            resolve(address)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match=r"^absent: no such file: the current folder was removed$"):
+        resolve("absent")
+    monkeypatch.chdir(tmp_path)
     long = tmp_path / ("x" * 300)
     with pytest.raises(InputError, match="File name too long"):
         read_text(long)
+
+
+def test_a_file_with_a_line_that_looks_like_another_kind_keeps_its_rows(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("a,b\n" + ROW)
+    (_, first), second = read_rows(tmp_path / "rows.jsonl")
+    assert isinstance(first, ValueError) and second == (2, {"a": "é"})
+
+
+FUNCTION = {"task_id": "HumanEval/0", "prompt": "def f():", "entry_point": "f", "canonical_solution": "    pass"}
+SAMPLE = {"task_id": "a", "sample_id": 0, "completion": "x", "code": None}
+MIGRATION = {"dependency": "NumPy", "old_code": "a", "new_code": "b"}
+
+
+@pytest.mark.parametrize(
+    ("load", "row", "message"),
+    [
+        (load_tasks, FUNCTION, "holds HumanEval+ or MBPP+ problems; expected CodeUpdateArena problems"),
+        (load_tasks, {"multi_id": "1"}, "holds multi-update questions; expected CodeUpdateArena problems"),
+        (partial(load_tasks, skip_bad=True), MIGRATION, "holds migration records; expected CodeUpdateArena problems"),
+        (partial(load_tasks, benchmark="multi"), {"prog_syn_id": "1"}, "expected multi-update questions"),
+        (load_functions, MIGRATION, "holds migration records; expected HumanEval+ or MBPP+ problems"),
+        (load_records, SAMPLE, "holds samples of src/generate.py; expected migration records"),
+        (load_records, {"messages": []}, "holds chat messages; expected migration records"),
+        (read_snippets, FUNCTION, "holds HumanEval+ or MBPP+ problems; expected migration records"),
+        (read_samples, {"prog_syn_id": "1"}, "holds CodeUpdateArena problems; expected samples of src/generate.py"),
+    ],
+)
+def test_a_file_for_another_purpose_is_named(tmp_path, load, row, message):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n{}\n")
+    with pytest.raises(InputError, match=f"rows.jsonl: .*{re.escape(message)}$"):
+        load(tmp_path / "rows.jsonl")
+
+
+def test_a_row_of_another_kind_among_others_is_an_error_of_its_row(tmp_path):
+    whole = {**MIGRATION, "old_code": "a()", "new_version": "2.0", "description": "d", "update_info": "u"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(FUNCTION) + "\n" + json.dumps(whole))
+    assert len(load_records(tmp_path / "rows.jsonl", "drop")) == 1
+
+
+def test_keys_that_are_given_twice_are_known_at_every_level(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"a": 1, "a": 2, "b": {"c": {"d": 1, "d": 2}}, "e": [{"f": 1, "f": 2}]}')
+    assert read_rows(tmp_path / "rows.jsonl")[0][1].repeated == ["a", "b.c.d", "e.f"]
 
 
 def test_a_pipe_is_read_once_and_can_be_used_twice(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import threading
 
 import pytest
 
@@ -76,11 +78,17 @@ def test_what_is_refused_in_one_line(tmp_path, content, message):
     assert "\n" not in str(stopped.value)
 
 
+def test_settings_may_come_from_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    threading.Thread(target=lambda: (tmp_path / "pipe").write_text("a: 1"), daemon=True).start()
+    assert [setting.value for setting in read_yaml(str(tmp_path / "pipe"))] == ["1"]
+
+
 def test_a_missing_file_is_named_with_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=rf"^absent\.yaml: no such file in {tmp_path}$"):
         read_yaml("absent.yaml")
-    with pytest.raises(InputError, match=rf"^{tmp_path}: no such file$"):
+    with pytest.raises(InputError, match=rf"^{tmp_path}: is a folder; expected a file$"):
         read_yaml(str(tmp_path))
 
 

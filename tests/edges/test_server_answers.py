@@ -75,13 +75,13 @@ HEADERS = st.dictionaries(
 HEADERS = st.just({}) | HEADERS
 
 
-class Body(httpx.SyncByteStream):
+class Body(httpx.AsyncByteStream):
     """A body that arrives in two parts, and perhaps breaks off between them."""
 
     def __init__(self, content: bytes, breaks: bool) -> None:
         self.content, self.breaks = content, breaks
 
-    def __iter__(self):
+    async def __aiter__(self):
         half = len(self.content) // 2
         yield self.content[:half]
         if self.breaks:
@@ -115,17 +115,17 @@ class Transport(httpx.MockTransport):
 
 
 TRANSPORT = Transport()
-CLIENT = httpx.Client
+CLIENT = httpx.AsyncClient
 
 
-def mocked(**settings: Any) -> httpx.Client:
+def mocked(**settings: Any) -> httpx.AsyncClient:
     """A client of the endpoint whose requests go to TRANSPORT; without certificates, which take long to load."""
     return CLIENT(**{**settings, "transport": TRANSPORT, "verify": False})
 
 
 @cache
 def server(dialect: str) -> Endpoint:
-    with mock.patch("httpx.Client", mocked):
+    with mock.patch("httpx.AsyncClient", mocked):
         return Endpoint(URL, "big", KEY, dialect, tries=1)
 
 
@@ -165,7 +165,7 @@ def test_generate(answer):
     with (
         scratch({"data.jsonl": rows.encode()}) as folder,
         mock.patch.dict("os.environ", {"OPENAI_API_KEY": KEY}),
-        mock.patch("httpx.Client", mocked),
+        mock.patch("httpx.AsyncClient", mocked),
     ):
         flags = ("--benchmark", "migration", "--data", "data.jsonl", "--out", "out/samples.jsonl", "--tries", 1)
         how = ("--backend", "endpoint", "--url", URL, "--model", "big", "--samples", 1, "--concurrency", 1)

@@ -41,11 +41,16 @@ def test_paired_differences_and_their_conclusion(tmp_path):
     # differences 1 and 2: mean 1.5, error sqrt(0.5 / 2) = 0.5: three standard errors.
     gain = paired(before, after, "reward")
     assert gain == {"mean": 1.5, "standard_error": pytest.approx(0.5)}
-    assert conclusion("grpo", gain) == "grpo raised the held-out reward by 1.50 ± 0.50: 3.0 standard errors."
-    assert "does NOT show" in conclusion("grpo", {"mean": 0.5, "standard_error": 0.5})
-    assert "LOWERED" in conclusion("grpo", {"mean": -1.5, "standard_error": 0.5})
-    assert "does NOT show" in conclusion("grpo", {"mean": 0.0, "standard_error": 0.0})  # an adapter that did not move
-    assert "LOWERED" in conclusion("grpo", {"mean": -1.0, "standard_error": 0.0})
+    assert conclusion("grpo", gain, 205) == "grpo raised the held-out reward by 1.50 ± 0.50: 3.0 standard errors."
+    assert "does NOT show" in conclusion("grpo", {"mean": 0.5, "standard_error": 0.5}, 205)
+    assert "LOWERED" in conclusion("grpo", {"mean": -1.5, "standard_error": 0.5}, 205)
+    assert "does NOT show" in conclusion("grpo", {"mean": 0.0, "standard_error": 0.0}, 205)  # an adapter did not move
+    for error in (0.0, 0.0007):
+        assert conclusion("grpo", {"mean": -1.0, "standard_error": error}, 10).endswith(
+            ": more than 100 standard errors."
+        )
+    few = "grpo changed the held-out reward by -1.00: 9 records do not show that it learned."
+    assert conclusion("grpo", {"mean": -1.0, "standard_error": 0.0007}, 9) == few
 
 
 def test_a_table_of_three_results(tmp_path):
@@ -57,8 +62,9 @@ def test_a_table_of_three_results(tmp_path):
     done = run_script("score.py", "--compare", *folders, "--out", tmp_path / "summary.md")
     text = (tmp_path / "summary.md").read_text()
     assert done.stdout == f"{text}\n{tmp_path / 'summary.md'}\n"
-    assert text.splitlines()[:7] == [
+    assert text.splitlines()[:8] == [
         "2 held-out records x 4 samples, temperature 1.0, seed 42; ± is the standard error over records.",
+        "Only 2 problems: too few for a standard error or an interval to hold.",
         "",
         "| result            | reward      | format rate | ES*         | EM          | copies old  |",
         "| ---               | ---         | ---         | ---         | ---         | ---         |",
@@ -66,8 +72,8 @@ def test_a_table_of_three_results(tmp_path):
         "| sft               | 0.50 ± 0.50 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 |",
         "| grpo              | 2.00 ± 1.00 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 | 0.00 ± 0.00 |",
     ]
-    assert text.splitlines()[7].startswith("| copy the old code | 1.00 ± 0.25 |")
-    assert "\ngrpo raised the held-out reward by 1.50 ± 0.50: 3.0 standard errors.\n" in text
+    assert text.splitlines()[8].startswith("| copy the old code | 1.00 ± 0.25 |")
+    assert "\ngrpo changed the held-out reward by 1.50: 2 records do not show that it learned.\n" in text
     assert "\nIts parts: format rate 0.00 ± 0.00, ES* 0.00 ± 0.00.\n" in text
 
 
@@ -95,7 +101,7 @@ def test_what_cannot_be_compared(tmp_path):
 def test_other_sampling_is_named(tmp_path):
     before = write_result(tmp_path / "a", [0.0, 1.0])
     after = write_result(tmp_path / "b", [0.0, 1.0], docs=False)
-    assert compare([before, after]).splitlines()[1] == "They were drawn with a different docs."
+    assert compare([before, after]).splitlines()[2] == "They were drawn with a different docs."
 
 
 @pytest.mark.parametrize(

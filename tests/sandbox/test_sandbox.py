@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from sandbox import InfrastructureError, Limits, Sandbox, Verdict, check_ready, mounts, run_all
+from sandbox.__main__ import main
 
 ROOT = Path(__file__).parent.parent.parent
 # `PYTHONPATH=src python -m sandbox`, without a variable that a sandbox would drop
@@ -578,3 +579,20 @@ def test_forbidden_user_namespaces_are_reported_in_one_line(tmp_path):
     assert line.startswith("sandbox: no sandbox: bwrap: ") and line.endswith("--unsafe runs without one")
     done = subprocess.run([*command, "--unsafe"], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "the sandbox works" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bad"], "sandbox: unrecognized arguments: --bad"),
+        (["absent.py"], "sandbox: absent.py: No such file or directory"),
+        (["--python"], "sandbox: argument --python: expected one argument"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(words, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["__main__.py", *words])
+    try:
+        status = main()
+    except SystemExit as error:
+        status = error.code
+    assert (status, capsys.readouterr().err) == (2, f"{message}\n")

@@ -11,8 +11,8 @@ import sys
 
 import pytest
 import torch
+from chat_templates import TRAINED, make_tokenizer
 from conftest import ROOT, TINY_ROWS, run_command, run_script
-from families import FAMILIES, make_tokenizer
 from verl_runs import OTHER, settings
 
 from common.chat import chat_of
@@ -85,7 +85,7 @@ def test_only_code_that_changes_the_rows_makes_the_files_stale(made, tmp_path):
     assert "train_rows has changed; writing the files" in stale(text)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TRAINED)
 def test_both_trainers_keep_the_same_records(family, tmp_path, capsys):
     from datasets import Dataset
 
@@ -177,7 +177,7 @@ def test_a_split_takes_whole_updates():
     assert verl_data.split_by_update(records, 0) == (records, [])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TRAINED)
 def test_verl_sends_the_very_tokens_that_trl_sends(verl, family):
     """From the same record: for trl the rendered text is encoded; verl's agent loop applies the open template."""
     from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder

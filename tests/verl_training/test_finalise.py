@@ -121,7 +121,7 @@ def test_print_config_without_a_model_and_data():
 
 
 def test_a_tokenizer_without_a_template_is_one_line(tmp_path):
-    from families import make_tokenizer
+    from chat_templates import make_tokenizer
 
     tokenizer = make_tokenizer("chatml")
     tokenizer.chat_template = None

@@ -32,7 +32,7 @@ from common.rows import read_rows, resolve
 from evaluation.arena.problems import ApiUpdate, Task, add_update, by_hash, join_tasks, load_tasks
 from evaluation.arena.programs import called_functions, judge
 from evaluation.arena.score import ERRATA, check_environment, read_errata
-from evaluation.samples import FileFormat
+from evaluation.samples import FileFormat, in_words
 from rewards import parses
 
 ARENA = "hf://datasets/leo-liuzy/CodeUpdateArena@main"  # the published file of 670 problems: not run yet
@@ -187,7 +187,7 @@ def build(args: argparse.Namespace) -> str:
     if out.is_file() and note.is_file():
         old, new = read_json(note, Settings).model_dump(), settings.model_dump()
         if other := [key for key in new if old[key] != new[key]]:
-            raise InputError(f"{out} holds questions with another {', '.join(other)}: choose another --out")
+            raise InputError(f"{out} holds questions with another {in_words(other)}: choose another --out")
     else:
         write_questions(out, data, settings, {**sandbox.settings(args), "python": args.python or sys.executable})
     return str(out)

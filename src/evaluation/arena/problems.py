@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 
 from common.chat import Message
 from common.errors import InputError
-from common.rows import read_rows
+from common.rows import ARENA, MULTI, Row, expect_kind, read_rows
 from evaluation.arena.unit_tests import UnitTest, split_tests
 from evaluation.prompts import one_shot_messages, problem_messages
+from records import first_of
 
 T = TypeVar("T")
 NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)  # from ast.parse; the last two if nested too deeply
@@ -208,8 +209,10 @@ def _multi_task(row: Mapping[str, Any]) -> Task:
 
 def _tasks(row: object, benchmark: str) -> list[Task]:
     """The problems of one row. Raises ValueError that names the field."""
-    if not isinstance(row, dict):
+    if not isinstance(row, Row):
         raise ValueError(f"row: {row}" if isinstance(row, ValueError) else "row: not a JSON object")
+    if row.repeated:
+        raise ValueError(f"{row.repeated[0]}: given more than once")
     if benchmark == "multi":
         return [_multi_task(row)]
     update = parse_update(_object(row, "update") if "update" in row else row)
@@ -220,12 +223,14 @@ def _tasks(row: object, benchmark: str) -> list[Task]:
 def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) -> list[Task]:
     """Every problem of the file, in the file's order.
 
-    Raises InputError that names file, line and field of every row that cannot be used, and of duplicate ids;
+    Raises InputError that names file, line and field of the first rows that cannot be used, and of duplicate ids;
     `skip_bad` leaves those rows out instead.
     """
     found: dict[str, Task] = {}
     problems = []
-    for line, row in read_rows(path):
+    rows = read_rows(path)
+    expect_kind(path, rows, MULTI if benchmark == "multi" else ARENA)
+    for line, row in rows:
         try:
             tasks = _tasks(row, benchmark)
         except ValueError as error:
@@ -235,7 +240,7 @@ def load_tasks(path: Path, benchmark: str = "arena", *, skip_bad: bool = False) 
             if found.setdefault(task.id, task) is not task:
                 problems.append(f"{path}:{line}: prog_syn_id: {task.id} is on an earlier line, too")
     if problems and not skip_bad:
-        raise InputError(*problems)
+        raise InputError(*first_of(problems, "problems").split("\n"))
     if not found:
         raise InputError(f"{path}: contains no problem")
     return list(found.values())

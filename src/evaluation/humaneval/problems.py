@@ -6,16 +6,14 @@ The rest of a row (inputs, contracts) is evalplus's business: score.py hands the
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.chat import Message
 from common.errors import InputError
-from common.rows import typed
+from common.rows import EVALPLUS, expect_kind, loads, read_text, typed
 from curation.evidence import NonEmpty
 from evaluation.prompts import evalplus_messages, function_messages
 
@@ -42,23 +40,24 @@ class FunctionTask(BaseModel):
         return evalplus_messages(self.text) if prompt == "evalplus" else function_messages(self.text, self.entry_point)
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a .jsonl or .jsonl.gz file that hold something. Raises InputError."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
-            return [line for line in file if line.strip()]
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+def read_lines(path: Path) -> list[tuple[int, str, Any]]:
+    """The lines of a JSONL file that hold something: (number, text, value). Raises InputError."""
+    found = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            try:
+                found.append((number, line.rstrip("\r"), loads(line)))
+            except ValueError as error:
+                raise InputError(f"{path}:{number}: row: {error}") from None
+    return found
 
 
 def load_functions(path: Path) -> list[FunctionTask]:
     """Every problem of the file, in its order. Raises InputError that names file, line and field."""
     found: dict[str, FunctionTask] = {}
-    for number, line in enumerate(read_lines(path), start=1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also a number of too many digits; nested too deeply
-            raise InputError(f"{path}:{number}: row: {error}") from None
+    rows = [(number, row) for number, _, row in read_lines(path)]
+    expect_kind(path, rows, EVALPLUS)
+    for number, row in rows:
         task = typed(FunctionTask, row, f"{path}:{number}")
         if found.setdefault(task.id, task) is not task:
             raise InputError(f"{path}:{number}: task_id: {task.id} is already on an earlier line")

@@ -267,7 +267,7 @@ def score(
     check(how)
     is_reference = made is not None and made.backend == "reference"
     wanted = {task.id for task in tasks}
-    lines = [line.rstrip("\n") for line in read_lines(how.data) if json.loads(line)["task_id"] in wanted]
+    lines = [line for _, line, row in read_lines(how.data) if row["task_id"] in wanted]
     job = {
         "dataset": how.dataset,
         "data": "\n".join(lines) + "\n",

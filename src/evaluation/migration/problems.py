@@ -11,6 +11,7 @@ from pathlib import Path
 
 from common.chat import Message
 from common.errors import InputError
+from common.settings import not_a_file
 from curation.evidence import Evidence, read_evidence
 from prompts import migration_messages
 from records import Record, load_records
@@ -43,7 +44,7 @@ def load_migrations(path: Path, *, skip_bad: bool = False) -> list[Migration]:
 def load_evidence(path: Path, ids: list[str]) -> dict[str, Evidence]:
     """The evidence of these records. Raises InputError if it cannot be used, or a record has none or no check."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file; --evidence names the evidence of the records")
+        raise InputError(f"{not_a_file(path)}; --evidence names the evidence of the records")
     found = read_evidence(path)
     if missing := [identity for identity in ids if identity not in found]:
         raise InputError(f"{path}: no evidence for {len(missing)} records, first {missing[0]}")

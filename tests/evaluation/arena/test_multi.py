@@ -108,7 +108,7 @@ def test_a_joint_question_from_data_to_score(tmp_path):
 
     # The same questions are reused, other ones refused; built again they are the same bytes.
     assert "pairs" not in questions(*flags).stdout
-    for more, key in ((["--questions", 3], "questions"), (["--kind", "natural"], "kind, questions")):
+    for more, key in ((["--questions", 3], "--questions"), (["--kind", "natural"], "--kind, --questions")):
         refused = questions(*flags, *more, check=False)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
         assert f"multi-questions.jsonl holds questions with another {key}: choose another --out" in refused.stderr

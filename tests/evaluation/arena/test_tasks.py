@@ -217,6 +217,16 @@ def test_lines_that_are_not_rows(tmp_path, line, message):
     assert str(error.value).startswith(f"{tmp_path / 'bad.jsonl'}{message}")
 
 
+def test_a_key_that_is_given_twice_and_many_problems(tmp_path):
+    twice = json.dumps(TRIM).replace('"docstring"', '"docstring": "x", "docstring"')
+    (tmp_path / "bad.jsonl").write_text("\n".join([twice, *["{}"] * 30]))
+    with pytest.raises(InputError) as error:
+        load_tasks(tmp_path / "bad.jsonl")
+    first, *_, last = str(error.value).split("\n")
+    assert first == f"{tmp_path / 'bad.jsonl'}:1: update.docstring: given more than once"
+    assert (len(str(error.value).split("\n")), last) == (11, "… and 21 more problems")
+
+
 @needs_arena
 def test_the_published_snapshot():
     """387 rows over 98 updates ; the grouped file holds three updates."""

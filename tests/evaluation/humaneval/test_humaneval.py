@@ -14,8 +14,8 @@ import venv
 from pathlib import Path
 
 import pytest
+from chat_templates import TRAINED, make_tokenizer
 from conftest import run_script
-from families import FAMILIES, make_tokenizer
 
 from common.chat import chat_of
 from common.errors import InputError
@@ -262,10 +262,10 @@ def test_mistakes_end_in_one_line(tmp_path, flags, message):
     [
         ("", "contains no problem"),
         ("{", "own.jsonl:1: row: "),
-        ('{"a":' * 50_000, "own.jsonl:1: row: maximum recursion depth exceeded"),
+        ('{"a":' * 50_000, "own.jsonl:1: row: nested too deeply: at most 100 levels"),
         ('{"a": ' + "9" * 5000 + "}", "own.jsonl:1: row: Exceeds the limit (4300 digits)"),
         ("null", "own.jsonl:1: row: input should be"),
-        (json.dumps(PROBLEMS[0]) + "\n\n" + json.dumps(PROBLEMS[0]), "own.jsonl:2: task_id: HumanEval/900 is already"),
+        (json.dumps(PROBLEMS[0]) + "\n\n" + json.dumps(PROBLEMS[0]), "own.jsonl:3: task_id: HumanEval/900 is already"),
         (json.dumps({**PROBLEMS[0], "entry_point": 3}), "own.jsonl:1: entry_point: input should be a valid string"),
     ],
 )
@@ -282,9 +282,9 @@ def test_a_bad_data_file(tmp_path, text, message):
 def test_a_damaged_archive_is_named_in_one_line(tmp_path):
     path = write_problems(tmp_path / "own.jsonl.gz")
     whole = path.read_bytes()
-    for damaged in (whole[:-20], whole[:30] + b"\xff" * 20 + whole[50:], b"not gzip"):  # cut, overwritten, another file
+    for damaged in (whole[:-20], whole[:30] + b"\xff" * 20 + whole[50:]):  # cut, overwritten
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"own\.jsonl\.gz: cannot be read: "):
+        with pytest.raises(InputError, match=r"own\.jsonl\.gz: not a complete gzip file: "):
             load_functions(path)
 
 
@@ -483,7 +483,7 @@ def test_mbpp_and_a_subset(boxed, tmp_path):
 
 
 @evalplus
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TRAINED)
 def test_the_prompt_is_evalplus_s_own(family):
     """Byte for byte what make_raw_chat_prompt writes, but for a BOS that the tokenizer adds a second time."""
     code = "import evalplus; print(evalplus.__path__[0])"

@@ -101,7 +101,7 @@ def test_the_records_with_short_targets(data, random_model, tmp_path):
     found = [json.loads(line)["task_id"] for line in samples.read_text().splitlines()]
     assert sorted(found) == sorted(expected * 2)
     refused = run_script(*command, "--max-target-tokens", longest, check=False)
-    assert "holds samples of another max_target_tokens" in refused.stderr
+    assert "holds samples with another --max-target-tokens" in refused.stderr
     refused = run_script(*command, "--max-target-tokens", 1, check=False)
     assert "--max-target-tokens 1: no reference is that short" in refused.stderr
     score("--samples", samples, "--out", tmp_path / "out")
