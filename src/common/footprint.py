@@ -167,7 +167,3 @@ def with_margin(phases: Sequence[str], lines: Sequence[Line]) -> tuple[Line, ...
     working = {phase: MARGIN * sum(one.phases.get(phase, 0) for one in lines if one.working) for phase in phases}
     rest = Line("margin", f"{MARGIN:.0%} of what a step allocates and frees", working)
     return (*(one for one in lines if any(one.phases.values())), rest)
-
-
-def everywhere(phases: Sequence[str], size: float) -> dict[str, float]:
-    return dict.fromkeys(phases, size)

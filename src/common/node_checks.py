@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from common import toolchain
-from common.node import GB, Node, free_space
+from common.errors import InputError
+from common.node import GB, Node, free_space, installed, visible
 
 DRIVER = 580  # PyPI's torch 2.13.0 is built for CUDA 13.0
 BF16_SINCE = 8.0  # compute capability
@@ -45,17 +48,30 @@ def gpu_checks(node: Node) -> list[Check]:
             users = ", ".join(card.processes) or "processes that are not visible here"
             checks.append(Check(f"GPU {card.index}", f"{gb(card.free)} free; used by {users}"))
     if node.driver is not None:
-        checks.append(driver_check(node.driver, torch_installed=find_spec("torch") is not None))
+        checks.append(driver_check(node.driver))
     return checks
 
 
-def driver_check(driver: str, *, torch_installed: bool) -> Check:
+def driver_check(driver: str) -> Check:
     """An installed torch may be a build for an older driver, so only its absence makes an old driver a problem."""
     major = driver.partition(".")[0]
-    if not major.isdigit() or int(major) >= DRIVER or torch_installed:
+    if not major.isdigit() or int(major) >= DRIVER or find_spec("torch") is not None:
         return Check("driver", driver)
     why = f"NVIDIA driver {driver}: torch 2.13.0 from PyPI needs {DRIVER} or newer; install a torch build for it first"
     return Check("driver", driver, why)
+
+
+def count_gpus() -> int:
+    """The number of GPUs that CUDA would show, for the launch scripts. Raises InputError if the driver is too old."""
+    uuids, driver = installed()
+    count, devices = len(uuids), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if devices is not None:
+        count = len(visible(devices, uuids))
+        if 0 < count < len(devices.split(",")):
+            print(f"CUDA_VISIBLE_DEVICES={devices}: CUDA sees only the first {count}", file=sys.stderr)
+    if count and driver and (problem := driver_check(driver).problem):
+        raise InputError(problem)
+    return count
 
 
 def python_check(version: tuple[int, int], *, dapo: bool) -> Check:
