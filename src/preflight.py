@@ -39,7 +39,6 @@ from common.node_checks import Check, count_gpus, cpu_check, disk_checks, memory
 
 if TYPE_CHECKING:
     from common.fit import Place, Report
-    from common.step_time import GpuType
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,7 +48,6 @@ class Settings:
     """The flags of this program, and those of the trainer."""
 
     config: str | None
-    config_name: str | None
     trainer: str | None
     gpus: int | None
     gpu_memory: float | None
@@ -70,7 +68,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     parser = Parser(description=__doc__)
     flag, launcher = parser.add_argument, os.environ.get("ACCELERATE") or "ddp"
     flag("--config", help="a YAML of configs/, for GRPO, SFT or DAPO")
-    flag("--config-name", help="a DAPO configuration by its name, as src/dapo.py takes it")
     flag("--trainer", choices=("grpo", "sft"), help="which of the two a YAML is for (default: by its keys)")
     flag("--gpus", type=above_zero(int), help="GPUs of a node (default: all that are visible)")
     flag("--gpu-memory", type=above_zero(float), help="GB of each; describes a node that is not this one")
@@ -88,9 +85,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
         fail("--cpus and --ram describe another node: add --gpu-memory")
     if args.gpu_memory is not None and args.gpus is None:
         fail("--gpu-memory describes another node: add --gpus")
-    if args.config and args.config_name:
-        fail("--config or --config-name, not both")
-    if rest and not (args.config or args.config_name):
+    if rest and not args.config:
         fail(f"{rest[0]}: name a configuration with --config")
     return Settings(**vars(args), rest=tuple(rest))
 
@@ -117,9 +112,9 @@ def zero_stage(name: str) -> int:
 
 
 def dapo_name(settings: Settings) -> str | None:
-    """The name under configs/ of a DAPO configuration; None for one of GRPO or SFT. Needs no package."""
-    if settings.config_name or not settings.config:
-        return settings.config_name
+    """The name under configs/ of a DAPO configuration; None for one of GRPO or SFT, or none. Needs no package."""
+    if not settings.config:
+        return None
     path = Path(settings.config)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -131,42 +126,24 @@ def dapo_name(settings: Settings) -> str | None:
         raise InputError(f"{path}: src/dapo.py reads the DAPO configurations of configs/") from None
 
 
-def kind_of(settings: Settings, node: Node) -> GpuType | None:
-    """The type of the GPUs: the flag's, or that of the first GPU if it is known."""
-    from common.step_time import GPU_TYPES, gpu_type
-
-    if settings.gpu and gpu_type(settings.gpu) is None:
-        raise InputError(f"--gpu {settings.gpu}: choose from {', '.join(kind.name for kind in GPU_TYPES)}")
-    return gpu_type(settings.gpu or node.cards[0].name)
-
-
 def place_of(settings: Settings, node: Node) -> Place:
-    """Where the run would go."""
+    """Where the run would go. Its type of GPU is the flag's, or that of the first GPU if it is known."""
     from common.fit import Place
-    from common.step_time import Lengths
+    from common.step_time import GPU_TYPES, Lengths, gpu_type
 
+    kind = gpu_type(settings.gpu or node.cards[0].name)
+    if settings.gpu and kind is None:
+        raise InputError(f"--gpu {settings.gpu}: choose from {', '.join(known.name for known in GPU_TYPES)}")
     given = {"prompt": settings.prompt_tokens, "completion": settings.completion_tokens}
     return Place(
         gpus=len(node.cards),
         nodes=settings.nodes,
         card=min(card.memory for card in node.cards),
         free=min(card.free for card in node.cards),
-        kind=kind_of(settings, node),
+        kind=kind,
         lengths=Lengths(**{key: tokens for key, tokens in given.items() if tokens is not None}),
         zero=zero_stage(settings.accelerate),
     )
-
-
-def report_of(settings: Settings, dapo: str | None, place: Place) -> Report:
-    """The estimates for the configuration. Raises NotModelled, InputError."""
-    if dapo is not None:
-        from verl_training import memory
-
-        return memory.report(dapo, settings.rest, place)
-    from trl_training import memory_keys
-
-    assert settings.config is not None  # dapo_name
-    return memory_keys.report(settings.config, settings.rest, place, settings.trainer)
 
 
 def size_of(folder: Path) -> int:
@@ -209,7 +186,7 @@ def show(checks: Sequence[Check], report: Report | None, place: Place | None) ->
 
 def estimated(settings: Settings, dapo: str | None, node: Node) -> tuple[Place | None, Report | None, str]:
     """(where the run would go, the estimates, or why there are none)."""
-    if not node.cards or not (settings.config or dapo):
+    if not node.cards or not settings.config:
         return None, None, ""
     package = "trl" if dapo is None else "verl"
     if find_spec(package) is None:
@@ -218,7 +195,13 @@ def estimated(settings: Settings, dapo: str | None, node: Node) -> tuple[Place |
 
     place = place_of(settings, node)
     try:
-        return place, report_of(settings, dapo, place), ""
+        if dapo is None:
+            from trl_training import memory_keys
+
+            return place, memory_keys.report(settings.config, settings.rest, place, settings.trainer), ""
+        from verl_training import memory
+
+        return place, memory.report(dapo, settings.rest, place), ""
     except NotModelled as error:
         return place, None, f"not modelled: {error}"
 

@@ -470,11 +470,11 @@ NO_FIT = "preflight: does not fit: 25.0 of a GPU's 24.0 GB (estimate): set --per
     [
         ("grpo.sh", ["--max_steps", "9"], "--trainer grpo --gpus 2 --nodes 1 --config configs/grpo.yaml --max_steps 9"),
         ("sft.sh", ["--config", "x.yaml"], "--trainer sft --gpus 2 --nodes 1 --config x.yaml"),
-        ("dapo.sh", ["run=a b"], "--config-name dapo --gpus 2 --nodes 1 run=a b trainer.n_gpus_per_node=2"),
+        ("dapo.sh", ["run=a b"], "--config configs/dapo.yaml --gpus 2 --nodes 1 run=a b trainer.n_gpus_per_node=2"),
         (
             "dapo.sh",
             ["--config-name", "dapo_released", "trainer.nnodes=2", "trainer.n_gpus_per_node=1"],
-            "--config-name dapo_released --gpus 1 --nodes 2 trainer.nnodes=2 trainer.n_gpus_per_node=1",
+            "--config configs/dapo_released.yaml --gpus 1 --nodes 2 trainer.nnodes=2 trainer.n_gpus_per_node=1",
         ),
     ],
 )

@@ -125,7 +125,7 @@ def test_rollouts_with_cache_stock_and_vllm():
         "rollout": 4 * TARGETS
     }
     stock = rows(memory.estimate(SHAPE, grpo("--dora_generation=stock"), 80 * GB))
-    assert stock["stock: DoRA's norm"] == {"rollout": 282_591_232}  # q: 22 x 3584²
+    assert stock["DoRA's norm"] == {"rollout": 282_591_232}  # q: 22 x 3584²
     flags = ("--use_vllm", "true", "--vllm_mode", "colocate", "--vllm_gpu_memory_utilization", "0.4")
     vllm = rows(memory.estimate(SHAPE, grpo(*flags), 80 * GB))
     assert vllm["vLLM"] == dict.fromkeys(("rollout", "scoring", "update"), 32 * GB)
@@ -1092,7 +1092,7 @@ def test_a_run_that_does_not_fit_ends_in_one_line(capsys, model):
 
 def test_too_little_ram_and_too_few_cpus(capsys, model):
     described = ("--gpus", 2, "--gpu-memory", 80, "--cpus", 8, "--ram", 64)
-    words = ("--config-name", "dapo", *described, f"actor_rollout_ref.model.path={model}")
+    words = ("--config", ROOT / "configs" / "dapo.yaml", *described, f"actor_rollout_ref.model.path={model}")
     status, _, err = run(capsys, *words)
     assert status == 2
     assert err.startswith("preflight: 8 CPUs: needs 9, or Ray waits forever; RAM: 64.0 GB available, needs about 94")

@@ -167,3 +167,37 @@ def with_margin(phases: Sequence[str], lines: Sequence[Line]) -> tuple[Line, ...
     working = {phase: MARGIN * sum(one.phases.get(phase, 0) for one in lines if one.working) for phase in phases}
     rest = Line("margin", f"{MARGIN:.0%} of what a step allocates and frees", working)
     return (*(one for one in lines if any(one.phases.values())), rest)
+
+
+# --- rows that both trainers have -------------------------------------------------------------------------------------
+
+
+def layer_lines(
+    shape: Shape, adapter: Adapter | None, tokens: int, scored: int, checkpointing: bool, weights: int = BF16
+) -> list[Line]:
+    """Activations: of an update with `tokens` at once, and of `scored` without gradients."""
+    how = (shape, adapter, tokens, checkpointing, weights)
+    label, formula = "activations of layers", "saved L t"
+    if checkpointing:
+        label, formula = "inputs of layers", "(2 L + 8) h t"
+    one = {"update": backward(*how), "scoring": forward(shape) * scored}
+    name = "one layer, again and backward" if checkpointing else "one layer, backward"
+    return [
+        Line(label, formula, {"update": kept(*how)}, working=True),
+        Line(name, "saved t + max(gradients t, norm)", one, working=True),
+    ]
+
+
+def norm_line(shape: Shape, adapter: Adapter | None, phase: str) -> Line:
+    return Line("DoRA's norm", "6 in² + 16 in out", {phase: dora_norm(shape, adapter)}, working=True)
+
+
+def vllm_needs(shape: Shape, tensor_parallel: int, context: int, overhead: int) -> float:
+    """The least that vLLM starts with: its shard of the weights, and the KV cache of one full context."""
+    return (BF16 * shape.parameters + cache_token(shape) * context) / tensor_parallel + overhead
+
+
+def too_small(share: float, needs: float) -> tuple[str, ...]:
+    """The problem of a share of the GPU with which vLLM does not start."""
+    problem = f"vLLM's share of {share / 1e9:.1f} GB is below the {needs / 1e9:.1f} GB that it starts with"
+    return (problem,) if share < needs else ()

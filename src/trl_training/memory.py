@@ -116,46 +116,29 @@ def rollout_lines(shape: Shape, run: Run, card: int) -> list[Line]:
     cache = footprint.cache_token(shape) * tokens * (1 + 1 / shape.layers)  # transformers copies a layer to extend it
     copies = {"merge": run.weights * targets, "cache": FLOAT32 * targets, "stock": 0}[str(run.rollouts)]
     formula = "4 x targets" if run.rollouts == "cache" else f"{run.weights} x targets"
-    norm = footprint.dora_norm(shape, run.adapter) if run.rollouts == "stock" else 0
     return [
         Line(f"{run.rollouts}: copies of targets", formula, {"rollout": copies}, working=True),
         Line(f"KV cache, {run.sampled} x {run.length}", "4 L kv t (1 + 1/L)", {"rollout": cache}, working=True),
         Line("prompts, one layer", "(6 i + 8 h) t", {"rollout": footprint.forward(shape) * prefill}, working=True),
-        Line("stock: DoRA's norm", "6 in² + 16 in out", {"rollout": norm}, working=True),
+        *([footprint.norm_line(shape, run.adapter, "rollout")] if run.rollouts == "stock" else ()),
     ]
 
 
 def update_lines(shape: Shape, run: Run) -> list[Line]:
     """Log-probabilities and gradients of per_device sequences of full length."""
     tokens, scored = run.batch.per_device * run.length, run.batch.per_device * run.completion
-    how = (shape, run.adapter, tokens, run.checkpointing, run.weights)
-    kept, layer = footprint.kept(*how), footprint.backward(*how)
     tile = BF16 * min(scored, TILE_TOKENS) * TILE_WORDS
     head = tile + 6 * shape.hidden * scored + (0 if run.adapter else FLOAT32 * shape.embedding)
-    norm = footprint.dora_norm(shape, run.adapter)
-    label = "inputs of layers" if run.checkpointing else "activations of layers"
+    heads = {"update": head, "scoring": tile + BF16 * shape.hidden * scored}
     return [
-        Line(label, "(2 L + 8) h t" if run.checkpointing else "saved L t", {"update": kept}, working=True),
-        Line(
-            "one layer" + (", again and backward" if run.checkpointing else ", backward"),
-            "saved t + max(gradients t, norm)",
-            {"update": layer, "scoring": footprint.forward(shape) * tokens},
-            working=True,
-        ),
-        Line(
-            "log-probabilities, tiles",
-            "2 x 4096 x 32768 + 6 h t",
-            {"update": head, "scoring": tile + BF16 * shape.hidden * scored},
-            working=True,
-        ),
-        Line("DoRA's norm", "6 in² + 16 in out", {"scoring": norm if run.old_policy else 0}, working=True),
+        *footprint.layer_lines(shape, run.adapter, tokens, tokens, run.checkpointing, run.weights),
+        Line("log-probabilities, tiles", "2 x 4096 x 32768 + 6 h t", heads, working=True),
+        *([footprint.norm_line(shape, run.adapter, "scoring")] if run.old_policy else ()),
     ]
 
 
 def vllm_needs(shape: Shape, vllm: Vllm) -> float:
-    """The least that vLLM starts with: its shard of the weights, and the KV cache of one full context."""
-    cache = footprint.cache_token(shape) * vllm.context
-    return (BF16 * shape.parameters + cache) / vllm.tensor_parallel + VLLM_OVERHEAD
+    return footprint.vllm_needs(shape, vllm.tensor_parallel, vllm.context, VLLM_OVERHEAD)
 
 
 def estimate(shape: Shape, run: Run, card: int, nodes: int = 1) -> Estimate:
@@ -167,9 +150,7 @@ def estimate(shape: Shape, run: Run, card: int, nodes: int = 1) -> Estimate:
         *update_lines(shape, run),
         Line("CUDA, NCCL", "assumed", dict.fromkeys(phases, CONTEXT)),
     ]
-    problems = []
-    if run.vllm and (share := run.vllm.utilization * card) < (needs := vllm_needs(shape, run.vllm)):
-        problems.append(f"vLLM's share of {share / 1e9:.1f} GB is below the {needs / 1e9:.1f} GB that it starts with")
+    problems = footprint.too_small(run.vllm.utilization * card, vllm_needs(shape, run.vllm)) if run.vllm else ()
     processes = run.batch.processes // nodes
     memory = processes * (run.weights * shape.parameters + PROCESS)
     if run.adapter:
@@ -177,7 +158,7 @@ def estimate(shape: Shape, run: Run, card: int, nodes: int = 1) -> Estimate:
     else:  # DeepSpeed saves the weights too, beside transformers' file
         state = ((2 * run.weights + 12) if run.zero2 else (run.weights + 8)) * shape.parameters
     own = 0 if run.adapter else run.weights * shape.parameters
-    return Estimate(phases, with_margin(phases, lines), memory, run.checkpoints * state + own, tuple(problems))
+    return Estimate(phases, with_margin(phases, lines), memory, run.checkpoints * state + own, problems)
 
 
 # --- time -------------------------------------------------------------------------------------------------------------

@@ -138,30 +138,15 @@ def state_lines(shape: Shape, run: Run) -> list[Line]:
 def pass_lines(shape: Shape, run: Run) -> list[Line]:
     """Activations and logits of a micro-batch."""
     t, scored = run.update_tokens, run.score_tokens
-    how = (shape, run.adapter, t, run.checkpointing)
-    kept, layer = footprint.kept(*how), footprint.backward(*how)
-    forward, norm = footprint.forward(shape) * scored, footprint.dora_norm(shape, run.adapter)
     mask = {"scoring": BF16 * scored**2, "update": BF16 * t**2}
     logit = BF16 + FLOAT32 + (BF16 if run.temperature != 1 else 0)
     logits = {"scoring": logit * shape.vocabulary * scored, "update": logit * shape.vocabulary * t}
-    label = "inputs of layers" if run.checkpointing else "activations of layers"
     return [
-        Line(label, "(2 L + 8) h t" if run.checkpointing else "saved L t", {"update": kept}, working=True),
-        Line("one layer", "saved t + max(gradients t, norm)", {"scoring": forward, "update": layer}, working=True),
+        *footprint.layer_lines(shape, run.adapter, t, scored, run.checkpointing),
         Line("logits", f"{logit} V t", logits, working=True),
         Line("mask of packed sequences", "2 t²", mask, working=True),
-        Line("DoRA's norm", "6 in² + 16 in out", {"scoring": norm}, working=True),
+        footprint.norm_line(shape, run.adapter, "scoring"),
     ]
-
-
-def vllm_weights(shape: Shape, run: Run) -> float:
-    return BF16 * shape.parameters / run.tensor_parallel
-
-
-def vllm_needs(shape: Shape, run: Run) -> float:
-    """The least that vLLM starts with: its weights, and the KV cache of one full context."""
-    cache = footprint.cache_token(shape) * run.context / run.tensor_parallel
-    return vllm_weights(shape, run) + cache + VLLM_OVERHEAD
 
 
 def ram(shape: Shape, run: Run) -> float:
@@ -176,19 +161,17 @@ def ram(shape: Shape, run: Run) -> float:
 def estimate(shape: Shape, run: Run, card: int) -> Estimate:
     """The table for GPUs of `card` bytes."""
     share = run.utilization * card
-    vllm = {"rollout": share, "sync": vllm_weights(shape, run) + 2**31}  # and its bucket of 2 GiB
+    vllm = {"rollout": share, "sync": BF16 * shape.parameters / run.tensor_parallel + 2**31}  # and its bucket of 2 GiB
     lines = [
         *state_lines(shape, run),
         *pass_lines(shape, run),
         Line("vLLM", f"{run.utilization:g} of the GPU; sync: its weights", vllm),
         Line("CUDA, NCCL", "assumed, two processes", dict.fromkeys(PHASES, 2 * CONTEXT)),
     ]
-    problems = []
-    if share < (needs := vllm_needs(shape, run)):
-        problems.append(f"vLLM's share of {share / 1e9:.1f} GB is below the {needs / 1e9:.1f} GB that it starts with")
+    needs = footprint.vllm_needs(shape, run.tensor_parallel, run.context, VLLM_OVERHEAD)
     count = run.adapter.parameters(shape) if run.adapter else shape.parameters
     disk = run.checkpoints * 12 * count
-    return Estimate(PHASES, with_margin(PHASES, lines), int(ram(shape, run)), disk, tuple(problems))
+    return Estimate(PHASES, with_margin(PHASES, lines), int(ram(shape, run)), disk, footprint.too_small(share, needs))
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
