@@ -1,7 +1,7 @@
 """The bytes that training a model takes: formulas that both trainers share, and the table that they fill.
 
 Weights, adapters, gradients and optimizer state are exact. What autograd keeps was counted with saved-tensor hooks on
-small Qwen2 models on a CPU, under autocast to bf16; tests/test_preflight.py repeats the count. What a GPU adds (the
+small Qwen2 models on a CPU, under autocast to bf16; tests/test_footprint.py repeats the count. What a GPU adds (the
 CUDA context, NCCL's buffers, fragmentation) is not measured: CONTEXT and MARGIN are our assumptions.
 
 In the formulas P is the model's parameters, A the adapter's, L the layers, h the hidden and i the intermediate size, q

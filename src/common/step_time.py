@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from common.footprint import BF16, Adapter, cache_token, dora_norm
 from common.model_shape import Shape
 
-# Kernels: operations of a Qwen2 layer that are not views, counted on a CPU; tests/test_preflight.py repeats the counts.
+# Kernels: operations of a Qwen2 layer that are not views, counted on a CPU; tests/test_footprint.py repeats the counts.
 FORWARD = 45  # for one token or many
 BACKWARD = 75
 DORA_FORWARD = {"merge": 0, "cache": 15, "stock": 22}  # more, for each adapted module (src/adapters.py)
