@@ -16,7 +16,7 @@ What is estimated, and how far to trust it:
     assumed     1 GB a process for CUDA and NCCL, 10 % of what a step allocates and frees, RAM of processes
     estimate    all times: peak rates from data sheets, assumed shares of them, counted kernels, no communication
 
-All sequences count at their longest for memory, at a typical length for time. GB are 10^9 bytes; a card sold as 80 GB
+Memory is that of the longest sequences, time that of typical ones. GB are 10^9 bytes; a card sold as 80 GB
 has up to 7 % more. Mixtures of experts, quantised weights, unusual layers, FSDP and ZeRO-3 in trl are not modelled:
 then a line says so, without a number.
 """

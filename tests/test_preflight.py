@@ -134,7 +134,7 @@ def dapo_config(name: str):
     return config.compose(name)
 
 
-def dapo(model: Path, name: str, gpus: int, gigabytes: int):
+def dapo(model: Path, name: str, gpus: int, gigabytes: int, **values: object):
     from omegaconf import OmegaConf
 
     from verl_training.memory import report_of
@@ -142,6 +142,8 @@ def dapo(model: Path, name: str, gpus: int, gigabytes: int):
     config = dapo_config(name).copy()
     OmegaConf.update(config, "trainer.n_gpus_per_node", gpus)
     OmegaConf.update(config, "actor_rollout_ref.model.path", str(model))
+    for key, value in values.items():
+        OmegaConf.update(config, f"actor_rollout_ref.{key}", value)
     place = Place(gpus, 1, gigabytes * GB, gigabytes * GB)
     return report_of(config, place), place
 
@@ -163,6 +165,27 @@ def test_dapo_on_two_gpus_by_hand(model):
     assert found["logits"] == {"scoring": 11_211_374_592, "update": 5_605_687_296}
     assert found["inputs of layers"] == {"update": 1_409_286_144}  # 64 x 3584 x 6,144
     assert report.estimate.peak == 66 * GB  # vLLM, and two CUDA contexts
+
+
+def test_a_temperature_adds_a_copy_of_the_logits(model):
+    report, _ = dapo(model, "dapo", 2, 80, **{"rollout.temperature": 0.9})
+    assert rows(report.estimate)["logits"]["update"] == 8 * 152_064 * 6_144
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.use_fused_kernels", True),
+        ("model.use_remove_padding", False),
+        ("actor.use_torch_compile", False),
+        ("actor.entropy_coeff", 0.01),
+        ("actor.strategy", "fsdp"),
+        ("rollout.name", "hf"),
+    ],
+)
+def test_other_ways_of_verl_have_no_number(model, key, value):
+    with pytest.raises(NotModelled):
+        dapo(model, "dapo", 2, 80, **{key: value})
 
 
 def test_dapo_with_all_weights_by_hand(model):
@@ -195,9 +218,9 @@ def test_a_part_takes_at_least_its_launches():
     """SFT with one short sequence on an H100: 28 layers x (45 + 2 x 22) x 2 for forward, twice, + 75 + 2 x 20."""
     h100 = gpu_type("H100")
     assert h100 is not None
-    found = step_time.update_seconds(SHAPE, DORA, 10, 1, True, h100)
+    found = step_time.update_part(SHAPE, DORA, 10, 1, True, h100).seconds
     assert found == pytest.approx(28 * (2 * 89 + 115) * 20e-6)  # 0.16 s
-    assert step_time.update_seconds(SHAPE, DORA, 10, 3, True, h100) == pytest.approx(3 * found)
+    assert step_time.update_part(SHAPE, DORA, 10, 3, True, h100).seconds == pytest.approx(3 * found)
     assert step_time.forward_seconds(SHAPE, 10, 2, h100) == pytest.approx(2 * 28 * 45 * 20e-6)
 
 

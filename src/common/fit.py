@@ -12,8 +12,8 @@ from common.node import GB
 from common.step_time import GpuType, Lengths, Part
 
 R = TypeVar("R")
-Changes = Callable[[R], Iterable[tuple[str, R]]]  # (what to set, the run with it), the least harmful first
-HEADROOM = 0.05  # of a GPU: what has less left is tight, because parts of the estimate are assumed
+Changes = Callable[[R], Iterable[tuple[str, R]]]  # (what to set, the run with it); those that change the result last
+HEADROOM = 0.05  # of a GPU: a run that leaves less is tight, because parts of the estimate are assumed
 LEGEND = (
     "P, A: parameters of model and adapter; N: GPUs; L: layers; h, i, kv, V: hidden, intermediate, KV and vocabulary "
     "size; t: tokens at once"
@@ -51,7 +51,7 @@ class Report:
     summary: str  # of the run, in one line
     answer: str  # fits, tight, or does not fit
     estimate: Estimate
-    change: Change | None  # with which it fits, or is at least tight, if it does not
+    change: Change | None  # with which it fits or, if nothing does that, is tight; None if it fits
     parts: tuple[Part, ...]  # of a step; empty if the type of the GPU is not known
     steps: int | None
     cpus: tuple[int, str]  # needed on all nodes, and what for
@@ -81,7 +81,7 @@ def report(
 
 
 def first_change(run: R, changes: Changes[R], estimate: Callable[[R], Estimate], free: int) -> Change | None:
-    """The first change with which the run fits; if there is none, the first two changes."""
+    """The first change with which the run fits; if no single one is enough, the first two that are together."""
     tried = []
     for setting, one in changes(run):
         if (found := estimate(one)).fits(free):

@@ -117,8 +117,8 @@ def dora_norm(shape: Shape, adapter: Adapter | None) -> int:
 
 
 def backward(shape: Shape, adapter: Adapter | None, tokens: int, checkpointing: bool, weights: int = BF16) -> int:
-    """What the layer that runs backward takes: what checkpointing computes again, and after it the gradients, or, while
-    it is computed, DoRA's norm."""
+    """The layer that runs backward: what checkpointing computes again, during which DoRA's norm is computed, or after
+    which the gradients are: the larger of the two."""
     again = saved(shape, adapter, weights) * tokens + saved_once(shape, adapter, weights) if checkpointing else 0
     return again + max(in_flight(shape, adapter) * tokens, dora_norm(shape, adapter))
 

@@ -1,7 +1,7 @@
 """The sizes of a model, from its config.json: what memory and time estimates need.
 
-Modelled are dense decoders with a gated MLP, in the families below. For anything else (mixtures of experts, images,
-quantised weights, other layers) there is no estimate, because it would be wrong: NotModelled.
+Only dense decoders with a gated MLP are modelled, in the families below. Anything else (mixtures of experts, images,
+quantised weights, other layers) raises NotModelled, because an estimate would be wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from common.rows import typed
 
 
 class NotModelled(ReCodeError):
-    """There is no estimate for this model or configuration; the message is one line."""
+    """This model or configuration has no estimate; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ FAMILIES = {
 
 
 class ModelKeys(BaseModel):
-    """What is read of a config.json."""
+    """The keys of a config.json that are read."""
 
     model_type: str
     num_hidden_layers: int

@@ -37,14 +37,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Node:
-    """What a run gets. None: not known, and not checked."""
+    """What a run gets. None: unknown, and not checked."""
 
     cards: tuple[Card, ...]
     driver: str | None = None
     python: tuple[int, int] | None = None
     cpus: int | None = None
     memory: int | None = None
-    described: bool = False  # by flags; not this machine
+    described: bool = False  # by flags: not this machine
 
 
 def described_node(gpus: int, gpu_memory: int, gpu: str, cpus: int | None, memory: int | None) -> Node:
@@ -105,10 +105,10 @@ def parse_cards(listed: list[list[str]], processes: list[list[str]]) -> tuple[tu
 
 
 def visible(devices: str, uuids: Sequence[str]) -> list[int | str]:
-    """What a CUDA_VISIBLE_DEVICES shows of the GPUs with these UUIDs: their indices, or the UUID of a MIG device.
+    """The devices that a CUDA_VISIBLE_DEVICES shows: indices into `uuids`, or the UUID of a MIG device.
 
-    As CUDA reads it: it stops at the first entry that is not a device, shows nothing if a device is named twice, which
-    raises InputError, and shows at most one MIG device. With no UUIDs (no nvidia-smi), every device is taken to exist.
+    CUDA stops at the first entry that is not a device, shows at most one MIG device, and nothing if a device is named
+    twice, which raises InputError. If `uuids` is empty (no nvidia-smi), every device is assumed to exist.
     """
     shown: list[int | str] = []
     for entry in map(str.strip, devices.split(",")):
@@ -122,7 +122,7 @@ def visible(devices: str, uuids: Sequence[str]) -> list[int | str]:
 
 
 def device_of(entry: str, uuids: Sequence[str]) -> int | str | None:
-    """A number, which may have leading zeros, or a UUID, whose start is enough if no other begins with it."""
+    """The device of an entry: a number, or a UUID, or the start of a single one. None if there is no such device."""
     if re.fullmatch("[0-9]+", entry):
         return int(entry) if not uuids or int(entry) < len(uuids) else None
     if re.fullmatch("MIG-[0-9A-Za-z/-]+", entry):

@@ -20,7 +20,7 @@ FREE = 0.95  # of an unused GPU, at least: the driver takes some
 
 @dataclass(frozen=True)
 class Check:
-    """One line about the node; `problem` is None if there is nothing wrong."""
+    """One line about the node; `problem` is None if nothing is wrong."""
 
     name: str
     found: str
@@ -32,7 +32,7 @@ def gb(size: float) -> str:
 
 
 def gpu_checks(node: Node) -> list[Check]:
-    """GPUs, driver, bf16, and who else uses the GPUs."""
+    """GPUs, driver, bf16, and other processes on the GPUs."""
     if not node.cards:
         missing = "no GPU: nvidia-smi is missing, reports none, or CUDA_VISIBLE_DEVICES hides them"
         return [Check("GPUs", "none", f"{missing}; describe another node with --gpus and --gpu-memory")]
@@ -95,13 +95,13 @@ def cpu_check(cpus: int, needed: int, why: str) -> Check:
 
 
 def memory_check(memory: int, needed: float) -> Check:
-    """RAM, which is an estimate: too little is a problem all the same, because the kernel kills the process."""
+    """RAM. The need is only an estimate, but too little is a problem, because the kernel kills the process."""
     problem = f"RAM: {gb(memory)} available, needs about {gb(needed)} (estimate)" if memory < needed else None
     return Check("RAM", f"{gb(memory)} available (needs about {gb(needed)})", problem)
 
 
 def disk_checks(wanted: Iterable[tuple[str, Path, float]]) -> list[Check]:
-    """(what, folder, bytes) on their disks; what shares a disk is added up."""
+    """Check (what, folder, bytes) against the free space of their disks; the sizes on one disk are added up."""
     checks: list[Check] = []
     taken: dict[int, float] = {}
     for what, folder, size in wanted:

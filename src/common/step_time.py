@@ -114,13 +114,16 @@ def update_kernels(adapter: Adapter | None, checkpointing: bool) -> int:
     return forward * (1 + checkpointing) + BACKWARD + modules * DORA_BACKWARD
 
 
-def update_seconds(
+def update_part(
     shape: Shape, adapter: Adapter | None, tokens: float, batches: int, checkpointing: bool, gpu: GpuType
-) -> float:
+) -> Part:
     """Forward, again with checkpointing, gradients of activations, and of weights if they are trained, or the launches.
     With dropout, DoRA computes the base's product in adapted modules twice."""
-    twice = adapter.target_weights(shape) if adapter and adapter.dora and adapter.dropout else 0
-    products = shape.computed + twice + (adapter.parameters(shape) if adapter else 0)
-    passes = 2 + checkpointing + (adapter is None)
+    passes, products, letters = 2 + checkpointing + (adapter is None), shape.computed, "P"
+    if adapter:
+        twice = adapter.dora and adapter.dropout
+        products += adapter.parameters(shape) + twice * adapter.target_weights(shape)
+        letters = "(P + A + targets)" if twice else "(P + A)"
     launches = batches * shape.layers * update_kernels(adapter, checkpointing)
-    return max(2 * passes * products * tokens / (COMPUTING * gpu.flops), launches * LAUNCH)
+    seconds = max(2 * passes * products * tokens / (COMPUTING * gpu.flops), launches * LAUNCH)
+    return Part("update", f"{2 * passes} {letters} t / rate, or launches", seconds)

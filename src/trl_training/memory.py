@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from common import footprint
 from common.footprint import BF16, CONTEXT, FLOAT32, Adapter, Estimate, Line, with_margin
 from common.model_shape import Shape
-from common.step_time import SYNC, GpuType, Lengths, Part, eager_token, forward_seconds, update_seconds, vllm_token
+from common.step_time import SYNC, GpuType, Lengths, Part, eager_token, forward_seconds, update_part, vllm_token
 from trl_training.arguments import Batch, plan_batch
 
 TILE_TOKENS, TILE_WORDS = 4096, 32768  # trl's TOKEN_CHUNK_SIZE and _CHUNKED_LOGPROB_CHUNK_SIZE
@@ -173,8 +173,7 @@ def seconds(shape: Shape, run: Run, lengths: Lengths, gpu: GpuType) -> list[Part
         lengths = lengths.within(prompt, run.length - prompt)
     tokens = run.batch.sequences // run.batch.processes * (lengths.prompt + lengths.completion)
     batches = run.batch.accumulation
-    update = update_seconds(shape, run.adapter, tokens, batches, run.checkpointing, gpu)
-    parts = [Part("update", f"{2 * (2 + run.checkpointing + (run.adapter is None))} P t / rate, or launches", update)]
+    parts = [update_part(shape, run.adapter, tokens, batches, run.checkpointing, gpu)]
     if passes := run.reference + run.old_policy:
         scoring = passes * forward_seconds(shape, tokens, batches, gpu)
         parts.insert(0, Part("scoring", f"{passes} x 2 P t / rate, or launches", scoring))

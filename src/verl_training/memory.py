@@ -26,7 +26,7 @@ from adapters import RELEASED_TARGETS
 from common import fit, footprint
 from common.footprint import BF16, CONTEXT, FLOAT32, Adapter, Estimate, Line, adapter_of, with_margin
 from common.model_shape import NotModelled, Shape, load_shape
-from common.step_time import SYNC, GpuType, Lengths, Part, forward_seconds, update_seconds, vllm_token
+from common.step_time import SYNC, GpuType, Lengths, Part, forward_seconds, update_part, vllm_token
 from verl_training import checks, machine
 from verl_training.config import compose
 
@@ -190,14 +190,12 @@ def seconds(shape: Shape, run: Run, lengths: Lengths, gpu: GpuType) -> list[Part
     offload = 2 * moved / OFFLOAD if run.offload_weights else 0
     scoring = MASK * forward_seconds(shape, tokens, math.ceil(tokens / run.score_tokens), gpu)
     batches = math.ceil(tokens / run.update_tokens)
-    update = update_seconds(shape, run.adapter, tokens, batches, run.checkpointing, gpu)
-    passes = 2 * (2 + run.checkpointing + (run.adapter is None))
     rollout = REFILLS * lengths.completion * token
     return [
         Part("rollout", f"{REFILLS:g} rounds x {lengths.completion} x (2 P + cache) / bandwidth", rollout),
         Part("sync", f"{SYNC:g}, and shards to RAM and back", SYNC + offload),
         Part("scoring", f"{MASK:g} x 2 P t / rate, or launches", scoring),
-        Part("update", f"{passes} P t / rate, or launches", update),
+        update_part(shape, run.adapter, tokens, batches, run.checkpointing, gpu),
     ]
 
 
