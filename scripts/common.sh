@@ -171,7 +171,7 @@ preflight() {
     say "preflight: ${found##*$'\n'}"
   elif ((status == 2)); then
     die "${found##*$'\n'} (PREFLIGHT=0 starts the run without this check)"
-  elif ((status >= 128)); then # a signal
+  elif ((status == 130 || status == 143)); then # Ctrl-C, or a scheduler
     exit "$status"
   else
     echo "$found" >&2

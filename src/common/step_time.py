@@ -95,8 +95,8 @@ def eager_token(shape: Shape, adapter: Adapter | None, how: str, gpu: GpuType) -
 
 
 def vllm_token(shape: Shape, sequences: int, lengths: Lengths, tensor_parallel: int, gpu: GpuType) -> float:
-    """One token of each of an engine's `sequences`: its GPUs read their shares of the weights and of half the final KV
-    cache. A KV head is never split, but copied."""
+    """One token of each of an engine's `sequences`: its GPUs read their shares of the weights, and of the KV cache when
+    half of the completion is there. A KV head is not split: more GPUs than heads hold copies."""
     cache = sequences * (lengths.prompt + lengths.completion / 2) * cache_token(shape)
     share = BF16 * shape.computed / tensor_parallel + cache / min(tensor_parallel, shape.kv_heads)
     return share / (READING * gpu.bandwidth)
