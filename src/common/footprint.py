@@ -65,15 +65,15 @@ def saved(shape: Shape, adapter: Adapter | None, weights: int = BF16) -> int:
     DoRA, its output twice. All weights (no adapter): also the inputs of the linear modules and of the norms' weights.
     """
     h, i, q = shape.hidden, shape.intermediate, shape.queries
-    attention = 8 * q + (4 * (q + shape.keys) if shape.head_norms else 0)
+    attention = 8 * q + (4 * (q + shape.keys) if shape.family.head_norms else 0)
     if adapter is None:
         norms, inputs = (6, 4) if weights == BF16 else (8, 10)
-        return shape.norms * norms * h + inputs * h + attention + 8 * i
+        return shape.family.norms * norms * h + inputs * h + attention + 8 * i
     adapted = sum(
         2 * inputs + 2 * adapter.r + adapter.dropout * inputs + adapter.dora * 4 * outputs
         for inputs, outputs in adapter.sizes(shape)
     )
-    return shape.norms * 4 * h + attention + 6 * i + adapted
+    return shape.family.norms * 4 * h + attention + 6 * i + adapted
 
 
 def saved_once(shape: Shape, adapter: Adapter | None, weights: int = BF16) -> int:
