@@ -67,11 +67,11 @@ python_is() {
   "$1" -c "import sys; sys.exit(not (3, $2) <= sys.version_info < (3, ${3:-99}))" 2>/dev/null
 }
 
-# Sets PYTHON: the active environment's, or .venv's.
+# Sets PYTHON: the active environment's, or .venv's; and ANY_PYTHON: the same, or what would create .venv in a dry run.
 use_python() {
   local active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}" found="" candidate
   if [[ -n "$active" ]]; then
-    PYTHON=python
+    PYTHON=python ANY_PYTHON=python
     if [[ ! -x "$active/bin/python" ]] || ! command -v python >/dev/null; then
       die "the active environment $active has no Python: deactivate it, or unset VIRTUAL_ENV CONDA_PREFIX"
     fi
@@ -89,7 +89,8 @@ use_python() {
     done
     [[ -n "$found" ]] || die "needs Python 3.11, 3.12 or 3.13 (python3.11 -m venv must work)"
   fi
-  if [[ -z "${DRY_RUN:-}" ]]; then make_venv .venv "${found:-$PYTHON}"; fi
+  ANY_PYTHON="${found:-$PYTHON}"
+  if [[ -z "${DRY_RUN:-}" ]]; then make_venv .venv "$ANY_PYTHON"; fi
 }
 
 # make_venv FOLDER PYTHON: create an environment with pip, or what is missing of it. In two steps, each of which can be
@@ -142,64 +143,20 @@ evalplus_python() {
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------
 
-# Sets VISIBLE to the number of GPUs that CUDA_VISIBLE_DEVICES makes visible: CUDA stops at the first entry that is not
-# a device, and sees none if one is named twice.
-visible_gpus() {
-  local listed=() device seen=" " installed=""
-  if command -v nvidia-smi >/dev/null; then installed="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"; fi
-  VISIBLE=0
-  IFS=',' read -ra listed <<<"$CUDA_VISIBLE_DEVICES"
-  for device in "${listed[@]}"; do
-    read -r device <<<"$device" # without spaces around it
-    [[ "$device" =~ ^([0-9]+|GPU-[0-9a-f-]+|MIG-[0-9A-Za-z/-]+)$ ]] || break
-    if [[ "$device" =~ ^[0-9]+$ ]]; then
-      device=$((10#$device))
-      if ((${installed:-0} > 0 && device >= installed)); then break; fi
-    fi
-    [[ "$seen" != *" $device "* ]] || die "CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES names $device twice: CUDA sees no GPU"
-    seen+="$device "
-    VISIBLE=$((VISIBLE + 1))
-  done
-  if ((VISIBLE > 0 && VISIBLE < ${#listed[@]})); then
-    echo "$(basename "$0"): CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES: CUDA sees only the first $VISIBLE" >&2
-  fi
-}
-
-# The number of GPUs that nvidia-smi lists; 0 without it.
-installed_gpus() {
-  nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true
-}
-
-# Sets GPUS, the number of GPUs to use (GPUS if set, else those in CUDA_VISIBLE_DEVICES, else nvidia-smi's count), and
-# checks the driver before gigabytes are downloaded for it.
+# Sets GPUS, the number of GPUs to use: GPUS if it is set, else all that CUDA_VISIBLE_DEVICES shows. src/preflight.py counts
+# them (before anything is installed), and checks the driver before gigabytes are downloaded for it.
 use_gpus() {
-  local installed
-  if [[ -n "${GPUS:-}" ]]; then
-    [[ "$GPUS" =~ ^(0|[1-9][0-9]{0,2})$ ]] || die "GPUS=$GPUS: expected a whole number"
-    if [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]] && ((GPUS > 0)); then
-      visible_gpus
-      ((GPUS <= VISIBLE)) || die "GPUS=$GPUS, but CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES shows $VISIBLE"
-    elif [[ -z "${DRY_RUN:-}" ]]; then # which may describe another machine
-      installed="$(installed_gpus)"
-      ((installed == 0 || GPUS <= installed)) || die "GPUS=$GPUS, but this node has $installed"
-    fi
-  elif [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then
-    visible_gpus
-    GPUS="$VISIBLE"
-  else
-    GPUS="$(installed_gpus)"
+  local visible
+  [[ -z "${GPUS:-}" || "$GPUS" =~ ^(0|[1-9][0-9]{0,2})$ ]] || die "GPUS=$GPUS: expected a whole number"
+  if [[ "${GPUS:-}" == 0 ]]; then return 0; fi
+  visible="$("$ANY_PYTHON" src/preflight.py --count-gpus)" || exit
+  if [[ -z "${GPUS:-}" ]]; then
+    GPUS="$visible"
+  elif [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]] && ((GPUS > visible)); then
+    die "GPUS=$GPUS, but CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES shows $visible"
+  elif [[ -z "${DRY_RUN:-}" ]] && ((visible > 0 && GPUS > visible)); then # a dry run may describe another machine
+    die "GPUS=$GPUS, but this node has $visible"
   fi
-  if ((GPUS > 0)); then check_driver; fi
-}
-
-# PyPI's torch 2.13.0 is built for CUDA 13.0. An installed torch is not checked: it may be a build for an older driver.
-check_driver() {
-  local driver
-  if has torch || ! command -v nvidia-smi >/dev/null; then return 0; fi
-  driver="$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null || true)" # a line for each GPU
-  [[ "$driver" =~ ^[0-9]+ ]] || return 0
-  ((BASH_REMATCH[0] >= 580)) ||
-    die "NVIDIA driver ${driver%%$'\n'*}: torch 2.13.0 from PyPI needs 580 or newer; with an older one, install a torch build for it first"
 }
 
 # Checks NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT: with a wrong one, torch would wait for nodes that never come.
@@ -233,14 +190,21 @@ port_in_use() {
 }
 
 # preflight FLAGS...: end here if src/preflight.py finds that the run does not fit this node. A dry run may describe
-# another machine, so it skips this.
+# another machine, so it skips this. A bug of preflight does not keep a run from starting.
 preflight() {
   local found status=0
   if [[ -n "${DRY_RUN:-}" || "${PREFLIGHT:-}" == 0 ]] || ((GPUS == 0)); then return 0; fi
   found="$(PYTHONUNBUFFERED=1 "$PYTHON" src/preflight.py "$@" 2>&1)" || status=$?
-  ((status == 0 || status == 2)) || echo "$found" >&2 # a bug of preflight: its traceback
-  ((status == 0)) || die "${found##*$'\n'} (PREFLIGHT=0 starts the run without this check)"
-  say "preflight: ${found##*$'\n'}"
+  if ((status == 0)); then
+    say "preflight: ${found##*$'\n'}"
+  elif ((status == 2)); then
+    die "${found##*$'\n'} (PREFLIGHT=0 starts the run without this check)"
+  elif ((status == 130 || status == 143)); then # Ctrl-C, or a scheduler
+    exit "$status"
+  else
+    echo "$found" >&2
+    echo "$(basename "$0"): src/preflight.py failed with status $status, shown above: starting without its check" >&2
+  fi
 }
 
 # --- training with accelerate -----------------------------------------------------------------------------------------

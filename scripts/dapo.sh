@@ -51,7 +51,7 @@ else
       trainer.nnodes=*) nodes="${override#*=}" ;;
     esac
   done
-  preflight --config-name "$config" --gpus "$gpus" --nodes "$nodes" "${overrides[@]}"
+  preflight --config "configs/${config%.yaml}.yaml" --gpus "$gpus" --nodes "$nodes" "${overrides[@]}"
   need requirements/vllm.txt
 fi
 [[ -z "${INSTALL_ONLY:-}" ]] || exit 0

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from common import toolchain
 from common.cli import fail, program
 from trl_training import arguments
+from trl_training.arguments import GrpoArguments
 
 
 def derive(values: Mapping[str, Any]) -> dict[str, int]:
@@ -35,34 +35,7 @@ def derive(values: Mapping[str, Any]) -> dict[str, int]:
     return derived
 
 
-@dataclass
-class ScriptArguments(arguments.DataArguments):
-    """Keys of this script beyond trl's."""
-
-    reward: str = field(
-        default="format,es_star",
-        metadata={
-            "help": "rewards by name: format,em,es,em_star,es_star, and ours: dm_star (src/diff_match.py); or by "
-            "dotted path: my_rewards.mine, a function as trl calls it (src/trl_training/reward_functions.py)"
-        },
-    )
-    prompts_per_step: int | None = field(
-        default=None, metadata={"help": "prompts in an optimizer step; sets gradient_accumulation_steps"}
-    )
-    updates_per_generation: int = field(
-        default=1, metadata={"help": "optimizer steps on each batch of rollouts; above 1 the clip takes effect"}
-    )
-    overlong_buffer: int | None = field(
-        default=None,
-        metadata={"help": "DAPO's soft punishment, 0 to -1 over the last N tokens of max_completion_length"},
-    )
-    dora_generation: str = field(
-        default="merge", metadata={"help": "how rollouts compute DoRA: merge, cache or stock (src/adapters.py)"}
-    )
-    print_samples: int = field(default=1, metadata={"help": "rollouts to print at each logged step"})
-
-
-def check_rollouts(script: ScriptArguments, args: Any, model: Any) -> None:
+def check_rollouts(script: GrpoArguments, args: Any, model: Any) -> None:
     """Exit if sampling as configured would damage the weights or truncate the completions."""
     from trl_training.checks import shards_weights
 
@@ -88,13 +61,13 @@ def check_rollouts(script: ScriptArguments, args: Any, model: Any) -> None:
         )
 
 
-def parse_arguments(argv: list[str] | None = None) -> tuple[ScriptArguments, Any, Any]:
+def parse_arguments(argv: list[str] | None = None) -> tuple[GrpoArguments, Any, Any]:
     """(script, GRPO, model) arguments, checked."""
     from trl import GRPOConfig, ModelConfig
 
     from trl_training.reward_functions import load_rewards
 
-    script, args, model = arguments.parse((ScriptArguments, GRPOConfig, ModelConfig), argv, derive)
+    script, args, model = arguments.parse((GrpoArguments, GRPOConfig, ModelConfig), argv, derive)
     rewards = load_rewards(script.reward)
     if args.reward_weights is not None and len(args.reward_weights) != len(rewards):
         fail(f"{len(rewards)} rewards ({script.reward}) but {len(args.reward_weights)} reward_weights")
@@ -105,7 +78,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[ScriptArguments, Any
     return script, args, model
 
 
-def check_vllm_server(script: ScriptArguments, args: Any, model: Any) -> None:
+def check_vllm_server(script: GrpoArguments, args: Any, model: Any) -> None:
     """Wait for the vLLM server that the run samples from. Raises InputError if it does not answer or does not fit.
 
     The process that talks to it asks: the first one, on the first node. With use_cpu there is no NCCL to send weights,
@@ -118,7 +91,7 @@ def check_vllm_server(script: ScriptArguments, args: Any, model: Any) -> None:
         check_server(args, model.model_name_or_path, script.max_prompt_length + args.max_completion_length)
 
 
-def train(script: ScriptArguments, args: Any, model: Any) -> None:
+def train(script: GrpoArguments, args: Any, model: Any) -> None:
     """Run GRPO into args.output_dir."""
     from trl.rewards import get_soft_overlong_punishment
 
@@ -147,7 +120,7 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
 
 @program()
 def main() -> None:
-    arguments.run(__doc__, ScriptArguments, parse_arguments, train, check_vllm_server)
+    arguments.run(__doc__, GrpoArguments, parse_arguments, train, check_vllm_server)
 
 
 if __name__ == "__main__":

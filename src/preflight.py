@@ -5,17 +5,18 @@
     python src/preflight.py --config configs/dapo.yaml --gpus 2 --gpu-memory 80 recode.adapter=full
     python3 src/preflight.py                                         only the node, before anything is installed
 
-Flags of src/grpo.py and src/sft.py, or overrides of src/dapo.py, follow. It ends with `fits`, or with the one key to
-change. Exit status 0: fits, or not modelled; 2: does not fit, or something on the node is missing.
+Flags of src/grpo.py and src/sft.py, or overrides of src/dapo.py, follow. It ends with `fits`, `tight` (less than 5 % of
+a GPU is free), or the one key to change. Exit status 0: fits, tight, or not modelled; 2: does not fit, or something on
+the node is missing.
 
 What is estimated, and how far to trust it:
 
     exact       weights, adapter, gradients, optimizer state, merged copies, KV cache
     counted     activations: with saved-tensor hooks, on small models on a CPU (src/common/footprint.py)
     assumed     1 GB a process for CUDA and NCCL, 10 % of what a step allocates and frees, RAM of processes
-    estimate    all times: peak rates from data sheets, shares of them that nobody measured here, no communication
+    estimate    all times: peak rates from data sheets, assumed shares of them, counted kernels, no communication
 
-All sequences count at their longest for memory, at a typical length for time. GB are 10^9 bytes; a card sold as 80 GB
+Memory is that of the longest sequences, time that of typical ones. GB are 10^9 bytes; a card sold as 80 GB
 has up to 7 % more. Mixtures of experts, quantised weights, unusual layers, FSDP and ZeRO-3 in trl are not modelled:
 then a line says so, without a number.
 """
@@ -33,9 +34,8 @@ from typing import TYPE_CHECKING, Any
 
 from common.cli import LAYERS, Parser, above_zero, fail, program
 from common.errors import InputError, ReCodeError
-from common.gpu_types import GPU_TYPES, GpuType, gpu_type
 from common.node import GB, Node, described_node, hub_cache, limited, this_node
-from common.node_checks import Check, cpu_check, disk_checks, memory_check, this_machine
+from common.node_checks import Check, count_gpus, cpu_check, disk_checks, memory_check, this_machine
 
 if TYPE_CHECKING:
     from common.fit import Place, Report
@@ -48,7 +48,6 @@ class Settings:
     """The flags of this program, and those of the trainer."""
 
     config: str | None
-    config_name: str | None
     trainer: str | None
     gpus: int | None
     gpu_memory: float | None
@@ -59,6 +58,7 @@ class Settings:
     accelerate: str
     prompt_tokens: int | None
     completion_tokens: int | None
+    count_gpus: bool
     json: bool
     rest: tuple[str, ...]
 
@@ -68,26 +68,24 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     parser = Parser(description=__doc__)
     flag, launcher = parser.add_argument, os.environ.get("ACCELERATE") or "ddp"
     flag("--config", help="a YAML of configs/, for GRPO, SFT or DAPO")
-    flag("--config-name", help="a DAPO configuration by its name, as src/dapo.py takes it")
     flag("--trainer", choices=("grpo", "sft"), help="which of the two a YAML is for (default: by its keys)")
     flag("--gpus", type=above_zero(int), help="GPUs of a node (default: all that are visible)")
     flag("--gpu-memory", type=above_zero(float), help="GB of each; describes a node that is not this one")
-    flag("--gpu", default="", help="its type, for times: H100, H200, A100, L40S, … (src/common/gpu_types.py)")
+    flag("--gpu", default="", help="its type, for times: H100, H200, A100, L40S, … (src/common/step_time.py)")
     flag("--cpus", type=above_zero(int), help="CPUs of the described node")
     flag("--ram", type=above_zero(float), help="GB of RAM of the described node")
     flag("--nodes", type=above_zero(int), default=1, help="equal nodes (default: %(default)s)")
     flag("--accelerate", default=launcher, help="a file of configs/accelerate (default: $ACCELERATE, or ddp)")
     flag("--prompt-tokens", type=above_zero(int), help="of a typical prompt, for times (default: 650)")
     flag("--completion-tokens", type=above_zero(int), help="of a step's longest completion, for times (default: 600)")
+    flag("--count-gpus", action="store_true", help="print the number of visible GPUs, and nothing else")
     flag("--json", action="store_true", help="print one JSON object")
     args, rest = parser.parse_known_args(argv)
     if args.gpu_memory is None and (args.cpus or args.ram):
         fail("--cpus and --ram describe another node: add --gpu-memory")
     if args.gpu_memory is not None and args.gpus is None:
         fail("--gpu-memory describes another node: add --gpus")
-    if args.config and args.config_name:
-        fail("--config or --config-name, not both")
-    if rest and not (args.config or args.config_name):
+    if rest and not args.config:
         fail(f"{rest[0]}: name a configuration with --config")
     return Settings(**vars(args), rest=tuple(rest))
 
@@ -114,9 +112,9 @@ def zero_stage(name: str) -> int:
 
 
 def dapo_name(settings: Settings) -> str | None:
-    """The name under configs/ of a DAPO configuration; None for one of GRPO or SFT. Needs no package."""
-    if settings.config_name or not settings.config:
-        return settings.config_name
+    """The name under configs/ of a DAPO configuration; None for one of GRPO or SFT, or none. Needs no package."""
+    if not settings.config:
+        return None
     path = Path(settings.config)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -128,39 +126,24 @@ def dapo_name(settings: Settings) -> str | None:
         raise InputError(f"{path}: src/dapo.py reads the DAPO configurations of configs/") from None
 
 
-def kind_of(settings: Settings, node: Node) -> GpuType | None:
-    """The type of the GPUs: the flag's, or that of the first GPU if it is known."""
-    if settings.gpu and gpu_type(settings.gpu) is None:
-        raise InputError(f"--gpu {settings.gpu}: choose from {', '.join(kind.name for kind in GPU_TYPES)}")
-    return gpu_type(settings.gpu or node.cards[0].name)
-
-
 def place_of(settings: Settings, node: Node) -> Place:
-    """Where the run would go."""
+    """Where the run would go. Its type of GPU is the flag's, or that of the first GPU if it is known."""
     from common.fit import Place
-    from common.step_time import Lengths
+    from common.step_time import GPU_TYPES, Lengths, gpu_type
 
+    kind = gpu_type(settings.gpu or node.cards[0].name)
+    if settings.gpu and kind is None:
+        raise InputError(f"--gpu {settings.gpu}: choose from {', '.join(known.name for known in GPU_TYPES)}")
     given = {"prompt": settings.prompt_tokens, "completion": settings.completion_tokens}
     return Place(
         gpus=len(node.cards),
         nodes=settings.nodes,
         card=min(card.memory for card in node.cards),
         free=min(card.free for card in node.cards),
-        kind=kind_of(settings, node),
+        kind=kind,
         lengths=Lengths(**{key: tokens for key, tokens in given.items() if tokens is not None}),
         zero=zero_stage(settings.accelerate),
     )
-
-
-def report_of(settings: Settings, dapo: str | None, place: Place) -> Report:
-    """The estimates for the configuration. Raises NotModelled, InputError."""
-    if dapo is not None:
-        from verl_training import fit as verl
-
-        return verl.report(dapo, settings.rest, place)
-    from trl_training import fit as trl
-
-    return trl.report(settings.config, settings.rest, place, settings.trainer)
 
 
 def size_of(folder: Path) -> int:
@@ -193,7 +176,7 @@ def show(checks: Sequence[Check], report: Report | None, place: Place | None) ->
     if report and place:
         from common.fit import memory_table, time_table
 
-        print(f"\n{report.model}: {report.parameters / 1e9:.2f} billion parameters (P)\n{report.run}\n")
+        print(f"\n{report.model}: {report.parameters / 1e9:.2f} billion parameters (P)\n{report.summary}\n")
         print(*memory_table(report.estimate), sep="\n")
         if report.parts:
             print("", *time_table(report.parts, report.steps, place), sep="\n")
@@ -203,7 +186,7 @@ def show(checks: Sequence[Check], report: Report | None, place: Place | None) ->
 
 def estimated(settings: Settings, dapo: str | None, node: Node) -> tuple[Place | None, Report | None, str]:
     """(where the run would go, the estimates, or why there are none)."""
-    if not node.cards or not (settings.config or dapo):
+    if not node.cards or not settings.config:
         return None, None, ""
     package = "trl" if dapo is None else "verl"
     if find_spec(package) is None:
@@ -212,7 +195,13 @@ def estimated(settings: Settings, dapo: str | None, node: Node) -> tuple[Place |
 
     place = place_of(settings, node)
     try:
-        return place, report_of(settings, dapo, place), ""
+        if dapo is None:
+            from trl_training import memory_keys
+
+            return place, memory_keys.report(settings.config, settings.rest, place, settings.trainer), ""
+        from verl_training import memory
+
+        return place, memory.report(dapo, settings.rest, place), ""
     except NotModelled as error:
         return place, None, f"not modelled: {error}"
 
@@ -220,6 +209,9 @@ def estimated(settings: Settings, dapo: str | None, node: Node) -> tuple[Place |
 @program()
 def main() -> None:
     settings = parse_arguments()
+    if settings.count_gpus:
+        print(count_gpus())
+        return
     dapo = dapo_name(settings)
     node = node_of(settings)
     checks = this_machine(node, dapo=dapo is not None)
@@ -231,7 +223,7 @@ def main() -> None:
         checks += run_checks(node, report, settings.nodes)
         answer = verdict(report, place)
     problems = [check.problem for check in checks if check.problem]
-    if report and not report.fits:
+    if report and report.answer == "does not fit":
         problems.append(answer)
     if settings.json:
         found: dict[str, Any] = {"node": asdict(node), "checks": [asdict(check) for check in checks]}

@@ -10,23 +10,14 @@ completion only: `prompts.reference_completion`, then the end-of-turn token.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from common.cli import fail, program
 from trl_training import arguments
+from trl_training.arguments import SftArguments
 
 if TYPE_CHECKING:
     from common.chat import Chat
-
-
-@dataclass
-class ScriptArguments(arguments.DataArguments):
-    """Keys of this script beyond trl's."""
-
-    examples_per_step: int | None = field(
-        default=None, metadata={"help": "examples in an optimizer step; sets gradient_accumulation_steps"}
-    )
 
 
 def derive(values: Mapping[str, Any]) -> dict[str, int]:
@@ -51,18 +42,18 @@ def tokenised(rows: Sequence[Mapping[str, str]], chat: Chat) -> list[dict[str, l
     return out
 
 
-def parse_arguments(argv: list[str] | None = None) -> tuple[ScriptArguments, Any, Any]:
+def parse_arguments(argv: list[str] | None = None) -> tuple[SftArguments, Any, Any]:
     """(script, SFT, model) arguments, checked."""
     from trl import ModelConfig, SFTConfig
 
-    script, args, model = arguments.parse((ScriptArguments, SFTConfig, ModelConfig), argv, derive)
+    script, args, model = arguments.parse((SftArguments, SFTConfig, ModelConfig), argv, derive)
     arguments.require_layers(script, args)
     if args.completion_only_loss is False:
         fail("completion_only_loss false: not supported: the loss is on the completion only")
     return script, args, model
 
 
-def train(script: ScriptArguments, args: Any, model: Any) -> None:
+def train(script: SftArguments, args: Any, model: Any) -> None:
     """Run SFT into args.output_dir."""
     from trl_training.callbacks import say
     from trl_training.checks import check_model
@@ -81,7 +72,7 @@ def train(script: ScriptArguments, args: Any, model: Any) -> None:
 
 @program()
 def main() -> None:
-    arguments.run(__doc__, ScriptArguments, parse_arguments, train)
+    arguments.run(__doc__, SftArguments, parse_arguments, train)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,10 @@ class Row:
         here = ["--gpus", str(self.gpus), "--nodes", str(self.nodes), "--gpu-memory", str(self.memory)]
         here += ["--gpu", self.kind, "--accelerate", self.environment.get("ACCELERATE", "ddp")]
         if self.program == "dapo":
-            named = self.flags if "--config-name" in self.flags else ("--config-name", "dapo", *self.flags)
-            return [*here, *named, f"actor_rollout_ref.model.path={model}"]
+            words = ["--config-name", "dapo", *self.flags]
+            at = len(words) - words[::-1].index("--config-name")  # the last wins
+            config = str(ROOT / "configs" / f"{words[at]}.yaml")
+            return [*here, "--config", config, *words[at + 1 :], f"actor_rollout_ref.model.path={model}"]
         config = () if "--config" in self.flags else ("--config", str(ROOT / "configs" / f"{self.program}.yaml"))
         return [*here, "--trainer", self.program, *config, *self.flags, "--model_name_or_path", str(model)]
 

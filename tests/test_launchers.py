@@ -23,6 +23,8 @@ from trl_training.arguments import plan_batch
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.sh") if path.name != "common.sh")
 QUICK = "configs/quickstart/grpo.yaml"
+# Of a stand-in for Python: the launchers' question that needs the real one.
+COUNT_GPUS = f'case "$*" in *--count-gpus*) exec {sys.executable} "$@";; esac\n'
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 96}  # of the quickstart's held-out test
 PROGRAMS = sorted(path for path in (ROOT / "src").glob("*.py") if '\nif __name__ == "__main__":' in path.read_text())
 
@@ -62,8 +64,7 @@ def node(tmp_path: Path) -> Callable[..., dict[str, str]]:
 
     def describe(gpus: int, *, driver: str = "580.95.05", nvcc: bool = False, cpus: int = 64, python: str = "") -> dict:
         (tmp_path / "bin").mkdir(exist_ok=True)
-        cards = "".join(f"echo 'GPU {i}: NVIDIA H100 80GB HBM3 (UUID: GPU-{i})'\n" for i in range(gpus))
-        tools = {"nvidia-smi": f'if [ "$1" != -L ]; then echo {driver}; exit; fi\n{cards}'}
+        tools = {"nvidia-smi": "".join(f"echo GPU-{i}f6e, {driver}\n" for i in range(gpus))}
         if nvcc:
             tools["nvcc"] = "echo 'Cuda compilation tools, release 13.0'\n"
         for name, text in tools.items():
@@ -122,7 +123,11 @@ def test_training_on_a_node_needs_no_flag(script, gpus, per_device, node, monkey
         ("2,3", 2),
         ("3", 1),
         ("0, 1", 2),
-        ("GPU-8f6e", 1),
+        ("GPU-7f6e", 1),
+        ("GPU-7,GPU-6f", 2),  # the start of a UUID is enough
+        ("GPU-", 0),
+        ("GPU-8f6e", 0),  # there is none
+        ("03,1", 2),
         ("0,-1,2", 1),
         ("", 0),
         ("-1", 0),
@@ -132,18 +137,18 @@ def test_training_on_a_node_needs_no_flag(script, gpus, per_device, node, monkey
         ("0,8,1", 1),  # there are eight
         ("0,,1", 1),
         ("1,gpu2", 1),
-        ("MIG-1f2e,MIG-3d4c", 2),
+        ("MIG-1f2e,MIG-3d4c", 1),  # CUDA takes one MIG device at most
     ],
 )
 def test_visible_devices_are_counted_as_cuda_counts_them(visible, gpus, node):
-    code = "source scripts/common.sh; PYTHON=python; use_gpus; echo $GPUS; launch train.py"
-    env = {**os.environ, **node(8), "CUDA_VISIBLE_DEVICES": visible, "DRY_RUN": "1"}
-    env["PATH"] += f":{os.environ['PATH']}"
+    code = "source scripts/common.sh; use_python; use_gpus; echo $GPUS; launch train.py"
+    env = {**os.environ, **node(8), "CUDA_VISIBLE_DEVICES": visible, "DRY_RUN": "1", "VIRTUAL_ENV": sys.prefix}
+    env["PATH"] += f":{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(["bash", "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     count, command = done.stdout.splitlines()
     assert count == str(gpus)
     shown = done.stderr.splitlines()
-    assert shown == [f"bash: CUDA_VISIBLE_DEVICES={visible}: CUDA sees only the first {gpus}"] * len(shown)
+    assert shown == [f"CUDA_VISIBLE_DEVICES={visible}: CUDA sees only the first {gpus}"] * len(shown)
     assert bool(shown) == (0 < gpus < visible.count(",") + 1)
     assert ("accelerate.commands.launch" in command) == (gpus > 1)
     if gpus == 1:  # the first that is visible, and no other
@@ -151,9 +156,9 @@ def test_visible_devices_are_counted_as_cuda_counts_them(visible, gpus, node):
 
 
 def test_one_process_under_accelerate_sees_one_card_too(node):
-    code = "source scripts/common.sh; PYTHON=python; use_gpus; launch train.py --x 1"
-    env = {**os.environ, **node(8), "GPUS": "1", "ACCELERATE": "zero2", "DRY_RUN": "1"}
-    env["PATH"] += f":{os.environ['PATH']}"
+    code = "source scripts/common.sh; use_python; use_gpus; launch train.py --x 1"
+    env = {**os.environ, **node(8), "GPUS": "1", "ACCELERATE": "zero2", "DRY_RUN": "1", "VIRTUAL_ENV": sys.prefix}
+    env["PATH"] += f":{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(["bash", "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     words = shlex.split(done.stdout)
     assert words[:5] == ["env", "CUDA_VISIBLE_DEVICES=0", "python", "-m", "accelerate.commands.launch"]
@@ -230,7 +235,10 @@ def test_an_old_driver_is_named_before_torch_is_fetched(driver, fits, node, tmp_
         assert "NVIDIA driver 570.86.15: torch 2.13.0 from PyPI needs 580 or newer" in the_mistake(done)
 
 
-@pytest.mark.parametrize("smi", ["exit 18", "for i in 1 2 3 4 5 6 7 8; do echo 580.65.06; sleep 0.05; done"])
+SLOW_SMI = "for i in 1 2 3 4 5 6 7 8; do echo GPU-$i, 580.65.06; sleep 0.05; done"
+
+
+@pytest.mark.parametrize("smi", ["exit 18", "echo Failed to initialize NVML", SLOW_SMI])
 def test_an_odd_nvidia_smi_does_not_end_the_launcher_silently(smi, node, tmp_path):
     """Its library may not match its driver; and it may print a line at a time, one for each GPU."""
     described = {**node(2), "GPUS": "2"}
@@ -288,7 +296,7 @@ def test_a_real_launch_checks_once_then_installs_and_starts(status, said, node, 
     """Without DRY_RUN, on a stand-in for Python that writes down what it is asked to do."""
     described = node(2)
     (tmp_path / "bin" / "python").write_text(
-        f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n'
+        f'#!/bin/sh\n{COUNT_GPUS}echo "$@" >>{tmp_path}/calls\n'
         f'case "$*" in *--check*) echo noise; echo {said}; exit {status};; *sys.prefix*) echo {tmp_path};; esac\n'
     )
     (tmp_path / "bin" / "python").chmod(0o755)
@@ -535,7 +543,7 @@ def stand_in(folder: Path, answers: str) -> None:
     """A python in `folder`/bin that writes down what it is asked to do and answers with these cases of a shell."""
     (folder / "bin").mkdir(exist_ok=True)
     (folder / "bin" / "python").write_text(
-        f'#!/bin/sh\ncase "$1" in -c) ;; *) echo "$@" >>{folder}/calls;; esac\n'
+        f'#!/bin/sh\n{COUNT_GPUS}case "$1" in -c) ;; *) echo "$@" >>{folder}/calls;; esac\n'
         f'case "$*" in {answers} *sys.prefix*) echo {folder};; *"(3, 13) <="*) exit 1;; esac\n'
     )
     (folder / "bin" / "python").chmod(0o755)
@@ -549,11 +557,11 @@ NO_FIT = "preflight: does not fit: 25.0 of a GPU's 24.0 GB (estimate): set --per
     [
         ("grpo.sh", ["--max_steps", "9"], "--trainer grpo --gpus 2 --nodes 1 --config configs/grpo.yaml --max_steps 9"),
         ("sft.sh", ["--config", "x.yaml"], "--trainer sft --gpus 2 --nodes 1 --config x.yaml"),
-        ("dapo.sh", ["run=a b"], "--config-name dapo --gpus 2 --nodes 1 run=a b trainer.n_gpus_per_node=2"),
+        ("dapo.sh", ["run=a b"], "--config configs/dapo.yaml --gpus 2 --nodes 1 run=a b trainer.n_gpus_per_node=2"),
         (
             "dapo.sh",
             ["--config-name", "dapo_released", "trainer.nnodes=2", "trainer.n_gpus_per_node=1"],
-            "--config-name dapo_released --gpus 1 --nodes 2 trainer.nnodes=2 trainer.n_gpus_per_node=1",
+            "--config configs/dapo_released.yaml --gpus 1 --nodes 2 trainer.nnodes=2 trainer.n_gpus_per_node=1",
         ),
     ],
 )
@@ -573,18 +581,27 @@ def test_what_does_not_fit_ends_in_one_line(script, flags, asked, node, tmp_path
     assert [call for call in again if f"src/{script.removesuffix('.sh')}.py" in call][1:]  # the check, and the run
 
 
-def test_what_fits_is_reported_and_a_bug_of_preflight_keeps_its_traceback(node, tmp_path):
+def test_what_fits_is_reported(node, tmp_path):
     described = node(2)
     stand_in(tmp_path, '*preflight*) echo table; echo "fits: 25.1 of a GPU\'s 80.0 GB (estimate)";;')
     done = launcher("grpo.sh", **described, DRY_RUN="")
     assert done.returncode == 0, done.stderr
     assert "== preflight: fits: 25.1 of a GPU's 80.0 GB (estimate)" in done.stdout
     assert "table" not in done.stdout
+
+
+@pytest.mark.parametrize("script", ["grpo.sh", "dapo.sh"])
+def test_a_bug_of_preflight_is_shown_and_the_run_starts(script, node, tmp_path):
+    described = node(2)
     stand_in(tmp_path, "*preflight*) echo Traceback >&2; echo 'KeyError: 1' >&2; exit 1;;")
-    done = launcher("grpo.sh", **described, DRY_RUN="")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == "Traceback"
-    assert done.stderr.splitlines()[-1].startswith("grpo.sh: KeyError: 1 (PREFLIGHT=0 ")
+    done = launcher(script, **described, DRY_RUN="")
+    assert done.returncode == 0, done.stderr
+    why = f"{script}: src/preflight.py failed with status 1, shown above: starting without its check"
+    assert done.stderr.splitlines() == ["Traceback", "KeyError: 1", why]
+    program = f"src/{script.removesuffix('.sh')}.py"
+    assert program in (tmp_path / "calls").read_text().splitlines()[-1]
+    stand_in(tmp_path, "*preflight*) exit 130;;")  # Ctrl-C
+    assert launcher(script, **described, DRY_RUN="").returncode == 130
 
 
 @pytest.mark.parametrize("script", ["grpo.sh", "sft.sh", "dapo.sh"])

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from common.footprint import Estimate
-from common.gpu_types import GpuType
 from common.node import GB
-from common.step_time import Lengths, Part
+from common.step_time import GpuType, Lengths, Part
 
 R = TypeVar("R")
+Changes = Callable[[R], Iterable[tuple[str, R]]]  # (what to set, the run with it); those that change the result last
+HEADROOM = 0.05  # of a GPU: a run that leaves less is tight, because parts of the estimate are assumed
 LEGEND = (
     "P, A: parameters of model and adapter; N: GPUs; L: layers; h, i, kv, V: hidden, intermediate, KV and vocabulary "
     "size; t: tokens at once"
@@ -47,49 +48,70 @@ class Report:
 
     model: str
     parameters: int
-    run: str  # in one line
+    summary: str  # of the run, in one line
+    answer: str  # fits, tight, or does not fit
     estimate: Estimate
-    fits: bool
-    change: Change | None  # with which it fits, if it does not
+    change: Change | None  # with which it fits or, if nothing does that, is tight; None if it fits
     parts: tuple[Part, ...]  # of a step; empty if the type of the GPU is not known
     steps: int | None
     cpus: tuple[int, str]  # needed on all nodes, and what for
     output: Path
 
 
-def size(number: float) -> str:
-    return f"{number / GB:.1f}"
-
-
-def first_change(
-    singles: Iterable[tuple[str, R]],
-    others: Callable[[R], Iterable[tuple[str, R]]],
+def report(
+    run: R,
     estimate: Callable[[R], Estimate],
-    free: int,
-) -> Change | None:
-    """The first of `singles` that fits; if none does, the first that fits together with one of the `others`."""
+    changes: Changes[R],
+    seconds: Callable[[R, Lengths, GpuType], list[Part]],
+    place: Place,
+    **facts: Any,
+) -> Report:
+    """The report on a run; `facts` are the fields of Report that a trainer knows."""
+    found, room = estimate(run), int((1 - HEADROOM) * place.free)
+    answer = "fits" if found.fits(room) else "tight" if found.fits(place.free) else "does not fit"
+    limits = {"fits": (), "tight": (room,), "does not fit": (room, place.free)}[answer]
+    options = (first_change(run, changes, estimate, limit) for limit in limits)
+    return Report(
+        answer=answer,
+        estimate=found,
+        change=next((option for option in options if option), None),
+        parts=tuple(seconds(run, place.lengths, place.kind)) if place.kind else (),
+        **facts,
+    )
+
+
+def first_change(run: R, changes: Changes[R], estimate: Callable[[R], Estimate], free: int) -> Change | None:
+    """The first change with which the run fits; if no single one is enough, the first two that are together."""
     tried = []
-    for setting, run in singles:
-        if (found := estimate(run)).fits(free):
+    for setting, one in changes(run):
+        if (found := estimate(one)).fits(free):
             return Change(setting, found.peak)
-        tried.append((setting, run))
-    for setting, run in tried:
-        for second, both in others(run):
+        tried.append((setting, one))
+    for setting, one in tried:
+        for second, both in changes(one):
             if (found := estimate(both)).fits(free):
                 return Change(f"{setting} and {second}", found.peak)
     return None
 
 
+def size(number: float) -> str:
+    return f"{number / GB:.1f}"
+
+
 def verdict(report: Report, place: Place) -> str:
     """The last line: fits, or why not and the one key to change."""
     estimate, change = report.estimate, report.change
-    if report.fits:
-        return f"fits: {size(estimate.peak)} of a GPU's {size(place.free)} GB (estimate)"
-    why = estimate.problems[0] if estimate.problems else f"{size(estimate.peak)} of a GPU's {size(place.free)} GB"
+    taken = f"{size(estimate.peak)} of a GPU's {size(place.free)} GB"
+    if report.answer == "fits":
+        return f"fits: {taken} (estimate)"
+    if report.answer == "tight":
+        more = f"; for more room set {change.setting} ({size(change.peak)} GB)" if change else ""
+        return f"tight: {taken} (estimate), less than {HEADROOM:.0%} free{more}"
     remedy = "one or two keys are not enough: use GPUs with more memory, or a smaller model"
     if change:
-        remedy = f"set {change.setting} ({size(change.peak)} GB)"
-    return f"does not fit: {why} (estimate): {remedy}"
+        tight = ", tight" if change.peak > (1 - HEADROOM) * place.free else ""
+        remedy = f"set {change.setting} ({size(change.peak)} GB{tight})"
+    return f"does not fit: {estimate.problems[0] if estimate.problems else taken} (estimate): {remedy}"
 
 
 def memory_table(estimate: Estimate) -> list[str]:

@@ -1,7 +1,7 @@
 """The bytes that training a model takes: formulas that both trainers share, and the table that they fill.
 
 Weights, adapters, gradients and optimizer state are exact. What autograd keeps was counted with saved-tensor hooks on
-small Qwen2 models on a CPU, under autocast to bf16; tests/test_preflight.py repeats the count. What a GPU adds (the
+small Qwen2 models on a CPU, under autocast to bf16; tests/test_footprint.py repeats the count. What a GPU adds (the
 CUDA context, NCCL's buffers, fragmentation) is not measured: CONTEXT and MARGIN are our assumptions.
 
 In the formulas P is the model's parameters, A the adapter's, L the layers, h the hidden and i the intermediate size, q
@@ -65,15 +65,15 @@ def saved(shape: Shape, adapter: Adapter | None, weights: int = BF16) -> int:
     DoRA, its output twice. All weights (no adapter): also the inputs of the linear modules and of the norms' weights.
     """
     h, i, q = shape.hidden, shape.intermediate, shape.queries
-    attention = 8 * q + (4 * (q + shape.keys) if shape.head_norms else 0)
+    attention = 8 * q + (4 * (q + shape.keys) if shape.family.head_norms else 0)
     if adapter is None:
         norms, inputs = (6, 4) if weights == BF16 else (8, 10)
-        return shape.norms * norms * h + inputs * h + attention + 8 * i
+        return shape.family.norms * norms * h + inputs * h + attention + 8 * i
     adapted = sum(
         2 * inputs + 2 * adapter.r + adapter.dropout * inputs + adapter.dora * 4 * outputs
         for inputs, outputs in adapter.sizes(shape)
     )
-    return shape.norms * 4 * h + attention + 6 * i + adapted
+    return shape.family.norms * 4 * h + attention + 6 * i + adapted
 
 
 def saved_once(shape: Shape, adapter: Adapter | None, weights: int = BF16) -> int:
@@ -117,8 +117,8 @@ def dora_norm(shape: Shape, adapter: Adapter | None) -> int:
 
 
 def backward(shape: Shape, adapter: Adapter | None, tokens: int, checkpointing: bool, weights: int = BF16) -> int:
-    """What the layer that runs backward takes: what checkpointing computes again, and after it the gradients, or, while
-    it is computed, DoRA's norm."""
+    """The layer that runs backward: what checkpointing computes again, during which DoRA's norm is computed, or after
+    which the gradients are: the larger of the two."""
     again = saved(shape, adapter, weights) * tokens + saved_once(shape, adapter, weights) if checkpointing else 0
     return again + max(in_flight(shape, adapter) * tokens, dora_norm(shape, adapter))
 
@@ -169,5 +169,35 @@ def with_margin(phases: Sequence[str], lines: Sequence[Line]) -> tuple[Line, ...
     return (*(one for one in lines if any(one.phases.values())), rest)
 
 
-def everywhere(phases: Sequence[str], size: float) -> dict[str, float]:
-    return dict.fromkeys(phases, size)
+# --- rows that both trainers have -------------------------------------------------------------------------------------
+
+
+def layer_lines(
+    shape: Shape, adapter: Adapter | None, tokens: int, scored: int, checkpointing: bool, weights: int = BF16
+) -> list[Line]:
+    """Activations: of an update with `tokens` at once, and of `scored` without gradients."""
+    how = (shape, adapter, tokens, checkpointing, weights)
+    label, formula = "activations of layers", "saved L t"
+    if checkpointing:
+        label, formula = "inputs of layers", "(2 L + 8) h t"
+    one = {"update": backward(*how), "scoring": forward(shape) * scored}
+    name = "one layer, again and backward" if checkpointing else "one layer, backward"
+    return [
+        Line(label, formula, {"update": kept(*how)}, working=True),
+        Line(name, "saved t + max(gradients t, norm)", one, working=True),
+    ]
+
+
+def norm_line(shape: Shape, adapter: Adapter | None, phase: str) -> Line:
+    return Line("DoRA's norm", "6 in² + 16 in out", {phase: dora_norm(shape, adapter)}, working=True)
+
+
+def vllm_needs(shape: Shape, tensor_parallel: int, context: int, overhead: int) -> float:
+    """The least that vLLM starts with: its shard of the weights, and the KV cache of one full context."""
+    return (BF16 * shape.parameters + cache_token(shape) * context) / tensor_parallel + overhead
+
+
+def too_small(share: float, needs: float) -> tuple[str, ...]:
+    """The problem of a share of the GPU with which vLLM does not start."""
+    problem = f"vLLM's share of {share / 1e9:.1f} GB is below the {needs / 1e9:.1f} GB that it starts with"
+    return (problem,) if share < needs else ()

@@ -1,7 +1,7 @@
 """The sizes of a model, from its config.json: what memory and time estimates need.
 
-Modelled are dense decoders with a gated MLP, in the families below. For anything else (mixtures of experts, images,
-quantised weights, other layers) there is no estimate, because it would be wrong: NotModelled.
+Only dense decoders with a gated MLP are modelled, in the families below. Anything else (mixtures of experts, images,
+quantised weights, other layers) raises NotModelled, because an estimate would be wrong.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import InputError, ReCodeError
 from common.models import refuse_absent
@@ -18,7 +18,7 @@ from common.rows import typed
 
 
 class NotModelled(ReCodeError):
-    """There is no estimate for this model or configuration; the message is one line."""
+    """This model or configuration has no estimate; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -42,42 +42,35 @@ FAMILIES = {
 }
 
 
-class ModelKeys(BaseModel):
-    """What is read of a config.json."""
+class Shape(BaseModel):
+    """A dense decoder, by the keys of its config.json. Sizes are numbers of elements, not bytes."""
 
+    model_config = ConfigDict(frozen=True)
     model_type: str
-    num_hidden_layers: int
-    hidden_size: int
-    intermediate_size: int
-    num_attention_heads: int
-    num_key_value_heads: int | None = None  # none: as many as attention heads
-    head_dim: int | None = None
-    vocab_size: int
-    tie_word_embeddings: bool
+    layers: int = Field(alias="num_hidden_layers")
+    hidden: int = Field(alias="hidden_size")
+    intermediate: int = Field(alias="intermediate_size")
+    heads: int = Field(alias="num_attention_heads")
+    own_kv_heads: int | None = Field(None, alias="num_key_value_heads")  # none: as many as attention heads
+    own_head: int | None = Field(None, alias="head_dim")
+    vocabulary: int = Field(alias="vocab_size")
+    tied: bool = Field(alias="tie_word_embeddings")
+    context: int = Field(32768, alias="max_position_embeddings")
     attention_bias: bool = False
     mlp_bias: bool = False
-    max_position_embeddings: int = 32768
-    quantization_config: Mapping[str, Any] | None = None
+    quantization: Mapping[str, Any] | None = Field(None, alias="quantization_config")
 
+    @property
+    def family(self) -> Family:
+        return FAMILIES[self.model_type]
 
-@dataclass(frozen=True)
-class Shape:
-    """A dense decoder. Sizes are numbers of elements, not bytes."""
+    @property
+    def kv_heads(self) -> int:
+        return self.own_kv_heads or self.heads
 
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head: int
-    vocabulary: int
-    tied: bool
-    context: int = 32768
-    norms: int = 2
-    head_norms: bool = False
-    qkv_bias: bool = False
-    output_bias: bool = False
-    mlp_bias: bool = False
+    @property
+    def head(self) -> int:
+        return self.own_head or self.hidden // self.heads
 
     @property
     def queries(self) -> int:
@@ -98,9 +91,10 @@ class Shape:
     @property
     def layer(self) -> int:
         """Parameters of one layer."""
-        biases = self.qkv_bias * (self.queries + 2 * self.keys) + self.output_bias * self.hidden
+        qkv_bias = self.family.qkv_bias or self.attention_bias
+        biases = qkv_bias * (self.queries + 2 * self.keys) + self.attention_bias * self.hidden
         biases += self.mlp_bias * (2 * self.intermediate + self.hidden)
-        norms = self.norms * self.hidden + self.head_norms * 2 * self.head
+        norms = self.family.norms * self.hidden + self.family.head_norms * 2 * self.head
         return sum(inputs * outputs for inputs, outputs in self.linears.values()) + biases + norms
 
     @property
@@ -125,25 +119,10 @@ def shape_of(config: Mapping[str, Any], model: str) -> Shape:
     if experts or family is None:
         what = f"a mixture of experts ({experts[0]})" if experts else f"model_type {kind}"
         raise NotModelled(f"{model}: {what} is not modelled, only {', '.join(FAMILIES)}")
-    keys = typed(ModelKeys, config, f"{model}: config.json", whole="")
-    if keys.quantization_config:
+    shape = typed(Shape, config, f"{model}: config.json", whole="")
+    if shape.quantization:
         raise NotModelled(f"{model}: quantised weights are not modelled")
-    return Shape(
-        layers=keys.num_hidden_layers,
-        hidden=keys.hidden_size,
-        intermediate=keys.intermediate_size,
-        heads=keys.num_attention_heads,
-        kv_heads=keys.num_key_value_heads or keys.num_attention_heads,
-        head=keys.head_dim or keys.hidden_size // keys.num_attention_heads,
-        vocabulary=keys.vocab_size,
-        tied=keys.tie_word_embeddings,
-        context=keys.max_position_embeddings,
-        norms=family.norms,
-        head_norms=family.head_norms,
-        qkv_bias=family.qkv_bias or keys.attention_bias,
-        output_bias=keys.attention_bias,
-        mlp_bias=keys.mlp_bias,
-    )
+    return shape
 
 
 def load_shape(model: str, revision: str = "main") -> Shape:

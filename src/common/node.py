@@ -1,7 +1,7 @@
 """One node: its GPUs, driver, CPUs, memory and disks, read from the system. Standard library only.
 
-preflight reads this before anything is installed. A container's limits (CPU affinity, cgroup quota, cgroup memory)
-count, not what the machine has.
+preflight reads this before anything is installed. The limits of a container or a Slurm job (CPU affinity,
+CPU quota and memory of its cgroups) count, not what the machine has.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,14 +37,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Node:
-    """What a run gets. None: not known, and not checked."""
+    """What a run gets. None: unknown, and not checked."""
 
     cards: tuple[Card, ...]
     driver: str | None = None
     python: tuple[int, int] | None = None
     cpus: int | None = None
     memory: int | None = None
-    described: bool = False  # by flags; not this machine
+    described: bool = False  # by flags: not this machine
 
 
 def described_node(gpus: int, gpu_memory: int, gpu: str, cpus: int | None, memory: int | None) -> Node:
@@ -54,40 +54,46 @@ def described_node(gpus: int, gpu_memory: int, gpu: str, cpus: int | None, memor
 
 
 def this_node() -> Node:
-    """The machine or container that runs this program."""
-    listed, processes = smi("--query-gpu=" + QUERY), smi("--query-compute-apps=gpu_uuid,pid,process_name,used_memory")
-    cards, driver = parse_cards(listed or "", processes or "")
-    shown = visible(cards, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return Node(shown, driver, sys.version_info[:2], cpus(), memory())
+    """The machine or container that runs this program. Raises InputError for GPUs that cannot be described."""
+    processes = smi("--query-compute-apps=gpu_uuid,pid,process_name,used_memory")
+    cards, driver = parse_cards(smi("--query-gpu=" + QUERY), processes)
+    if (devices := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        shown = visible(devices, [card.uuid for card in cards])
+        if any(isinstance(device, str) and device.startswith("MIG-") for device in shown):
+            raise InputError("CUDA_VISIBLE_DEVICES names a MIG device: describe the node with --gpus and --gpu-memory")
+        cards = tuple(cards[device] for device in shown if isinstance(device, int) and cards)
+    return Node(cards, driver, sys.version_info[:2], cpus(), memory())
 
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------
 
 
-def smi(query: str) -> str | None:
-    """What nvidia-smi answers, in CSV; None if it is missing or cannot reach the driver."""
+def smi(query: str) -> list[list[str]]:
+    """The cells of the lines that nvidia-smi prints; none if it is missing or cannot reach the driver."""
     try:
         command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     except (FileNotFoundError, PermissionError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+        return []
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    return [[cell.strip() for cell in line.split(",")] for line in lines if line.strip()]
 
 
-def cells(csv: str) -> list[list[str]]:
-    """The cells of each line."""
-    return [[cell.strip() for cell in line.split(",")] for line in csv.splitlines() if line.strip()]
+def installed() -> tuple[list[str], str | None]:
+    """(the UUIDs of this machine's GPUs, the driver's version)."""
+    rows = [row for row in smi("--query-gpu=uuid,driver_version") if row[0].startswith("GPU-")]  # not a message
+    return [row[0] for row in rows], rows[0][-1] if rows else None
 
 
-def parse_cards(listed: str, processes: str) -> tuple[tuple[Card, ...], str | None]:
+def parse_cards(listed: list[list[str]], processes: list[list[str]]) -> tuple[tuple[Card, ...], str | None]:
     """(the cards, the driver's version) from nvidia-smi's two answers. Raises InputError for what it cannot read."""
     running: dict[str, list[str]] = {}
-    for row in cells(processes):
+    for row in processes:
         if len(row) == 4:
             uuid, pid, name, used = row
             running.setdefault(uuid, []).append(f"{Path(name).name} (pid {pid}, {used} MiB)")
     cards, driver = [], None
-    for row in cells(listed):
+    for row in listed:
         if len(row) != 7 or not (row[0] + row[3] + row[4]).isdigit():  # MIG and unified memory: [N/A]
             raise InputError(
                 f"nvidia-smi: cannot read {', '.join(row)}: describe the node with --gpus and --gpu-memory"
@@ -98,19 +104,35 @@ def parse_cards(listed: str, processes: str) -> tuple[tuple[Card, ...], str | No
     return tuple(cards), driver
 
 
-def visible(cards: Sequence[Card], devices: str | None) -> tuple[Card, ...]:
-    """The cards that CUDA_VISIBLE_DEVICES shows: CUDA stops at the first entry that is not a device."""
-    if devices is None:
-        return tuple(cards)
-    shown = []
+def visible(devices: str, uuids: Sequence[str]) -> list[int | str]:
+    """The devices that a CUDA_VISIBLE_DEVICES shows: indices into `uuids`, or the UUID of a MIG device.
+
+    CUDA stops at the first entry that is not a device, shows at most one MIG device, and nothing if a device is named
+    twice, which raises InputError. If `uuids` is empty (no nvidia-smi), every device is assumed to exist.
+    """
+    shown: list[int | str] = []
     for entry in map(str.strip, devices.split(",")):
-        if entry.startswith("MIG-"):
-            raise InputError("CUDA_VISIBLE_DEVICES names MIG devices: describe the node with --gpus and --gpu-memory")
-        found = [card for card in cards if entry in (str(card.index), card.uuid)]
-        if not found:
+        device = device_of(entry, uuids)
+        if device in shown:
+            raise InputError(f"CUDA_VISIBLE_DEVICES={devices} names {device} twice: CUDA sees no GPU")
+        if device is None or (shown and isinstance(device, str) and device.startswith("MIG-")):
             break
-        shown.append(found[0])
-    return tuple(shown)
+        shown.append(device)
+    return shown
+
+
+def device_of(entry: str, uuids: Sequence[str]) -> int | str | None:
+    """The device of an entry: a number, or a UUID, or the start of a single one. None if there is no such device."""
+    if re.fullmatch("[0-9]+", entry):
+        return int(entry) if not uuids or int(entry) < len(uuids) else None
+    if re.fullmatch("MIG-[0-9A-Za-z/-]+", entry):
+        return entry
+    if not re.fullmatch("GPU-[0-9a-f-]+", entry):
+        return None
+    found = [index for index, uuid in enumerate(uuids) if uuid.startswith(entry)]
+    if not uuids:
+        return entry
+    return found[0] if len(found) == 1 else None
 
 
 def limited(node: Node, gpus: int | None) -> Node:
@@ -127,12 +149,25 @@ def limited(node: Node, gpus: int | None) -> Node:
 # --- CPUs, memory, disks ----------------------------------------------------------------------------------------------
 
 
-def text(path: str) -> str:
+def text(path: Path) -> str:
     """A file of the kernel; empty if it is not there."""
     try:
-        return Path(path).read_text("utf-8").strip()
+        return path.read_text("utf-8").strip()
     except OSError:
         return ""
+
+
+def cgroups(controller: str, root: Path = Path("/")) -> Iterator[Path]:
+    """The folders of the cgroups that this process is in, each followed by those above it: of v2, and of v1's tree for
+    `controller`. A limit of any of them holds (Slurm sets a job's above that of the process)."""
+    top = root / "sys/fs/cgroup"
+    for line in (text(root / "proc/self/cgroup") or "0::/").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        for tree in (top / controllers, top / controller) if controllers else (top, top / "unified"):
+            folder = tree / path.lstrip("/")  # in a container it may be the host's, and only the tree's root exists
+            yield from (one for one in (folder, *folder.parents) if one.is_relative_to(tree))
 
 
 def quota(cpu_max: str) -> int | None:
@@ -141,12 +176,13 @@ def quota(cpu_max: str) -> int | None:
     return max(1, int(found[1]) // int(found[2])) if found else None
 
 
-def cpus() -> int:
-    """CPUs of this process: its affinity, and its cgroup's quota (v2, then v1)."""
-    v1 = [text(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us") for name in ("quota", "period")]
-    given = quota(text("/sys/fs/cgroup/cpu.max") or " ".join(v1))
-    affinity = len(os.sched_getaffinity(0))
-    return affinity if given is None else min(affinity, given)
+def cpus(root: Path = Path("/")) -> int:
+    """CPUs of this process: its affinity, and the smallest quota of its cgroups (v2 and v1)."""
+    limits = [len(os.sched_getaffinity(0))]
+    for folder in cgroups("cpu", root):
+        v1 = " ".join(text(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+        limits += [limit for limit in (quota(text(folder / "cpu.max")), quota(v1)) if limit is not None]
+    return min(limits)
 
 
 def available(meminfo: str) -> int:
@@ -159,21 +195,19 @@ def left_in_cgroup(limit: str, used: str, stat: str) -> int | None:
     """Bytes that a cgroup may still take. Its page cache counts as free, because the kernel drops it first."""
     if not limit.isdigit() or not used.isdigit():
         return None
-    cache = re.search(r"^(?:total_)?inactive_file (\d+)", stat, re.MULTILINE)
+    cache = re.search(r"^total_inactive_file (\d+)", stat, re.MULTILINE)  # v1: with the cgroups below it, as v2 counts
+    cache = cache or re.search(r"^inactive_file (\d+)", stat, re.MULTILINE)
     return int(limit) - int(used) + (int(cache[1]) if cache else 0)
 
 
-def memory() -> int:
-    """Bytes of memory that this process may take: what the machine has available, and what its cgroup has left."""
-    here = available(text("/proc/meminfo"))
-    for folder, limit, used in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        left = left_in_cgroup(text(f"{folder}/{limit}"), text(f"{folder}/{used}"), text(f"{folder}/memory.stat"))
-        if left is not None:
-            here = min(here, left)
-    return here
+def memory(root: Path = Path("/")) -> int:
+    """Bytes of memory that this process may take: what the machine has available, and what its cgroups have left."""
+    left = [available(text(root / "proc/meminfo"))]
+    for folder in cgroups("memory", root):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            found = left_in_cgroup(text(folder / limit), text(folder / used), text(folder / "memory.stat"))
+            left += [] if found is None else [found]
+    return min(left)
 
 
 def free_space(folder: Path) -> tuple[int, int]:

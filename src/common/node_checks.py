@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from common import toolchain
-from common.node import GB, Node, free_space
+from common.errors import InputError
+from common.node import GB, Node, free_space, installed, visible
 
 DRIVER = 580  # PyPI's torch 2.13.0 is built for CUDA 13.0
 BF16_SINCE = 8.0  # compute capability
@@ -17,7 +20,7 @@ FREE = 0.95  # of an unused GPU, at least: the driver takes some
 
 @dataclass(frozen=True)
 class Check:
-    """One line about the node; `problem` is None if there is nothing wrong."""
+    """One line about the node; `problem` is None if nothing is wrong."""
 
     name: str
     found: str
@@ -29,7 +32,7 @@ def gb(size: float) -> str:
 
 
 def gpu_checks(node: Node) -> list[Check]:
-    """GPUs, driver, bf16, and who else uses the GPUs."""
+    """GPUs, driver, bf16, and other processes on the GPUs."""
     if not node.cards:
         missing = "no GPU: nvidia-smi is missing, reports none, or CUDA_VISIBLE_DEVICES hides them"
         return [Check("GPUs", "none", f"{missing}; describe another node with --gpus and --gpu-memory")]
@@ -45,17 +48,30 @@ def gpu_checks(node: Node) -> list[Check]:
             users = ", ".join(card.processes) or "processes that are not visible here"
             checks.append(Check(f"GPU {card.index}", f"{gb(card.free)} free; used by {users}"))
     if node.driver is not None:
-        checks.append(driver_check(node.driver, torch_installed=find_spec("torch") is not None))
+        checks.append(driver_check(node.driver))
     return checks
 
 
-def driver_check(driver: str, *, torch_installed: bool) -> Check:
+def driver_check(driver: str) -> Check:
     """An installed torch may be a build for an older driver, so only its absence makes an old driver a problem."""
     major = driver.partition(".")[0]
-    if not major.isdigit() or int(major) >= DRIVER or torch_installed:
+    if not major.isdigit() or int(major) >= DRIVER or find_spec("torch") is not None:
         return Check("driver", driver)
     why = f"NVIDIA driver {driver}: torch 2.13.0 from PyPI needs {DRIVER} or newer; install a torch build for it first"
     return Check("driver", driver, why)
+
+
+def count_gpus() -> int:
+    """The number of GPUs that CUDA would show, for the launch scripts. Raises InputError if the driver is too old."""
+    uuids, driver = installed()
+    count, devices = len(uuids), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if devices is not None:
+        count = len(visible(devices, uuids))
+        if 0 < count < len(devices.split(",")):
+            print(f"CUDA_VISIBLE_DEVICES={devices}: CUDA sees only the first {count}", file=sys.stderr)
+    if count and driver and (problem := driver_check(driver).problem):
+        raise InputError(problem)
+    return count
 
 
 def python_check(version: tuple[int, int], *, dapo: bool) -> Check:
@@ -79,13 +95,13 @@ def cpu_check(cpus: int, needed: int, why: str) -> Check:
 
 
 def memory_check(memory: int, needed: float) -> Check:
-    """RAM, which is an estimate: too little is a problem all the same, because the kernel kills the process."""
+    """RAM. The need is only an estimate, but too little is a problem, because the kernel kills the process."""
     problem = f"RAM: {gb(memory)} available, needs about {gb(needed)} (estimate)" if memory < needed else None
     return Check("RAM", f"{gb(memory)} available (needs about {gb(needed)})", problem)
 
 
 def disk_checks(wanted: Iterable[tuple[str, Path, float]]) -> list[Check]:
-    """(what, folder, bytes) on their disks; what shares a disk is added up."""
+    """Check (what, folder, bytes) against the free space of their disks; the sizes on one disk are added up."""
     checks: list[Check] = []
     taken: dict[int, float] = {}
     for what, folder, size in wanted:

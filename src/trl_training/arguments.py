@@ -60,6 +60,42 @@ class DataArguments:
     )
 
 
+@dataclass
+class GrpoArguments(DataArguments):
+    """Keys of src/grpo.py beyond trl's."""
+
+    reward: str = field(
+        default="format,es_star",
+        metadata={
+            "help": "rewards by name: format,em,es,em_star,es_star, and ours: dm_star (src/diff_match.py); or by "
+            "dotted path: my_rewards.mine, a function as trl calls it (src/trl_training/reward_functions.py)"
+        },
+    )
+    prompts_per_step: int | None = field(
+        default=None, metadata={"help": "prompts in an optimizer step; sets gradient_accumulation_steps"}
+    )
+    updates_per_generation: int = field(
+        default=1, metadata={"help": "optimizer steps on each batch of rollouts; above 1 the clip takes effect"}
+    )
+    overlong_buffer: int | None = field(
+        default=None,
+        metadata={"help": "DAPO's soft punishment, 0 to -1 over the last N tokens of max_completion_length"},
+    )
+    dora_generation: str = field(
+        default="merge", metadata={"help": "how rollouts compute DoRA: merge, cache or stock (src/adapters.py)"}
+    )
+    print_samples: int = field(default=1, metadata={"help": "rollouts to print at each logged step"})
+
+
+@dataclass
+class SftArguments(DataArguments):
+    """Keys of src/sft.py beyond trl's."""
+
+    examples_per_step: int | None = field(
+        default=None, metadata={"help": "examples in an optimizer step; sets gradient_accumulation_steps"}
+    )
+
+
 def optional_packages(args: Any) -> list[str]:
     """Packages beyond requirements.txt that a trl configuration asks for."""
     asked = {tracker: tracker in args.report_to for tracker in ("wandb", "trackio")}
@@ -136,7 +172,7 @@ class Batch:
         return f"{step} = {self.sequences} completions a step; / {prompts}"
 
 
-def plan_batch(processes: int, per_device: int, sequences: int) -> Batch:
+def plan_batch(processes: int, per_device: int, sequences: int, group: int = 1) -> Batch:
     """The batch of `sequences` a step that puts at most `per_device`, or its share, through a process at once."""
     share = sequences // processes
     at_once = min(per_device, share)
@@ -145,7 +181,7 @@ def plan_batch(processes: int, per_device: int, sequences: int) -> Batch:
             f"{sequences} sequences a step cannot be divided evenly among {processes} process(es) x "
             f"per_device_train_batch_size {per_device}: change per_device_train_batch_size or the number of processes"
         )
-    return Batch(processes, at_once, share // at_once)
+    return Batch(processes, at_once, share // at_once, group)
 
 
 def batch_of(values: Mapping[str, Any], sequences: int) -> dict[str, int]:
@@ -208,23 +244,13 @@ def objection(error: ValueError) -> str:
     )
 
 
-def parse(
-    classes: Iterable[Any],
-    argv: Sequence[str] | None = None,
-    derive: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda values: {},
-) -> tuple[Any, ...]:
-    """Instances of the dataclasses `classes` from `--config FILE` and the flags, which win.
-
-    `derive` gets the parsed values and returns values that follow from them; it may raise ValueError.
-    """
+def read_values(classes: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[Any, dict[str, Any]]:
+    """(the parser, the value of every key) from `--config FILE` and the flags, which win. Checks each key by itself;
+    makes no configuration, which would need the GPU that it is for."""
     require("trl")
-    from torch.distributed import DistError
     from trl import TrlParser
 
-    from trl_training import checks
     from trl_training.values import check_values
-
-    classes = list(classes)
 
     class Parser(TrlParser):
         def error(self, message: str) -> NoReturn:
@@ -244,8 +270,24 @@ def parse(
     namespace, rest = parser.parse_known_args(flags)
     if rest:  # not echoed: it may be the value of a flag, and a secret
         fail("an argument without a flag: every flag starts with --, and takes one value unless it is a list")
-    values = vars(namespace)
-    check_values(values)
+    check_values(vars(namespace))
+    return parser, vars(namespace)
+
+
+def parse(
+    classes: Sequence[Any],
+    argv: Sequence[str] | None = None,
+    derive: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda values: {},
+) -> tuple[Any, ...]:
+    """Instances of the dataclasses `classes` from `--config FILE` and the flags, which win.
+
+    `derive` gets the parsed values and returns values that follow from them; it may raise ValueError.
+    """
+    parser, values = read_values(classes, argv)
+    from torch.distributed import DistError
+
+    from trl_training import checks
+
     checks.refuse_environment(values["check"] is not None)
     if values["check"] is not None:
         forget()  # a check is one process

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from common import footprint
-from common.footprint import BF16, CONTEXT, FLOAT32, Adapter, Estimate, Line, everywhere, with_margin
-from common.gpu_types import GpuType
+from common.footprint import BF16, CONTEXT, FLOAT32, Adapter, Estimate, Line, with_margin
 from common.model_shape import Shape
-from common.step_time import SYNC, Lengths, Part, eager_token, forward_seconds, update_seconds, vllm_token
+from common.step_time import SYNC, GpuType, Lengths, Part, eager_token, forward_seconds, update_part, vllm_token
 from trl_training.arguments import Batch, plan_batch
 
 TILE_TOKENS, TILE_WORDS = 4096, 32768  # trl's TOKEN_CHUNK_SIZE and _CHUNKED_LOGPROB_CHUNK_SIZE
@@ -77,24 +76,24 @@ def state_lines(shape: Shape, run: Run) -> list[Line]:
     phases, n, count = run.phases, run.batch.processes, trained(shape, run)
     letter = "A" if run.adapter else "P"
     size = run.weights
-    lines = [Line("weights", f"{size} P", everywhere(phases, size * shape.parameters))]
+    lines = [Line("weights", f"{size} P", dict.fromkeys(phases, size * shape.parameters))]
     if run.reference and not run.adapter:
-        lines.append(Line("reference model", f"{size} P", everywhere(phases, size * shape.parameters)))
+        lines.append(Line("reference model", f"{size} P", dict.fromkeys(phases, size * shape.parameters)))
     if run.adapter:
         own = BF16 if run.zero2 else FLOAT32
-        lines.append(Line("adapter", f"{own} A", everywhere(phases, own * count)))
+        lines.append(Line("adapter", f"{own} A", dict.fromkeys(phases, own * count)))
     if run.zero2:
-        lines.append(Line("AdamW, float32 copies", f"12 {letter} / N", everywhere(phases, 12 * count / n)))
-        lines.append(Line("gradients", f"2 {letter} / N", everywhere(("update", "optimizer"), 2 * count / n)))
+        lines.append(Line("AdamW, float32 copies", f"12 {letter} / N", dict.fromkeys(phases, 12 * count / n)))
+        lines.append(Line("gradients", f"2 {letter} / N", dict.fromkeys(("update", "optimizer"), 2 * count / n)))
         lines.append(Line("their float32 copies", f"4 {letter} / N", {"optimizer": 4 * count / n}, working=True))
         buckets = 2 * BF16 * min(BUCKET, count)
         lines.append(Line("DeepSpeed's buckets", "4 x 5e8, assumed", {"update": buckets}, working=True))
     else:
         gradient = FLOAT32 if run.adapter else run.weights
-        lines.append(Line("AdamW", f"8 {letter}", everywhere(phases, 8 * count)))
+        lines.append(Line("AdamW", f"8 {letter}", dict.fromkeys(phases, 8 * count)))
         lines.append(Line("gradients", f"{gradient} {letter}", {"update": gradient * count}))
         if n > 1:
-            lines.append(Line("DDP's buckets", f"{gradient} {letter}", everywhere(phases, gradient * count)))
+            lines.append(Line("DDP's buckets", f"{gradient} {letter}", dict.fromkeys(phases, gradient * count)))
     if run.adapter is None and run.weights == FLOAT32:
         copies = BF16 * shape.parameters
         lines.append(Line("autocast's bf16 copies", "2 P", {"scoring": copies, "update": copies}))
@@ -112,54 +111,34 @@ def rollout_lines(shape: Shape, run: Run, card: int) -> list[Line]:
     if run.vllm:
         share = run.vllm.utilization * card
         where = ("rollout",) if run.vllm.sleep else run.phases
-        return [
-            Line("vLLM", f"{run.vllm.utilization:g} of the GPU", everywhere(where, share)),
-            kept,
-        ]
+        return [Line("vLLM", f"{run.vllm.utilization:g} of the GPU", dict.fromkeys(where, share)), kept]
     tokens, prefill = run.sampled * run.length, run.sampled * run.prompt
     cache = footprint.cache_token(shape) * tokens * (1 + 1 / shape.layers)  # transformers copies a layer to extend it
     copies = {"merge": run.weights * targets, "cache": FLOAT32 * targets, "stock": 0}[str(run.rollouts)]
     formula = "4 x targets" if run.rollouts == "cache" else f"{run.weights} x targets"
-    norm = footprint.dora_norm(shape, run.adapter) if run.rollouts == "stock" else 0
     return [
         Line(f"{run.rollouts}: copies of targets", formula, {"rollout": copies}, working=True),
         Line(f"KV cache, {run.sampled} x {run.length}", "4 L kv t (1 + 1/L)", {"rollout": cache}, working=True),
         Line("prompts, one layer", "(6 i + 8 h) t", {"rollout": footprint.forward(shape) * prefill}, working=True),
-        Line("stock: DoRA's norm", "6 in² + 16 in out", {"rollout": norm}, working=True),
+        *([footprint.norm_line(shape, run.adapter, "rollout")] if run.rollouts == "stock" else ()),
     ]
 
 
 def update_lines(shape: Shape, run: Run) -> list[Line]:
     """Log-probabilities and gradients of per_device sequences of full length."""
     tokens, scored = run.batch.per_device * run.length, run.batch.per_device * run.completion
-    how = (shape, run.adapter, tokens, run.checkpointing, run.weights)
-    kept, layer = footprint.kept(*how), footprint.backward(*how)
     tile = BF16 * min(scored, TILE_TOKENS) * TILE_WORDS
     head = tile + 6 * shape.hidden * scored + (0 if run.adapter else FLOAT32 * shape.embedding)
-    norm = footprint.dora_norm(shape, run.adapter)
-    label = "inputs of layers" if run.checkpointing else "activations of layers"
+    heads = {"update": head, "scoring": tile + BF16 * shape.hidden * scored}
     return [
-        Line(label, "(2 L + 8) h t" if run.checkpointing else "saved L t", {"update": kept}, working=True),
-        Line(
-            "one layer" + (", again and backward" if run.checkpointing else ", backward"),
-            "saved t + max(gradients t, norm)",
-            {"update": layer, "scoring": footprint.forward(shape) * tokens},
-            working=True,
-        ),
-        Line(
-            "log-probabilities, tiles",
-            "2 x 4096 x 32768 + 6 h t",
-            {"update": head, "scoring": tile + BF16 * shape.hidden * scored},
-            working=True,
-        ),
-        Line("DoRA's norm", "6 in² + 16 in out", {"scoring": norm if run.old_policy else 0}, working=True),
+        *footprint.layer_lines(shape, run.adapter, tokens, tokens, run.checkpointing, run.weights),
+        Line("log-probabilities, tiles", "2 x 4096 x 32768 + 6 h t", heads, working=True),
+        *([footprint.norm_line(shape, run.adapter, "scoring")] if run.old_policy else ()),
     ]
 
 
 def vllm_needs(shape: Shape, vllm: Vllm) -> float:
-    """The least that vLLM starts with: its shard of the weights, and the KV cache of one full context."""
-    cache = footprint.cache_token(shape) * vllm.context
-    return (BF16 * shape.parameters + cache) / vllm.tensor_parallel + VLLM_OVERHEAD
+    return footprint.vllm_needs(shape, vllm.tensor_parallel, vllm.context, VLLM_OVERHEAD)
 
 
 def estimate(shape: Shape, run: Run, card: int, nodes: int = 1) -> Estimate:
@@ -169,11 +148,9 @@ def estimate(shape: Shape, run: Run, card: int, nodes: int = 1) -> Estimate:
         *state_lines(shape, run),
         *rollout_lines(shape, run, card),
         *update_lines(shape, run),
-        Line("CUDA, NCCL", "assumed", everywhere(phases, CONTEXT)),
+        Line("CUDA, NCCL", "assumed", dict.fromkeys(phases, CONTEXT)),
     ]
-    problems = []
-    if run.vllm and (share := run.vllm.utilization * card) < (needs := vllm_needs(shape, run.vllm)):
-        problems.append(f"vLLM's share of {share / 1e9:.1f} GB is below the {needs / 1e9:.1f} GB that it starts with")
+    problems = footprint.too_small(run.vllm.utilization * card, vllm_needs(shape, run.vllm)) if run.vllm else ()
     processes = run.batch.processes // nodes
     memory = processes * (run.weights * shape.parameters + PROCESS)
     if run.adapter:
@@ -181,7 +158,7 @@ def estimate(shape: Shape, run: Run, card: int, nodes: int = 1) -> Estimate:
     else:  # DeepSpeed saves the weights too, beside transformers' file
         state = ((2 * run.weights + 12) if run.zero2 else (run.weights + 8)) * shape.parameters
     own = 0 if run.adapter else run.weights * shape.parameters
-    return Estimate(phases, with_margin(phases, lines), memory, run.checkpoints * state + own, tuple(problems))
+    return Estimate(phases, with_margin(phases, lines), memory, run.checkpoints * state + own, problems)
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -189,32 +166,31 @@ def estimate(shape: Shape, run: Run, card: int, nodes: int = 1) -> Estimate:
 
 def seconds(shape: Shape, run: Run, lengths: Lengths, gpu: GpuType) -> list[Part]:
     """The parts of an optimizer step."""
-    prompt, completion = min(lengths.prompt, run.length), min(lengths.completion, run.completion)
-    if run.rollouts is None:  # SFT: a target takes the place of a completion
-        completion = min(completion, run.length - prompt)
-    sequences = run.batch.sequences // run.batch.processes
-    tokens = sequences * (prompt + completion)
-    parts = [Part("update", update_formula(run), update_seconds(shape, run.adapter, tokens, run.checkpointing, gpu))]
-    passes = run.reference + run.old_policy
-    if passes:
-        scoring = passes * forward_seconds(shape, tokens, gpu)
-        parts.insert(0, Part("scoring", f"{passes} x 2 P t / rate", scoring))
-    if run.rollouts is None:
-        return parts
+    if run.rollouts:
+        lengths = lengths.within(run.prompt, run.completion)
+    else:  # SFT: a target takes the place of a completion, and a sequence is cut at its limit
+        prompt = min(lengths.prompt, run.length)
+        lengths = lengths.within(prompt, run.length - prompt)
+    tokens = run.batch.sequences // run.batch.processes * (lengths.prompt + lengths.completion)
+    batches = run.batch.accumulation
+    parts = [update_part(shape, run.adapter, tokens, batches, run.checkpointing, gpu)]
+    if passes := run.reference + run.old_policy:
+        scoring = passes * forward_seconds(shape, tokens, batches, gpu)
+        parts.insert(0, Part("scoring", f"{passes} x 2 P t / rate, or launches", scoring))
     if run.rollouts == "server":
         return [Part("rollout", "not counted: on the server's GPUs", 0.0), *parts]
     if run.vllm:
-        token = vllm_token(shape, run.sampled, lengths, run.vllm.tensor_parallel, gpu)
-        formula = f"{completion} x (2 P + cache) / bandwidth + {SYNC:g} for the sync"
-        rollout = completion * token + SYNC
+        size = run.vllm.tensor_parallel
+        token = vllm_token(shape, run.sampled * size, lengths, size, gpu)
+        formula = f"{lengths.completion} x (2 P + cache) / bandwidth + {SYNC:g} for the sync"
+        rollout = lengths.completion * token + SYNC
+    elif run.rollouts:
+        token = eager_token(shape, run.adapter, run.rollouts, gpu)
+        rollout = lengths.completion * token
+        formula = f"{lengths.completion} x {token * 1000:.0f} ms: kernel launches, or 2 P / bandwidth"
     else:
-        token = eager_token(shape, run.adapter, str(run.rollouts), gpu)
-        formula, rollout = f"{completion} x {token * 1000:.0f} ms: Python's kernel launches", completion * token
+        return parts
     return [Part("rollout", formula, rollout / run.updates), *parts]
-
-
-def update_formula(run: Run) -> str:
-    return f"{2 * (2 + run.checkpointing + (run.adapter is None))} P t / rate"
 
 
 # --- the one key to change --------------------------------------------------------------------------------------------
@@ -232,10 +208,10 @@ def alternatives(shape: Shape, run: Run, card: int) -> Iterator[tuple[str, Run]]
         yield "--gradient_checkpointing true", replace(run, checkpointing=True)
     for size in range(run.batch.per_device - 1, 0, -1):
         try:
-            batch = plan_batch(run.batch.processes, size, run.batch.sequences)
+            batch = plan_batch(run.batch.processes, size, run.batch.sequences, run.batch.group)
         except ValueError:  # does not divide
             continue
-        yield f"--per_device_train_batch_size {size}", replace(run, batch=replace(batch, group=run.batch.group))
+        yield f"--per_device_train_batch_size {size}", replace(run, batch=batch)
     if run.adapter is None and not run.zero2 and run.batch.processes > 1:
         yield "ACCELERATE=zero2", replace(run, zero2=True, weights=BF16)
     if run.rollouts in ("merge", "cache"):

@@ -5,23 +5,30 @@ A step has the phases rollout (vLLM; the shards are in RAM), sync (shards and vL
 probabilities and entropy without gradients), update (forward and backward) and optimizer (AdamW, which torch computes
 with a float32 temporary of the size of its parameters). Training processes and vLLM each have a CUDA context.
 
-verl computes all logits of a micro-batch. Without flash attention's cross entropy it keeps, for each, a bf16 logit, the
-float32 log-softmax and bf16 gradients (verl/utils/torch_functional.py, logprobs_from_logits_v2).
+verl computes all logits of a micro-batch (workers/engine/fsdp/transformer_impl.py), V t in bf16. Without flash
+attention's cross entropy, an update also keeps the float32 log-softmax, which the gradients replace row by row
+(utils/torch_functional.py, logprobs_from_logits_v2): 6 V t; a test counts it with verl's function. Scoring keeps no
+log-softmax but computes the entropy: compiled on a CPU, that needs no other tensor of V t; one in float32 is counted,
+in case it does on a GPU (assumed). A temperature other than 1 adds a bf16 copy to both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from adapters import RELEASED_TARGETS
-from common import footprint
+from common import fit, footprint
 from common.footprint import BF16, CONTEXT, FLOAT32, Adapter, Estimate, Line, adapter_of, with_margin
-from common.gpu_types import GpuType
-from common.model_shape import NotModelled, Shape
-from common.step_time import SYNC, Lengths, Part, forward_seconds, update_seconds, vllm_token
+from common.model_shape import NotModelled, Shape, load_shape
+from common.step_time import SYNC, GpuType, Lengths, Part, forward_seconds, update_part, vllm_token
+from verl_training import checks, machine
+from verl_training.config import compose
 
 PHASES = ("rollout", "sync", "scoring", "update", "optimizer")
 VLLM_OVERHEAD = 2_000_000_000  # assumed: its activations for 8,192 tokens, CUDA graphs
@@ -46,6 +53,7 @@ class Run:
     checkpointing: bool
     update_tokens: int  # at once on a GPU
     score_tokens: int
+    temperature: float
     utilization: float
     tensor_parallel: int
     context: int
@@ -67,6 +75,11 @@ def run_of(config: DictConfig, shape: Shape) -> Run:
         raise NotModelled("trainer.device=cpu: a run on the CPU is not modelled")
     if rollout.name != "vllm" or actor.strategy != "fsdp2" or not actor.use_dynamic_bsz:
         raise NotModelled("only vLLM, FSDP 2 and use_dynamic_bsz are modelled")
+    model = config.actor_rollout_ref.model
+    if not model.use_remove_padding or model.use_fused_kernels or not actor.use_torch_compile:
+        raise NotModelled("only use_remove_padding and use_torch_compile, without use_fused_kernels, are modelled")
+    if actor.calculate_entropy or actor.entropy_coeff:
+        raise NotModelled("the entropy of an update (calculate_entropy, entropy_coeff) is not modelled")
     if actor.use_kl_loss or config.algorithm.use_kl_in_reward:
         raise NotModelled("a KL term, which loads a reference model, is not modelled")
     targets = recode.lora_target_modules or list(RELEASED_TARGETS)
@@ -81,9 +94,10 @@ def run_of(config: DictConfig, shape: Shape) -> Run:
         prompt=config.data.max_prompt_length,
         completion=config.data.max_response_length,
         adapter=adapter if recode.adapter == "dora" else None,
-        checkpointing=config.actor_rollout_ref.model.enable_gradient_checkpointing,
+        checkpointing=model.enable_gradient_checkpointing,
         update_tokens=actor.ppo_max_token_len_per_gpu,
         score_tokens=rollout.log_prob_max_token_len_per_gpu,
+        temperature=rollout.temperature,
         utilization=rollout.gpu_memory_utilization,
         tensor_parallel=rollout.tensor_model_parallel_size,
         context=rollout.max_model_len or shape.context,
@@ -124,29 +138,15 @@ def state_lines(shape: Shape, run: Run) -> list[Line]:
 def pass_lines(shape: Shape, run: Run) -> list[Line]:
     """Activations and logits of a micro-batch."""
     t, scored = run.update_tokens, run.score_tokens
-    how = (shape, run.adapter, t, run.checkpointing)
-    kept, layer = footprint.kept(*how), footprint.backward(*how)
-    forward, norm = footprint.forward(shape) * scored, footprint.dora_norm(shape, run.adapter)
     mask = {"scoring": BF16 * scored**2, "update": BF16 * t**2}
-    logits = {"scoring": 6 * shape.vocabulary * scored, "update": 8 * shape.vocabulary * t}
-    label = "inputs of layers" if run.checkpointing else "activations of layers"
+    logit = BF16 + FLOAT32 + (BF16 if run.temperature != 1 else 0)
+    logits = {"scoring": logit * shape.vocabulary * scored, "update": logit * shape.vocabulary * t}
     return [
-        Line(label, "(2 L + 8) h t" if run.checkpointing else "saved L t", {"update": kept}, working=True),
-        Line("one layer", "saved t + max(gradients t, norm)", {"scoring": forward, "update": layer}, working=True),
-        Line("logits", "scoring 6 V t, update 8 V t", logits, working=True),
+        *footprint.layer_lines(shape, run.adapter, t, scored, run.checkpointing),
+        Line("logits", f"{logit} V t", logits, working=True),
         Line("mask of packed sequences", "2 t²", mask, working=True),
-        Line("DoRA's norm", "6 in² + 16 in out", {"scoring": norm}, working=True),
+        footprint.norm_line(shape, run.adapter, "scoring"),
     ]
-
-
-def vllm_weights(shape: Shape, run: Run) -> float:
-    return BF16 * shape.parameters / run.tensor_parallel
-
-
-def vllm_needs(shape: Shape, run: Run) -> float:
-    """The least that vLLM starts with: its weights, and the KV cache of one full context."""
-    cache = footprint.cache_token(shape) * run.context / run.tensor_parallel
-    return vllm_weights(shape, run) + cache + VLLM_OVERHEAD
 
 
 def ram(shape: Shape, run: Run) -> float:
@@ -161,19 +161,17 @@ def ram(shape: Shape, run: Run) -> float:
 def estimate(shape: Shape, run: Run, card: int) -> Estimate:
     """The table for GPUs of `card` bytes."""
     share = run.utilization * card
-    vllm = {"rollout": share, "sync": vllm_weights(shape, run) + 2**31}  # and its bucket of 2 GiB
+    vllm = {"rollout": share, "sync": BF16 * shape.parameters / run.tensor_parallel + 2**31}  # and its bucket of 2 GiB
     lines = [
         *state_lines(shape, run),
         *pass_lines(shape, run),
         Line("vLLM", f"{run.utilization:g} of the GPU; sync: its weights", vllm),
         Line("CUDA, NCCL", "assumed, two processes", dict.fromkeys(PHASES, 2 * CONTEXT)),
     ]
-    problems = []
-    if share < (needs := vllm_needs(shape, run)):
-        problems.append(f"vLLM's share of {share / 1e9:.1f} GB is below the {needs / 1e9:.1f} GB that it starts with")
+    needs = footprint.vllm_needs(shape, run.tensor_parallel, run.context, VLLM_OVERHEAD)
     count = run.adapter.parameters(shape) if run.adapter else shape.parameters
     disk = run.checkpoints * 12 * count
-    return Estimate(PHASES, with_margin(PHASES, lines), int(ram(shape, run)), disk, tuple(problems))
+    return Estimate(PHASES, with_margin(PHASES, lines), int(ram(shape, run)), disk, footprint.too_small(share, needs))
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -181,23 +179,23 @@ def estimate(shape: Shape, run: Run, card: int) -> Estimate:
 
 def seconds(shape: Shape, run: Run, lengths: Lengths, gpu: GpuType) -> list[Part]:
     """The parts of a step: two updates on its rollouts are one pass over all their tokens."""
-    prompt, completion = min(lengths.prompt, run.prompt), min(lengths.completion, run.completion)
+    lengths = lengths.within(run.prompt, run.completion)
     engines = run.all_gpus // run.tensor_parallel
     sequences = run.prompts * run.group
     token = vllm_token(shape, -(-sequences // engines), lengths, run.tensor_parallel, gpu)
-    tokens = sequences * (prompt + completion) / run.all_gpus
+    tokens = sequences * (lengths.prompt + lengths.completion) / run.all_gpus
     moved = FLOAT32 * shape.parameters / run.all_gpus
     if run.adapter is None:
         moved *= 3
     offload = 2 * moved / OFFLOAD if run.offload_weights else 0
-    scoring = MASK * forward_seconds(shape, tokens, gpu)
-    update = update_seconds(shape, run.adapter, tokens, run.checkpointing, gpu)
-    passes = 2 * (2 + run.checkpointing + (run.adapter is None))
+    scoring = MASK * forward_seconds(shape, tokens, math.ceil(tokens / run.score_tokens), gpu)
+    batches = math.ceil(tokens / run.update_tokens)
+    rollout = REFILLS * lengths.completion * token
     return [
-        Part("rollout", f"{REFILLS:g} rounds x {completion} x (2 P + cache) / bandwidth", REFILLS * completion * token),
+        Part("rollout", f"{REFILLS:g} rounds x {lengths.completion} x (2 P + cache) / bandwidth", rollout),
         Part("sync", f"{SYNC:g}, and shards to RAM and back", SYNC + offload),
-        Part("scoring", f"{MASK:g} x 2 P t / rate", scoring),
-        Part("update", f"{passes} P t / rate", update),
+        Part("scoring", f"{MASK:g} x 2 P t / rate, or launches", scoring),
+        update_part(shape, run.adapter, tokens, batches, run.checkpointing, gpu),
     ]
 
 
@@ -206,8 +204,8 @@ def seconds(shape: Shape, run: Run, lengths: Lengths, gpu: GpuType) -> list[Part
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
 
-def alternatives(run: Run) -> Iterator[tuple[str, Run]]:
-    """(what to set, the run with it): settings that leave the result as it is."""
+def changes(run: Run) -> Iterator[tuple[str, Run]]:
+    """(what to set, the run with it): what leaves the result as it is, more GPUs, and DoRA instead of all weights."""
     longest = run.prompt + run.completion
     if not run.checkpointing:
         key = "actor_rollout_ref.model.enable_gradient_checkpointing=true"
@@ -227,10 +225,38 @@ def alternatives(run: Run) -> Iterator[tuple[str, Run]]:
     size = run.tensor_parallel
     while (size := size * 2) <= run.gpus:
         yield f"{ROLLOUT}.tensor_model_parallel_size={size}", replace(run, tensor_parallel=size)
+    yield from ((f"GPUS={gpus}", replace(run, gpus=gpus)) for gpus in (2, 4, 8) if gpus > run.gpus)
+    if run.adapter is None:  # the adapter of configs/dapo.yaml
+        yield "recode.adapter=dora", replace(run, adapter=Adapter(64, RELEASED_TARGETS, dora=True, dropout=True))
 
 
-def with_adapter(run: Run) -> Iterator[tuple[str, Run]]:
-    """(what to set, the run with it): the adapter of configs/dapo.yaml instead of all weights, another run."""
-    if run.adapter is None:
-        adapter = Adapter(64, RELEASED_TARGETS, dora=True, dropout=True)
-        yield "recode.adapter=dora", replace(run, adapter=adapter)
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def report(name: str, overrides: Sequence[str], place: fit.Place) -> fit.Report:
+    """The estimates for configs/NAME.yaml and Hydra overrides. Raises NotModelled, InputError."""
+    given = [one.partition("=")[0] for one in overrides]
+    here = {"trainer.n_gpus_per_node": place.gpus, "trainer.nnodes": place.nodes}
+    config = compose(name, [*overrides, *(f"{key}={number}" for key, number in here.items() if key not in given)])
+    checks.check(config)
+    return report_of(config, place)
+
+
+def report_of(config: DictConfig, place: fit.Place) -> fit.Report:
+    """The estimates for a composed configuration."""
+    shape = load_shape(config.actor_rollout_ref.model.path)
+    run = run_of(config, shape)
+    what = f"DoRA {run.adapter.r} on {' '.join(run.adapter.modules)}" if run.adapter else "all weights"
+    return fit.report(
+        run,
+        partial(estimate, shape, card=place.card),
+        changes,
+        partial(seconds, shape),
+        place,
+        model=config.actor_rollout_ref.model.path,
+        parameters=shape.parameters,
+        summary=f"DAPO, {what}; {run.prompts} prompts x {run.group} completions a step on {run.all_gpus} GPU(s)",
+        steps=run.steps,
+        cpus=(machine.cpus_needed(config), "or Ray waits forever"),
+        output=Path(config.trainer.default_local_dir),
+    )

@@ -130,11 +130,10 @@ def test_the_lists_name_keys_that_exist():
 
     from trl import GRPOConfig, SFTConfig
 
-    import grpo
-    import sft
+    from trl_training.arguments import GrpoArguments, SftArguments
     from trl_training.resume import HARMLESS, LAYOUT, LENGTH
 
-    classes = (GRPOConfig, SFTConfig, grpo.ScriptArguments, sft.ScriptArguments)
+    classes = (GRPOConfig, SFTConfig, GrpoArguments, SftArguments)
     known = {field.name for each in classes for field in dataclasses.fields(each)} | {"processes"}
     assert not [pattern for pattern in (*HARMLESS, *LAYOUT, *LENGTH) if not any(fnmatchcase(k, pattern) for k in known)]
 
