@@ -37,7 +37,7 @@ from urllib.parse import urlsplit
 from common.cli import above_zero
 from common.completion import Completion, NoAnswer, PromptRejected, Sampling, is_lasting, read_completion, words_of
 from common.errors import InputError
-from common.http_client import PROXIES, open_client, set_variables
+from common.http_client import PROXIES, check_variables, set_variables
 from common.redaction import HIDDEN, hider, is_unmistakable, secrets_of, without_logins
 
 if TYPE_CHECKING:
@@ -139,7 +139,8 @@ class Endpoint:
         import httpx
 
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        self._client = open_client(timeout=None, headers=headers, limits=httpx.Limits(max_connections=None))
+        check_variables()
+        self._client = httpx.AsyncClient(timeout=None, headers=headers, limits=httpx.Limits(max_connections=None))
         self._lock, self._announced, self._pause_ends = threading.Lock(), False, 0.0
         secrets = secrets_of(self.key, self.url)
         self._hide, self._hide_in_answer = hider(secrets), hider(filter(is_unmistakable, secrets))

@@ -1,4 +1,4 @@
-"""An HTTP client whose environment variables are checked: httpx reads proxies and certificates from them.
+"""The environment variables of HTTP clients: httpx reads proxies and certificates from them.
 
 httpx raises errors of five types for them, none of which names the variable.
 """
@@ -8,13 +8,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
 from common.redaction import HIDDEN
-
-if TYPE_CHECKING:
-    import httpx
 
 PROXIES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY")
 
@@ -66,11 +62,3 @@ def prepare_hub() -> None:
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # two lines about each of five
     if not constants.HF_HUB_OFFLINE:
         check_variables()
-
-
-def open_client(**settings: Any) -> httpx.AsyncClient:
-    """An httpx.AsyncClient. Raises InputError as `check_variables` does."""
-    import httpx
-
-    check_variables()
-    return httpx.AsyncClient(**settings)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from common.endpoint import url_problem
 from common.errors import InputError
-from common.http_client import open_client, shown
+from common.http_client import check_variables, shown
 
 if TYPE_CHECKING:
     import httpx
@@ -67,7 +67,8 @@ def check_server(args: Any, model: str, longest: int) -> None:
 
     url = address(args)
     server = f"vLLM server {shown(url)}"
-    with open_client(timeout=30.0) as client:
+    check_variables()
+    with httpx.Client(timeout=30.0) as client:
         wait_for(client, url, args.vllm_server_timeout)
         try:
             served = Models.model_validate_json(client.get(f"{url}/v1/models").content).data[0]
