@@ -17,7 +17,7 @@ from typing import Any
 from common import toolchain
 from common.cli import fail, program
 from trl_training import arguments
-from trl_training.arguments import GrpoArguments
+from trl_training.own_keys import GrpoArguments
 
 
 def derive(values: Mapping[str, Any]) -> dict[str, int]:

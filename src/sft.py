@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.cli import fail, program
 from trl_training import arguments
-from trl_training.arguments import SftArguments
+from trl_training.own_keys import SftArguments
 
 if TYPE_CHECKING:
     from common.chat import Chat

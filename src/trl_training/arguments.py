@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
@@ -22,6 +22,7 @@ from common.launch import forget, rendezvous, shown, world_size
 from common.models import refuse_unusable
 from common.settings import flag_value, read_yaml
 from records import load_records
+from trl_training.own_keys import DataArguments
 
 # Keys of trl's ModelConfig that no script here reads.
 UNREAD = ("load_in_4bit", "load_in_8bit", "use_rslora", "lora_modules_to_save", "lora_target_parameters")
@@ -30,70 +31,6 @@ OF_OTHERS = {  # keys that show for which program a configuration is
     **{"examples_per_step": "src/sft.py", "max_length": "src/sft.py", "defaults": "src/dapo.py"},
     **dict.fromkeys(("prompts_per_step", "num_generations", "reward", "max_completion_length"), "src/grpo.py"),
 }
-
-
-@dataclass
-class DataArguments:
-    """Keys that SFT and GRPO share."""
-
-    data: str = field(
-        default="",
-        metadata={
-            "help": "records: JSONL or JSON file, or hf://datasets/OWNER/NAME[@REVISION][/FILE]",
-            "required": True,
-        },
-    )
-    bad_rows: str = field(
-        default="stop",
-        metadata={"help": "rows with errors: stop, drop, or keep those that have a prompt and a target"},
-    )
-    max_prompt_length: int = field(default=2048, metadata={"help": "drop records whose prompt has more tokens"})
-    max_target_length: int | None = field(
-        default=None, metadata={"help": "drop records whose target code has more tokens"}
-    )
-    check: int | None = field(
-        default=None,
-        metadata={
-            "help": "check flags, model and data (those on this machine) and output_dir for a launch of this many "
-            "processes, print the requirements files that the run needs, and stop"
-        },
-    )
-
-
-@dataclass
-class GrpoArguments(DataArguments):
-    """Keys of src/grpo.py beyond trl's."""
-
-    reward: str = field(
-        default="format,es_star",
-        metadata={
-            "help": "rewards by name: format,em,es,em_star,es_star, and ours: dm_star (src/diff_match.py); or by "
-            "dotted path: my_rewards.mine, a function as trl calls it (src/trl_training/reward_functions.py)"
-        },
-    )
-    prompts_per_step: int | None = field(
-        default=None, metadata={"help": "prompts in an optimizer step; sets gradient_accumulation_steps"}
-    )
-    updates_per_generation: int = field(
-        default=1, metadata={"help": "optimizer steps on each batch of rollouts; above 1 the clip takes effect"}
-    )
-    overlong_buffer: int | None = field(
-        default=None,
-        metadata={"help": "DAPO's soft punishment, 0 to -1 over the last N tokens of max_completion_length"},
-    )
-    dora_generation: str = field(
-        default="merge", metadata={"help": "how rollouts compute DoRA: merge, cache or stock (src/adapters.py)"}
-    )
-    print_samples: int = field(default=1, metadata={"help": "rollouts to print at each logged step"})
-
-
-@dataclass
-class SftArguments(DataArguments):
-    """Keys of src/sft.py beyond trl's."""
-
-    examples_per_step: int | None = field(
-        default=None, metadata={"help": "examples in an optimizer step; sets gradient_accumulation_steps"}
-    )
 
 
 def optional_packages(args: Any) -> list[str]:

@@ -11,9 +11,10 @@ from common.chat import Chat
 from common.models import refuse_overflow
 from prompts import fit_records, load_chat, reference_completion
 from records import Record, load_records
-from trl_training.arguments import Batch, DataArguments
+from trl_training.arguments import Batch
 from trl_training.callbacks import say
 from trl_training.checks import refuse_missing_compiler, refuse_several_cards, warn_of_decay
+from trl_training.own_keys import DataArguments
 from trl_training.resume import begin
 
 

@@ -17,8 +17,9 @@ from common.footprint import BF16, FLOAT32, Adapter, adapter_of
 from common.model_shape import NotModelled, Shape, load_shape
 from common.settings import read_yaml
 from trl_training import memory
-from trl_training.arguments import GrpoArguments, SftArguments, plan_batch, read_values
+from trl_training.arguments import plan_batch, read_values
 from trl_training.memory import Run, Vllm
+from trl_training.own_keys import GrpoArguments, SftArguments
 
 SIZES = {"float32": FLOAT32, "bfloat16": BF16, "float16": BF16}
 ONLY_GRPO = {"num_generations", "reward", "prompts_per_step", "max_completion_length"}

@@ -14,7 +14,7 @@ from common.provenance import describe, read_starts, record_start, sha256
 from common.rows import resolve
 from common.run_logs import cut_logs
 from common.same_run import check_same_run
-from trl_training.arguments import DataArguments
+from trl_training.own_keys import DataArguments
 from trl_training.reward_functions import reward_files
 from trl_training.saved_state import check_saved
 

@@ -6,13 +6,13 @@ Ray counts CPUs and GPUs. If there are too few, verl's and TransferQueue's proce
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 
 from omegaconf import DictConfig
 
 from common import toolchain
 from common.errors import InputError
+from common.node_checks import count_gpus
 from verl_training.checks import need
 
 # verl's ResourcePoolManager.max_colocate_count: the CPUs that it reserves with each GPU.
@@ -34,16 +34,6 @@ def cpus_seen(config: DictConfig) -> int:
     return config.ray_kwargs.ray_init.num_cpus or int(get_num_cpus(override_docker_cpu_warning=True))
 
 
-def gpus_seen() -> int:
-    """GPUs of this machine, counted as the launchers count them: nvidia-smi's, as far as they are visible."""
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=60).stdout
-    except (FileNotFoundError, PermissionError, subprocess.TimeoutExpired):
-        return 0
-    found, visible = listed.count("GPU "), os.environ.get("CUDA_VISIBLE_DEVICES")
-    return found if visible is None else min(found, len([entry for entry in visible.split(",") if entry.strip()]))
-
-
 def check(config: DictConfig) -> None:
     """Check this machine before Ray starts. Raises InputError."""
     nodes, key = config.trainer.nnodes, "ray_kwargs.ray_init.num_cpus"
@@ -53,7 +43,7 @@ def check(config: DictConfig) -> None:
     else:
         need(nodes == 1, f"trainer.nnodes={nodes}: several nodes need a Ray cluster; set RAY_ADDRESS")
         needed, seen, gpus = cpus_needed(config), cpus_seen(config), config.trainer.n_gpus_per_node
-        if config.trainer.device == "cuda" and (shown := gpus_seen()) < gpus:
+        if config.trainer.device == "cuda" and (shown := count_gpus()) < gpus:
             found = f"this machine shows {shown} (nvidia-smi, CUDA_VISIBLE_DEVICES)"
             raise InputError(f"needs {gpus} GPU(s), {found}: set trainer.n_gpus_per_node, or trainer.device=cpu")
         need(

@@ -130,7 +130,7 @@ def test_the_lists_name_keys_that_exist():
 
     from trl import GRPOConfig, SFTConfig
 
-    from trl_training.arguments import GrpoArguments, SftArguments
+    from trl_training.own_keys import GrpoArguments, SftArguments
     from trl_training.resume import HARMLESS, LAYOUT, LENGTH
 
     classes = (GRPOConfig, SFTConfig, GrpoArguments, SftArguments)

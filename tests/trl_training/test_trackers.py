@@ -25,7 +25,9 @@ def test_wandb_gets_the_settings_and_the_metrics_of_a_run_without_a_network(rand
 
 @pytest.mark.parametrize("tracker", ["wandb", "trackio"])
 @pytest.mark.parametrize("script", ["grpo", "sft"])
-def test_the_key_reaches_the_trainer_and_brings_its_package(script, tracker, tiny_data, tmp_path, monkeypatch, capsys):
+def test_the_key_reaches_the_trainer_and_brings_its_package(
+    script, tracker, random_model, tiny_data, tmp_path, monkeypatch, capsys
+):
     import importlib
 
     from transformers.integrations import get_reporting_integration_callbacks
@@ -33,6 +35,7 @@ def test_the_key_reaches_the_trainer_and_brings_its_package(script, tracker, tin
     module = importlib.import_module(script)
     config = Path(__file__).parent.parent.parent / "configs" / "quickstart" / f"{script}.yaml"
     flags = ["--config", str(config), "--data", str(tiny_data), "--output_dir", str(tmp_path), "--check", "1"]
+    flags += ["--model_name_or_path", str(random_model)]
     flags += ["--report_to", tracker, "--run_name", "mine", "--project", "recode", "--trackio_space_id", "me/log"]
     _, args, _ = module.parse_arguments(flags)
     assert args.report_to == [tracker]

@@ -116,11 +116,13 @@ def test_a_server_that_is_still_loading_is_waited_for(serve, capsys, monkeypatch
     assert capsys.readouterr().err == f"waiting for the vLLM server {url}, at most 20 s\n"
 
 
-def test_the_launcher_s_check_asks_the_server_on_the_first_node_only(stops, capsys, monkeypatch, tmp_path):
+def test_the_launcher_s_check_asks_the_server_on_the_first_node_only(
+    stops, capsys, monkeypatch, random_model, tmp_path
+):
     monkeypatch.chdir(ROOT)
     flags = ["--config", "configs/quickstart/grpo.yaml", "--output_dir", tmp_path / "run", "--check", "1"]
     flags += ["--use_vllm", "true", "--vllm_mode", "server", "--vllm_server_base_url", "http://127.0.0.1:1"]
-    flags += ["--vllm_server_timeout", "0", "--bf16", "false", "--use_cpu"]
+    flags += ["--model_name_or_path", random_model, "--vllm_server_timeout", "0", "--bf16", "false", "--use_cpu"]
     assert "vLLM server http://127.0.0.1:1: " in stops(grpo.main, *flags, "false")
     for node, on_cpu in (("1", "false"), ("0", "true")):  # another node; a dry run
         monkeypatch.setenv("NODE_RANK", node)

@@ -89,8 +89,8 @@ def test_only_code_that_changes_the_rows_makes_the_files_stale(made, tmp_path):
 def test_both_trainers_keep_the_same_records(family, tmp_path, capsys):
     from datasets import Dataset
 
-    from trl_training.arguments import DataArguments
     from trl_training.data import prompt_rows
+    from trl_training.own_keys import DataArguments
 
     data, other = str(ROOT / "data" / "train.jsonl"), str(ROOT / "data" / "heldout.jsonl")
     tokenizer = make_tokenizer(family)

@@ -326,7 +326,7 @@ def test_a_model_s_samples(data, envs, scored, random_model, tmp_path):
     hashes = {record.id: prompt_hash(chat_of(tokenizer).render(migration_messages(record))) for record in PROOFS}
     rows = [json.loads(line) for line in samples.read_text().splitlines()]
     assert {(row["task_id"], row["prompt_sha256"]) for row in rows} == set(hashes.items())
-    assert "another docs" in run_script(*command, "--no-docs", check=False).stderr
+    assert "another --no-docs" in run_script(*command, "--no-docs", check=False).stderr
     score(data, envs, samples, tmp_path / "out", "--k", 2)
     result = result_of(tmp_path / "out")
     assert result["verdicts"] == {"no code": 8}
