@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 import zlib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -180,8 +181,10 @@ def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
     def skip(characters: str, at: int) -> int:
         return next((i for i in range(at, len(text)) if text[i] not in characters), len(text))
 
+    ends = [found.start() for found in re.finditer("\n", text)]
+
     def line(at: int) -> int:
-        return text.count("\n", 0, at) + 1
+        return bisect_left(ends, at) + 1
 
     at = text.index("[") + 1
     while not text.startswith("]", at := skip(f"{whitespace},", at)):
@@ -191,10 +194,9 @@ def read_array(text: str, path: Path) -> Iterator[tuple[int, object]]:
             row, end = _decoder.raw_decode(text, at)
             if nesting(row) > MAX_NESTING:
                 raise ValueError(DEEP)
-        except RecursionError:
-            raise InputError(f"{path}:{line(at)}: row: {DEEP}") from None
-        except ValueError as error:
-            raise InputError(f"{path}:{line(at)}: row: {error}") from None
+        except (RecursionError, ValueError) as error:
+            why = DEEP if isinstance(error, RecursionError) else error
+            raise InputError(f"{path}:{line(at)}: row: {why}") from None
         yield line(at), row
         at = end
     at = skip(whitespace, at + 1)
