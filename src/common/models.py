@@ -66,10 +66,9 @@ def tensor_names(path: Path) -> list[str]:
 
 def refuse_absent(model: str) -> None:
     """Raise InputError if `model` is the path of no folder. A name on the hub passes."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    if Path(model).is_dir():
         return
-    if folder.exists():
+    if Path(model).exists():
         raise InputError(f"model {model}: is a file; expected a model's folder")
     if model.startswith(OWN_FOLDERS) or model.count("/") > 1:
         raise InputError(f"model {model}: no such folder")
@@ -79,7 +78,7 @@ def refuse_absent(model: str) -> None:
 def refuse_unusable(model: str) -> ModelFolder | None:
     """A model's config.json; None for a name on the hub. Raises InputError if `model` is a path without a model."""
     refuse_absent(model)
-    folder = Path(model).expanduser()
+    folder = Path(model)
     if is_adapter(folder):
         raise InputError(f"model {model}: an adapter, not a model: merge it with its base first (src/merge_adapter.py)")
     if not folder.is_dir():

@@ -574,7 +574,8 @@ def test_a_model_that_is_not_there_or_damaged_is_one_line(data, random_model, tm
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     cases = list(damaged_models(random_model, tmp_path).values())
     cases += [(Path("/no/such"), "model /no/such: no such folder"), (Path("a/b/c"), "model a/b/c: no such folder")]
-    cases.append((Path("nowhere/none"), "model nowhere/none: "))
+    monkeypatch.setenv("HOME", str(random_model.parent))  # transformers does not know ~
+    cases += [(Path("~") / random_model.name, "no such folder"), (Path("nowhere/none"), "model nowhere/none: ")]
     for model, message in cases:
         flags = ["--data", data, "--out", tmp_path / "samples.jsonl", "--model", model, *check]
         assert message in stops(generate.main, *flags)
