@@ -15,6 +15,7 @@ from common.checkpoints import Checkpoint
 from common.errors import InputError
 from common.files import read_json
 from common.models import reason, tensor_names
+from common.rows import typed
 
 TYPES: dict[str, Any] = {  # of the keys of trainer_state.json that transformers computes with
     **dict.fromkeys(("epoch", "total_flos"), float),
@@ -25,23 +26,36 @@ TYPES: dict[str, Any] = {  # of the keys of trainer_state.json that transformers
 }
 KEYS: dict[str, Any] = {field.name: (TYPES.get(field.name, Any), None) for field in fields(transformers.TrainerState)}
 State: type[BaseModel] = create_model("State", __config__=ConfigDict(extra="forbid"), **KEYS)
-SAVED = {  # files of torch.save -> keys of each
-    "optimizer.pt": ("state", "param_groups"),
-    "scheduler.pt": ("last_epoch",),
-    "rng_state*.pth": ("python", "numpy", "cpu"),
+
+
+class Group(BaseModel):
+    """Parameters of an optimizer, by number."""
+
+    params: list[int]
+
+
+class Optimizer(BaseModel):
+    """optimizer.pt."""
+
+    state: dict[Any, Any]
+    param_groups: list[Group]
+
+
+SAVED: dict[str, type[BaseModel]] = {  # files of torch.save -> what they hold
+    "optimizer.pt": Optimizer,
+    "scheduler.pt": create_model("Schedule", last_epoch=int),
+    "rng_state*.pth": create_model("Generators", python=Any, numpy=Any, cpu=Any),
 }
 
 
-def read_saved(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    """The dictionary in one of torch's files. Raises InputError if it is not one with these keys."""
+def read_saved(path: Path, schema: type[BaseModel]) -> BaseModel:
+    """What one of torch's files holds. Raises InputError."""
     try:
         with safe_globals():
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch reports damaged files with any exception
         raise InputError(f"{path}: cannot be loaded: {reason(error)}") from None
-    if not isinstance(found, dict) or not found.keys() >= set(keys):
-        raise InputError(f"{path}: not what the trainer saved: it has no {', '.join(keys)}")
-    return found
+    return typed(schema, found, str(path), whole="")
 
 
 def check_saved(checkpoint: Checkpoint) -> None:
@@ -49,10 +63,9 @@ def check_saved(checkpoint: Checkpoint) -> None:
     folder = checkpoint.folder
     assert folder
     read_json(folder / "trainer_state.json", State)
-    found = {path.name: read_saved(path, SAVED[name]) for name in SAVED for path in sorted(folder.glob(name))}
-    if checkpoint.kind == "adapter" and "optimizer.pt" in found:
-        groups = found["optimizer.pt"]["param_groups"]
-        sized = isinstance(groups, list) and all(isinstance(group, dict) and "params" in group for group in groups)
-        count = sum(len(group["params"]) for group in groups) if sized else 0
+    for path, saved in [(path, read_saved(path, SAVED[name])) for name in SAVED for path in sorted(folder.glob(name))]:
+        if checkpoint.kind != "adapter" or not isinstance(saved, Optimizer):
+            continue
+        count = sum(len(group.params) for group in saved.param_groups)
         if count != (weights := len(tensor_names(folder / "adapter_model.safetensors"))):
-            raise InputError(f"{folder / 'optimizer.pt'}: of {count} parameters, but the adapter has {weights}")
+            raise InputError(f"{path}: of {count} parameters, but the adapter has {weights}")
