@@ -6,11 +6,12 @@ model, nor the context.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from common.endpoint import url_problem
 from common.errors import InputError
@@ -37,16 +38,10 @@ class Models(BaseModel):
     data: list[Served] = Field(min_length=1)
 
 
-class EngineConfig(BaseModel):
-    """What trl reads of vLLM's configuration."""
-
-    weight_transfer_config: dict[str, Any] | None = None
-
-
 class ServerInfo(BaseModel):
-    """The answer of /server_info, which exists in development mode only."""
+    """The answer of /server_info, which exists in development mode only: what trl reads of it."""
 
-    vllm_config: EngineConfig
+    transfer: dict[str, Any] | None = Field(None, validation_alias=AliasPath("vllm_config", "weight_transfer_config"))
 
 
 def address(args: Any) -> str:
@@ -75,10 +70,10 @@ def check_server(args: Any, model: str, longest: int) -> None:
             info = client.get(f"{url}/server_info", params={"config_format": "json"})
             if info.status_code == 404:
                 raise InputError(f"{server}: not in development mode, so it takes no weights: {START}")
-            transfer = ServerInfo.model_validate_json(info.content).vllm_config.weight_transfer_config
+            transfer = ServerInfo.model_validate_json(info.content).transfer
         except ValidationError:
             raise InputError(f"{server}: does not answer as `vllm serve` does: {START}") from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise InputError(f"{server}: {error or type(error).__name__}: {START}") from None
     if transfer is None:
         raise InputError(f"{server}: started without --weight-transfer-config: {START}")
@@ -96,19 +91,18 @@ def wait_for(client: httpx.Client, url: str, seconds: float) -> None:
     """Until /health answers. Raises InputError if it does not within `seconds`."""
     import httpx
 
-    end, waiting = time.monotonic() + seconds, False
-    while True:
+    end = time.monotonic() + seconds
+    for tried in itertools.count():
         try:
             status = client.get(f"{url}/health").status_code
-        except httpx.TransportError as error:
-            found = str(error) or type(error).__name__
-        else:
             if status == 200:
                 return
             found = f"/health answers with status {status}"
-        if time.monotonic() >= end:
+        except httpx.RequestError as error:
+            found = str(error) or type(error).__name__
+        left = end - time.monotonic()
+        if left <= 0:
             raise InputError(f"vLLM server {shown(url)}: {found} after {seconds:g} s (vllm_server_timeout): {START}")
-        if not waiting:
+        if not tried:
             print(f"waiting for the vLLM server {shown(url)}, at most {seconds:g} s", file=sys.stderr, flush=True)
-            waiting = True
-        time.sleep(min(PAUSE, max(0.0, end - time.monotonic())))
+        time.sleep(min(PAUSE, left))

@@ -28,7 +28,7 @@ def serve() -> Iterator[Callable[..., str]]:
     """Starts a server with these answers besides those of scripts/vllm_server.sh: its base address."""
     servers: list[ThreadingHTTPServer] = []
 
-    def start(**changes: Any) -> str:
+    def start(*headers: tuple[str, str], **changes: Any) -> str:
         answers: Answers = {"health": "", "v1/models": MODELS, "server_info": INFO} | changes
 
         class Handler(BaseHTTPRequestHandler):
@@ -37,6 +37,8 @@ def serve() -> Iterator[Callable[..., str]]:
                 if isinstance(answer, list):  # one answer after another
                     answer = answer.pop(0) if len(answer) > 1 else answer[0]
                 self.send_response(answer if isinstance(answer, int) else 404 if answer is None else 200)
+                for header in headers:
+                    self.send_header(*header)
                 self.end_headers()
                 self.wfile.write(json.dumps(answer).encode())
 
@@ -107,6 +109,11 @@ def test_no_server_is_one_line(url, message):
     with pytest.raises(InputError) as found:
         check_server(asked(url), NAME, 3072)
     assert str(found.value).startswith(message)
+
+
+def test_an_answer_that_cannot_be_decoded_is_one_line(serve):
+    with pytest.raises(InputError, match="vLLM server .*: Error -3 while decompressing data"):
+        check_server(asked(serve(("Content-Encoding", "gzip"))), NAME, 3072)
 
 
 def test_a_server_that_is_still_loading_is_waited_for(serve, capsys, monkeypatch):
