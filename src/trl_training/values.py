@@ -3,16 +3,16 @@ top_p 2, beta -1 and learning_rate inf train without a message."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from adapters import GENERATION_MODES
 from common.errors import InputError
 from common.ranges import BELOW_ONE, COUNT, POSITIVE, SEED, SHARE, UNSIGNED, Range
+from common.rows import loads
 from records import BAD_ROWS, SURROGATE
 
 NUMBERS = {  # range -> its keys; a key that is null or that the script does not have is skipped
@@ -20,8 +20,7 @@ NUMBERS = {  # range -> its keys; a key that is null or that the script does not
         *("per_device_train_batch_size", "gradient_accumulation_steps", "max_completion_length", "max_prompt_length"),
         *("max_target_length", "max_length", "lora_r", "lora_alpha", "check", "prompts_per_step", "examples_per_step"),
         *("num_iterations", "steps_per_generation", "updates_per_generation", "overlong_buffer"),
-        *("vllm_max_model_length", "vllm_tensor_parallel_size", "ddp_timeout"),
-        "ref_model_sync_steps",
+        *("vllm_max_model_length", "vllm_tensor_parallel_size", "ddp_timeout", "ref_model_sync_steps"),
     ),
     UNSIGNED: (
         *("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "adam_epsilon", "beta", "epsilon"),
@@ -59,24 +58,20 @@ def check_values(values: Mapping[str, Any]) -> None:
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise InputError(f"{key} {value}: must be finite")
-        if isinstance(value, str) and key.endswith("_kwargs") and not is_object(value):
-            raise InputError(f"{key} {value!r}: expected a JSON object")
+        if isinstance(value, str) and key.endswith("_kwargs"):
+            read_object(key, value)
         if isinstance(value, str) and SURROGATE.search(value):
             raise InputError(f"{key}: not UTF-8 text")
     for accepted, keys in NUMBERS.items():
         for key in keys:
             if (value := values.get(key)) is not None and value not in accepted:
                 raise InputError(f"{key} {value}: must be {accepted}")
-    from transformers.generation.configuration_utils import ALL_CACHE_IMPLEMENTATIONS
-
-    choices = {**CHOICES, "report_to": trackers(), "cache_implementation": ALL_CACHE_IMPLEMENTATIONS}
-    choices |= OF_GRPO if "num_generations" in values else {}
-    for key, known in choices.items():
+    for key, known in choices(is_grpo="num_generations" in values).items():
         given = values.get(key)
         for value in given if isinstance(given, list) else [given]:
-            if value is not None and str(getattr(value, "value", value)) not in known:
+            is_kernel = key == "attn_implementation" and "/" in str(value)  # on the hub: OWNER/NAME
+            if value is not None and not is_kernel and str(getattr(value, "value", value)) not in known:
                 raise InputError(f"{key} {value}: choose from {', '.join(known)}")
-    check_attention(values["attn_implementation"])
     check_together(values)
     folder = values["output_dir"]
     if folder is not None and (not folder or Path(folder).is_file()):
@@ -94,29 +89,31 @@ def check_together(values: Mapping[str, Any]) -> None:
         if re.fullmatch(r"[\w.]+(,[\w.]*)+", name):
             raise InputError(f"lora_target_modules {name}: separate the names by spaces, or list them in the YAML")
     loading = values["model_init_kwargs"] or {}
-    for key in set(json.loads(loading) if isinstance(loading, str) else loading) & set(OWN_KEYS):
-        raise InputError(f"model_init_kwargs: {key}: set dtype, model_revision or attn_implementation instead")
+    loading = read_object("model_init_kwargs", loading) if isinstance(loading, str) else loading
+    if own := [key for key in OWN_KEYS if key in loading]:
+        raise InputError(f"model_init_kwargs: {own[0]}: set dtype, model_revision or attn_implementation instead")
 
 
-def is_object(text: str) -> bool:
-    """Whether a text is a JSON object, which transformers reads."""
+def read_object(key: str, text: str) -> dict[str, Any]:
+    """The JSON object that transformers will read from a key's text. Raises InputError."""
     try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
+        found = loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{key} {text!r}: expected a JSON object")
+    return found
 
 
-def trackers() -> tuple[str, ...]:
-    """What report_to may name."""
+def choices(*, is_grpo: bool) -> dict[str, Collection[str]]:
+    """Key -> its values, with those that transformers lists."""
+    from transformers.generation.configuration_utils import ALL_CACHE_IMPLEMENTATIONS
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-
-    return ("none", "all", *sorted(INTEGRATION_TO_CALLBACK))
-
-
-def check_attention(name: str | None) -> None:
-    """Raise InputError for a name that is neither transformers' own nor a kernel on the hub (OWNER/NAME)."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    known = ("eager", "sdpa", *sorted(set(ALL_ATTENTION_FUNCTIONS.keys()) - {"eager", "sdpa"}))
-    if name is not None and "/" not in name and name.removeprefix("paged|") not in known:
-        raise InputError(f"attn_implementation {name}: choose from {', '.join(known)}")
+    listed: dict[str, Collection[str]] = {
+        "report_to": ("none", "all", *sorted(INTEGRATION_TO_CALLBACK)),
+        "cache_implementation": ALL_CACHE_IMPLEMENTATIONS,
+        "attn_implementation": tuple(dict.fromkeys(("eager", "sdpa", *sorted(ALL_ATTENTION_FUNCTIONS.keys())))),
+    }
+    return {**CHOICES, **listed, **(OF_GRPO if is_grpo else {})}
