@@ -55,16 +55,14 @@ def check_arguments(args: Any, model: Any) -> None:
     refuse_lost_updates(args, model)
 
 
-def uses_fsdp(args: Any) -> bool:
-    """Whether FSDP is on: by trl's own key, or by an accelerate configuration, which only sets the environment."""
+def refuse_fsdp(args: Any) -> None:
+    """Refuse FSDP: merged rollouts, vLLM's weight sync and the checkpoints here need whole weights.
+
+    trl's own key switches it on, or an accelerate configuration, which only sets the environment.
+    """
     from accelerate.utils import parse_flag_from_env
 
-    return bool(args.fsdp) or bool(parse_flag_from_env("ACCELERATE_USE_FSDP"))
-
-
-def refuse_fsdp(args: Any) -> None:
-    """Refuse FSDP: merged rollouts, vLLM's weight sync and the checkpoints here need whole weights."""
-    if uses_fsdp(args):
+    if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
         raise InputError(
             "FSDP is not supported: use DDP (the default), or ACCELERATE=zero2 with the launch script; if accelerate's "
             "own default_config.yaml has switched it on, start with the script in scripts/"
