@@ -55,10 +55,10 @@ def check_files(config: DictConfig) -> None:
     for key, path in (("recode.data", recode.data), ("recode.val_data", recode.val_data)):
         there = path is None or path.startswith(HUB) or Path(path).is_file()
         need(there, f"{key}={path}: no such file in {Path.cwd()}")
-    model, new = refuse_unusable(config.actor_rollout_ref.model.path), config.data.max_response_length
+    model = refuse_unusable(config.actor_rollout_ref.model.path)
     if config.actor_rollout_ref.rollout.name == "vllm":  # which would reserve the whole length, and refuse it late
-        longest = config.data.max_prompt_length
-        refuse_overflow(model, longest + new, f"data.max_prompt_length {longest} + data.max_response_length {new}")
+        prompt, new = config.data.max_prompt_length, config.data.max_response_length
+        refuse_overflow(model, prompt + new, f"data.max_prompt_length {prompt} + data.max_response_length {new}")
     where = f"reward.custom_reward_function.path={function.path}"
     path = Path(function.path) if Path(function.path).is_file() else SRC.parent / function.path
     need(path.is_file(), f"{where}: no such file")
