@@ -27,14 +27,14 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.cli import LAYERS, Parser, above_zero, fail, program
 from common.errors import InputError, ReCodeError
-from common.node import GB, Node, described_node, hub_cache, limited, this_node
+from common.node import GB, Card, Node, this_node
 from common.node_checks import Check, count_gpus, cpu_check, disk_checks, memory_check, this_machine
 
 if TYPE_CHECKING:
@@ -91,12 +91,19 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
 
 
 def node_of(settings: Settings) -> Node:
-    """The node that the flags describe, or this machine."""
+    """The node that the flags describe, with empty GPUs, or this machine with its first --gpus."""
+    gpus = settings.gpus
     if settings.gpu_memory is None:
-        return limited(this_node(), settings.gpus)
-    assert settings.gpus is not None  # parse_arguments
-    memory = None if settings.ram is None else int(settings.ram * GB)
-    return described_node(settings.gpus, int(settings.gpu_memory * GB), settings.gpu, settings.cpus, memory)
+        node = this_node()
+        if gpus and gpus > len(node.cards):
+            shown = f"this machine shows {len(node.cards)}"
+            raise InputError(f"--gpus {gpus}: {shown}; add --gpu-memory to describe another node")
+        return replace(node, cards=node.cards[:gpus])
+    assert gpus is not None  # parse_arguments
+    size = int(settings.gpu_memory * GB)
+    cards = tuple(Card(settings.gpu, size, size, index) for index in range(gpus))
+    ram = None if settings.ram is None else int(settings.ram * GB)
+    return Node(cards, cpus=settings.cpus, memory=ram, described=True)
 
 
 def zero_stage(name: str) -> int:
@@ -104,11 +111,11 @@ def zero_stage(name: str) -> int:
     path = ROOT / "configs" / "accelerate" / f"{name}.yaml"
     if not path.is_file():
         raise InputError(f"--accelerate {name}: {path.relative_to(ROOT)} does not exist")
-    text = path.read_text("utf-8")
-    if not (kind := re.search(r"^distributed_type: *(\w+)", text, re.MULTILINE)) or kind[1] == "MULTI_GPU":
-        return 0
-    stage = re.search(r"^ *zero_stage: *(\d)", text, re.MULTILINE)
-    return int(stage[1]) if kind[1] == "DEEPSPEED" and stage else -1
+    import yaml
+
+    launch = yaml.safe_load(path.read_text("utf-8"))
+    known = {"MULTI_GPU": 0, "DEEPSPEED": launch.get("deepspeed_config", {}).get("zero_stage", -1)}
+    return known.get(launch.get("distributed_type", "MULTI_GPU"), -1)
 
 
 def dapo_name(settings: Settings) -> str | None:
@@ -162,7 +169,9 @@ def run_checks(node: Node, report: Report, nodes: int) -> list[Check]:
     if not node.described:
         there = size_of(report.output)  # of a run that resumes
         wanted = [("checkpoints", report.output, max(0.0, report.estimate.disk - there))]
-        cache = hub_cache(os.environ)
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        cache = Path(HF_HUB_CACHE)
         if not Path(report.model).is_dir() and not (cache / f"models--{report.model.replace('/', '--')}").is_dir():
             wanted.append(("the model's files", cache, 2.0 * report.parameters))
         checks += disk_checks(wanted)

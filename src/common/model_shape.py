@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.errors import InputError, ReCodeError
-from common.models import refuse_absent
+from common.errors import ReCodeError
+from common.models import load_config
 from common.rows import typed
 
 
@@ -114,9 +114,8 @@ class Shape(BaseModel):
 def shape_of(config: Mapping[str, Any], model: str) -> Shape:
     """The shape of a model from its config.json (transformers' defaults filled in). Raises NotModelled, InputError."""
     kind = config.get("model_type")
-    family = FAMILIES.get(str(kind))
     experts = [key for key in config if "expert" in key and isinstance(config[key], int) and config[key] > 1]
-    if experts or family is None:
+    if experts or kind not in FAMILIES:
         what = f"a mixture of experts ({experts[0]})" if experts else f"model_type {kind}"
         raise NotModelled(f"{model}: {what} is not modelled, only {', '.join(FAMILIES)}")
     shape = typed(Shape, config, f"{model}: config.json", whole="")
@@ -126,20 +125,6 @@ def shape_of(config: Mapping[str, Any], model: str) -> Shape:
 
 
 def load_shape(model: str, revision: str = "main") -> Shape:
-    """The shape of a model in a folder, in the cache, or on the hub (its config.json only). Raises NotModelled.
-
-    Raises InputError if there is no such model, or if the hub cannot be reached.
-    """
-    from transformers import AutoConfig
-
-    refuse_absent(model)
-    try:
-        config = AutoConfig.from_pretrained(model, revision=revision)
-    except KeyError as error:  # a model_type that this transformers does not have
-        raise NotModelled(f"{model}: model_type {error} is not known to this transformers") from None
-    except (OSError, ValueError) as error:
-        why = str(error).strip().partition("\n")[0]
-        raise InputError(
-            f"model {model}: config.json cannot be read: {why} Without access to the hub, name a folder that has it"
-        ) from None
-    return shape_of(config.to_dict(), model)
+    """The shape of a model in a folder, in the cache, or on the hub (its config.json only). Raises NotModelled,
+    InputError."""
+    return shape_of(load_config(model, revision).to_dict(), model)

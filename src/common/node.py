@@ -10,9 +10,8 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import InputError
@@ -41,16 +40,9 @@ class Node:
 
     cards: tuple[Card, ...]
     driver: str | None = None
-    python: tuple[int, int] | None = None
     cpus: int | None = None
     memory: int | None = None
     described: bool = False  # by flags: not this machine
-
-
-def described_node(gpus: int, gpu_memory: int, gpu: str, cpus: int | None, memory: int | None) -> Node:
-    """A node that flags describe, with empty GPUs."""
-    cards = tuple(Card(gpu, gpu_memory, gpu_memory, index) for index in range(gpus))
-    return Node(cards, cpus=cpus, memory=memory, described=True)
 
 
 def this_node() -> Node:
@@ -62,7 +54,7 @@ def this_node() -> Node:
         if any(isinstance(device, str) and device.startswith("MIG-") for device in shown):
             raise InputError("CUDA_VISIBLE_DEVICES names a MIG device: describe the node with --gpus and --gpu-memory")
         cards = tuple(cards[device] for device in shown if isinstance(device, int) and cards)
-    return Node(cards, driver, sys.version_info[:2], cpus(), memory())
+    return Node(cards, driver, cpus(), memory())
 
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------
@@ -135,17 +127,6 @@ def device_of(entry: str, uuids: Sequence[str]) -> int | str | None:
     return found[0] if len(found) == 1 else None
 
 
-def limited(node: Node, gpus: int | None) -> Node:
-    """The node with its first `gpus` cards. Raises InputError if it has fewer."""
-    if gpus is None or gpus == len(node.cards):
-        return node
-    if gpus > len(node.cards):
-        raise InputError(
-            f"--gpus {gpus}: this machine shows {len(node.cards)}; add --gpu-memory to describe another node"
-        )
-    return replace(node, cards=node.cards[:gpus])
-
-
 # --- CPUs, memory, disks ----------------------------------------------------------------------------------------------
 
 
@@ -216,11 +197,3 @@ def free_space(folder: Path) -> tuple[int, int]:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free, place.stat().st_dev
-
-
-def hub_cache(environment: Mapping[str, str]) -> Path:
-    """Where huggingface_hub keeps downloads."""
-    home = environment.get("HF_HOME") or os.path.join(
-        environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface"
-    )
-    return Path(environment.get("HF_HUB_CACHE") or os.path.join(home, "hub"))

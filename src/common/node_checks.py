@@ -115,9 +115,5 @@ def disk_checks(wanted: Iterable[tuple[str, Path, float]]) -> list[Check]:
 
 def this_machine(node: Node, *, dapo: bool) -> list[Check]:
     """What can be checked without a configuration."""
-    checks = gpu_checks(node)
-    if not node.described:
-        if node.python is not None:
-            checks.append(python_check(node.python, dapo=dapo))
-        checks.append(compiler_check())
-    return checks
+    here = [] if node.described else [python_check(sys.version_info[:2], dapo=dapo), compiler_check()]
+    return gpu_checks(node) + here
