@@ -391,6 +391,9 @@ def test_flags_win_and_are_strict(capsys):
         assert line in capsys.readouterr().err
     with pytest.raises(InputError, match="lora_r 0: must be"):
         memory_keys.read_keys(config, ["--lora_r", "0"])
+    _, keys = memory_keys.read_keys(config, ["--optim", "adamw_torch_8bit"])
+    with pytest.raises(NotModelled, match="optim adamw_torch_8bit is not modelled, only adamw_torch, adamw_torch_fused"):
+        memory_keys.refuse(keys, 0)
     with pytest.raises(InputError, match="use_peft false with dtype bfloat16"):
         grpo("--use_peft", "false")
     with pytest.raises(InputError, match="8 sequences a step cannot be divided evenly among 3"):
@@ -614,6 +617,7 @@ def test_this_node_with_a_busy_gpu(capsys, model, monkeypatch, tmp_path):
     assert status == 2 and f"does not fit: 25.1 of a GPU's 21.0 GB (estimate): {remedy}" in err
     alone = run(capsys, *GRPO, "--model_name_or_path", model, "--gpus", 1)  # the first is free
     assert "fits: 25.0 of a GPU's 84.9 GB" in alone[1]
+    assert "--gpus 4: this machine shows 2; add --gpu-memory" in run(capsys, *GRPO, "--gpus", 4)[2]
 
 
 def test_json(capsys, model):
@@ -655,7 +659,7 @@ def test_an_unreachable_model_is_one_line(capsys, monkeypatch, tmp_path):
     words = (*GRPO, "--gpus", 1, "--gpu-memory", 80, "--model_name_or_path", "nobody/nothing-at-all")
     status, _, err = run(capsys, *words)
     assert status == 2 and err.count("\n") == 1
-    assert "model nobody/nothing-at-all: config.json cannot be read: " in err
+    assert "model nobody/nothing-at-all: cannot be loaded: " in err
 
 
 def test_the_node_is_checked_without_any_package(tmp_path):
@@ -677,6 +681,21 @@ def test_the_disk_of_checkpoints():
     assert memory.estimate(SHAPE, run, 80 * GB).disk == 50 * 16 * P + 2 * P
     run = grpo("--use_peft", "false", "--save_total_limit", "2", processes=4, zero=2)
     assert memory.estimate(SHAPE, run, 80 * GB).disk == 3 * 16 * P + 2 * P  # the third is written before one is deleted
+
+
+@pytest.mark.parametrize(
+    ("flags", "count"),
+    [
+        (("--max_steps", "250"), 3),  # the last step is saved too
+        (("--max_steps", "50"), 1),
+        (("--save_steps", "0.25"), 4),
+        (("--save_strategy", "epoch", "--num_train_epochs", "2.5"), 3),
+        (("--save_strategy", "no"), 0),
+        (("--save_total_limit", "2"), 3),  # the third is written before one is deleted
+    ],
+)
+def test_how_many_checkpoints_are_on_disk(flags, count):
+    assert grpo(*flags).checkpoints == count
 
 
 def test_checkpoints_that_are_there_need_no_new_space(tmp_path):

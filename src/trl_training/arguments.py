@@ -27,9 +27,10 @@ from trl_training.own_keys import DataArguments
 # Keys of trl's ModelConfig that no script here reads.
 UNREAD = ("load_in_4bit", "load_in_8bit", "use_rslora", "lora_modules_to_save", "lora_target_parameters")
 
+OF_GRPO = ("prompts_per_step", "num_generations", "reward", "max_completion_length")
 OF_OTHERS = {  # keys that show for which program a configuration is
     **{"examples_per_step": "src/sft.py", "max_length": "src/sft.py", "defaults": "src/dapo.py"},
-    **dict.fromkeys(("prompts_per_step", "num_generations", "reward", "max_completion_length"), "src/grpo.py"),
+    **dict.fromkeys(OF_GRPO, "src/grpo.py"),
 }
 
 

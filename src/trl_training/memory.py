@@ -43,7 +43,7 @@ class Run:
     weights: int  # bytes of a parameter
     checkpointing: bool
     zero2: bool = False
-    rollouts: str | None = None  # merge, cache, stock, vllm, server; None: SFT
+    rollouts: str | None = None  # merge, cache, stock, colocate, server; None: SFT
     vllm: Vllm | None = None
     updates: int = 1  # optimizer steps on a batch of rollouts
     reference: bool = False  # beta above 0
@@ -137,7 +137,8 @@ def update_lines(shape: Shape, run: Run) -> list[Line]:
     ]
 
 
-def vllm_needs(shape: Shape, vllm: Vllm) -> float:
+def least_share(shape: Shape, vllm: Vllm) -> float:
+    """Bytes of a GPU with which vLLM starts."""
     return footprint.vllm_needs(shape, vllm.tensor_parallel, vllm.context, VLLM_OVERHEAD)
 
 
@@ -150,7 +151,7 @@ def estimate(shape: Shape, run: Run, card: int, nodes: int = 1) -> Estimate:
         *update_lines(shape, run),
         Line("CUDA, NCCL", "assumed", dict.fromkeys(phases, CONTEXT)),
     ]
-    problems = footprint.too_small(run.vllm.utilization * card, vllm_needs(shape, run.vllm)) if run.vllm else ()
+    problems = footprint.too_small(run.vllm.utilization * card, least_share(shape, run.vllm)) if run.vllm else ()
     processes = run.batch.processes // nodes
     memory = processes * (run.weights * shape.parameters + PROCESS)
     if run.adapter:
@@ -217,7 +218,7 @@ def alternatives(shape: Shape, run: Run, card: int) -> Iterator[tuple[str, Run]]
     if run.rollouts in ("merge", "cache"):
         yield "--dora_generation stock", replace(run, rollouts="stock")
     if run.vllm:
-        least = -(-vllm_needs(shape, run.vllm) * 20 // card) / 20  # in steps of 0.05
+        least = -(-least_share(shape, run.vllm) * 20 // card) / 20  # in steps of 0.05
         if least <= 0.95 and least != run.vllm.utilization:
             share = replace(run.vllm, utilization=least)
             yield f"--vllm_gpu_memory_utilization {least:g}", replace(run, vllm=share)

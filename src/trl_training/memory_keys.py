@@ -17,19 +17,19 @@ from common.footprint import BF16, FLOAT32, Adapter, adapter_of
 from common.model_shape import NotModelled, Shape, load_shape
 from common.settings import read_yaml
 from trl_training import memory
-from trl_training.arguments import plan_batch, read_values
+from trl_training.arguments import OF_GRPO, plan_batch, read_values
 from trl_training.memory import Run, Vllm
 from trl_training.own_keys import GrpoArguments, SftArguments
 
 SIZES = {"float32": FLOAT32, "bfloat16": BF16, "float16": BF16}
-ONLY_GRPO = {"num_generations", "reward", "prompts_per_step", "max_completion_length"}
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused")
 
 
 def read_keys(config: str, flags: Sequence[str], trainer: str | None = None) -> tuple[str, dict[str, Any]]:
     """(grpo or sft, the value of every key) of a YAML file and flags; a YAML with keys that only GRPO has is GRPO's."""
     import trl
 
-    trainer = trainer or ("grpo" if ONLY_GRPO & {setting.key for setting in read_yaml(config)} else "sft")
+    trainer = trainer or ("grpo" if {setting.key for setting in read_yaml(config)} & {*OF_GRPO} else "sft")
     own = (GrpoArguments, trl.GRPOConfig) if trainer == "grpo" else (SftArguments, trl.SFTConfig)
     _, values = read_values((*own, trl.ModelConfig), ["--config", config, *flags])
     for key in ("optim", "save_strategy"):  # a member of an enumeration if it is the default
@@ -47,8 +47,8 @@ def refuse(keys: Mapping[str, Any], zero: int) -> None:
         raise NotModelled("use_cpu true: a run on the CPU is not modelled")
     if keys["deepspeed"] or keys["fsdp"] or zero not in (0, 2):
         raise NotModelled("only DDP and ACCELERATE=zero2 are modelled, not other DeepSpeed settings or FSDP")
-    if not keys["optim"].startswith("adamw_torch"):
-        raise NotModelled(f"optim {keys['optim']} is not modelled, only adamw_torch and adamw_torch_fused")
+    if keys["optim"] not in OPTIMIZERS:
+        raise NotModelled(f"optim {keys['optim']} is not modelled, only {', '.join(OPTIMIZERS)}")
     if keys.get("steps_per_generation") is not None or keys.get("num_iterations", 1) != 1:
         raise NotModelled("steps_per_generation and num_iterations are not modelled, only updates_per_generation")
     if keys["dtype"] not in SIZES:
@@ -75,8 +75,8 @@ def checkpoints_of(keys: Mapping[str, Any], steps: int | None) -> int:
         return 0
     if keys["save_strategy"] == "epoch":
         written = math.ceil(keys["num_train_epochs"])
-    else:
-        written = max(1, int((steps or 0) / every)) if every >= 1 else math.ceil(1 / every)
+    else:  # the last step is saved too; below 1, `every` is a share of the run
+        written = math.ceil((steps or 1) / every) if every >= 1 else math.ceil(1 / every)
     return min(written, limit + 1) if limit else written
 
 
@@ -117,13 +117,14 @@ def run_of(trainer: str, keys: Mapping[str, Any], shape: Shape, processes: int, 
     if not is_grpo:
         return Run(prompt=0, completion=keys["max_length"] or shape.context, **common)
     vllm, updates = None, keys["updates_per_generation"]
-    if keys["use_vllm"] and keys["vllm_mode"] == "colocate":
+    rollouts = keys["vllm_mode"] if keys["use_vllm"] else keys["dora_generation"]
+    if rollouts == "colocate":
         share, context = keys["vllm_gpu_memory_utilization"], keys["vllm_max_model_length"] or shape.context
         vllm = Vllm(share, keys["vllm_enable_sleep_mode"], keys["vllm_tensor_parallel_size"], context)
     return Run(
         prompt=keys["max_prompt_length"],
         completion=keys["max_completion_length"],
-        rollouts={"colocate": "vllm"}.get(keys["vllm_mode"], "server") if keys["use_vllm"] else keys["dora_generation"],
+        rollouts=rollouts,
         vllm=vllm,
         updates=updates,
         reference=keys["beta"] > 0,
