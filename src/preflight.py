@@ -36,6 +36,7 @@ from common.cli import LAYERS, Parser, above_zero, fail, program
 from common.errors import InputError, ReCodeError
 from common.node import GB, Card, Node, this_node
 from common.node_checks import Check, count_gpus, cpu_check, disk_checks, memory_check, this_machine
+from common.settings import not_a_file
 
 if TYPE_CHECKING:
     from common.fit import Place, Report
@@ -124,8 +125,8 @@ def dapo_name(settings: Settings) -> str | None:
         return None
     path = Path(settings.config)
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if not re.search(r"^(defaults|recode):", path.read_text("utf-8"), re.MULTILINE):
+        raise not_a_file(path)
+    if not re.search(rb"^(defaults|recode):", path.read_bytes(), re.MULTILINE):
         return None
     try:
         return str(path.resolve().relative_to(ROOT / "configs").with_suffix(""))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from common.footprint import Estimate
-from common.node import GB
+from common.node import GB, gb
 from common.step_time import GpuType, Lengths, Part
 
 R = TypeVar("R")
@@ -94,23 +94,19 @@ def first_change(run: R, changes: Changes[R], estimate: Callable[[R], Estimate],
     return None
 
 
-def size(number: float) -> str:
-    return f"{number / GB:.1f}"
-
-
 def verdict(report: Report, place: Place) -> str:
     """The last line: fits, or why not and the one key to change."""
     estimate, change = report.estimate, report.change
-    taken = f"{size(estimate.peak)} of a GPU's {size(place.free)} GB"
+    taken = f"{estimate.peak / GB:.1f} of a GPU's {gb(place.free)}"
     if report.answer == "fits":
         return f"fits: {taken} (estimate)"
     if report.answer == "tight":
-        more = f"; for more room set {change.setting} ({size(change.peak)} GB)" if change else ""
+        more = f"; for more room set {change.setting} ({gb(change.peak)})" if change else ""
         return f"tight: {taken} (estimate), less than {HEADROOM:.0%} free{more}"
     remedy = "one or two keys are not enough: use GPUs with more memory, or a smaller model"
     if change:
         tight = ", tight" if change.peak > (1 - HEADROOM) * place.free else ""
-        remedy = f"set {change.setting} ({size(change.peak)} GB{tight})"
+        remedy = f"set {change.setting} ({gb(change.peak)}{tight})"
     return f"does not fit: {estimate.problems[0] if estimate.problems else taken} (estimate): {remedy}"
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.model_shape import NotModelled, Shape
+from common.node import gb
 
 CONTEXT = 1_000_000_000  # CUDA context, cuBLAS, NCCL of one process
 MARGIN = 0.1  # of what is allocated and freed in each step
@@ -199,5 +200,5 @@ def vllm_needs(shape: Shape, tensor_parallel: int, context: int, overhead: int) 
 
 def too_small(share: float, needs: float) -> tuple[str, ...]:
     """The problem of a share of the GPU with which vLLM does not start."""
-    problem = f"vLLM's share of {share / 1e9:.1f} GB is below the {needs / 1e9:.1f} GB that it starts with"
+    problem = f"vLLM's share of {gb(share)} is below the {gb(needs)} that it starts with"
     return (problem,) if share < needs else ()

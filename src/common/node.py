@@ -21,6 +21,10 @@ MIB = 2**20
 QUERY = "index,uuid,name,memory.total,memory.free,driver_version,compute_cap"
 
 
+def gb(size: float) -> str:
+    return f"{size / GB:.1f} GB"
+
+
 @dataclass(frozen=True)
 class Card:
     """One GPU; memory in bytes."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common import toolchain
 from common.errors import InputError
-from common.node import GB, Node, free_space, installed, visible
+from common.node import Node, free_space, gb, installed, visible
 
 DRIVER = 580  # PyPI's torch 2.13.0 is built for CUDA 13.0
 BF16_SINCE = 8.0  # compute capability
@@ -25,10 +25,6 @@ class Check:
     name: str
     found: str
     problem: str | None = None
-
-
-def gb(size: float) -> str:
-    return f"{size / GB:.1f} GB"
 
 
 def gpu_checks(node: Node) -> list[Check]:

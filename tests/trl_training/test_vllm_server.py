@@ -112,7 +112,7 @@ def test_no_server_is_one_line(url, message):
 
 
 def test_an_answer_that_cannot_be_decoded_is_one_line(serve):
-    with pytest.raises(InputError, match="vLLM server .*: Error -3 while decompressing data"):
+    with pytest.raises(InputError, match=r"vLLM server .*: Error -3 while decompressing data"):
         check_server(asked(serve(("Content-Encoding", "gzip"))), NAME, 3072)
 
 
