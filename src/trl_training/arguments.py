@@ -19,7 +19,7 @@ from common.cli import LAYERS, fail, require, split_config, unknown_key
 from common.errors import InputError, message_of
 from common.files import require_writable
 from common.launch import forget, rendezvous, shown, world_size
-from common.models import refuse_unusable
+from common.models import refuse_absent
 from common.settings import flag_value, read_yaml
 from records import load_records
 from trl_training.own_keys import DataArguments
@@ -73,9 +73,10 @@ def run(
 
     refuse_missing_compiler(args)
     if not os.environ.get("DRY_RUN"):  # a launcher's dry run may describe a model that another stage makes
-        refuse_unusable(model.model_name_or_path)
         if Path(model.model_name_or_path).is_dir():
             check_model(args, model)
+        else:
+            refuse_absent(model.model_name_or_path)
     require_writable(Path(args.output_dir) / "run.json")
     checkpoint, _ = find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
     if checkpoint:

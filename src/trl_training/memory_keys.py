@@ -59,7 +59,7 @@ def steps_of(keys: Mapping[str, Any], sequences: int) -> int | None:
     """Optimizer steps of the run; None if they depend on data that is on the hub."""
     if keys["max_steps"] > 0:
         return int(keys["max_steps"])
-    if keys["data"].startswith("hf://") or not Path(keys["data"]).is_file():
+    if not Path(keys["data"]).is_file():
         return None
     from records import load_records
 

@@ -34,7 +34,6 @@ NUMBERS = {  # range -> its keys; a key that is null or that the script does not
     Range(2): ("num_generations",),
     Range(1, also=-1): ("max_steps",),  # -1: epochs count
 }
-LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")  # trl 1.16, GRPOTrainer._compute_loss
 CHOICES = {  # key -> its values; trl checks its own when the trainer computes the first loss
     "bad_rows": BAD_ROWS,
     "dora_generation": GENERATION_MODES,
@@ -45,7 +44,8 @@ CHOICES = {  # key -> its values; trl checks its own when the trainer computes t
     "assistant_only_loss": ("False",),  # of trl's own chat format
 }
 OF_GRPO = {
-    "loss_type": LOSSES,
+    # trl 1.16, GRPOTrainer._compute_loss
+    "loss_type": ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"),
     "importance_sampling_level": ("token", "sequence"),
     "remove_unused_columns": ("False",),  # the rewards and rollouts.jsonl need them
 }
