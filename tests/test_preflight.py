@@ -439,21 +439,13 @@ def run(capsys, *words: object) -> tuple[int, str, str]:
 GRPO = ("--config", ROOT / "configs" / "grpo.yaml")
 
 
-def test_a_run_that_fits(capsys, model):
-    flags = ("--gpus", 2, "--gpu-memory", 80, "--gpu", "H100", "--model_name_or_path", model)
-    status, out, err = run(capsys, *GRPO, *flags)
-    assert (status, err) == (0, "")
-    assert "weights                         15.23   15.23   15.23   2 P" in out
-    assert "5,000 steps: 22.0 hours, 44 GPU-hours (estimate)" in out
-    assert out.endswith("\nfits: 25.1 of a GPU's 80.0 GB (estimate)\n")
-
-
 def test_the_page_shows_what_the_program_prints(capsys, model):
     """docs/hardware.md; only the model's name differs here."""
     page = (ROOT / "docs" / "hardware.md").read_text("utf-8")
     shown = page.split("## Preflight")[1].split("```text\n")[1].split("\n```")[0]
     flags = ("--gpus", 2, "--gpu-memory", 80, "--gpu", "H100", "--model_name_or_path", model)
-    _, out, _ = run(capsys, *GRPO, *flags)
+    status, out, err = run(capsys, *GRPO, *flags)
+    assert (status, err) == (0, "")
     assert out.replace(str(model), "Qwen/Qwen2.5-Coder-7B-Instruct").rstrip() == shown
 
 

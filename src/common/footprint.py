@@ -31,6 +31,9 @@ class Adapter:
     dora: bool = True
     dropout: bool = False
 
+    def __str__(self) -> str:
+        return f"{'DoRA' if self.dora else 'LoRA'} {self.r} on {' '.join(self.modules)}"
+
     def sizes(self, shape: Shape) -> list[tuple[int, int]]:
         """(inputs, outputs) of the modules that it adapts in a layer."""
         return [shape.linears[name] for name in self.modules]
@@ -53,6 +56,11 @@ def adapter_of(shape: Shape, r: int, targets: Sequence[str] | str, *, dora: bool
     if unknown := [name for name in names if name not in shape.linears]:
         raise NotModelled(f"target module {unknown[0]} is not modelled, only {', '.join(shape.linears)}, all-linear")
     return Adapter(r, tuple(names), dora, dropout > 0)
+
+
+def trained(shape: Shape, adapter: Adapter | None) -> int:
+    """Parameters that are trained: A, or P."""
+    return adapter.parameters(shape) if adapter else shape.parameters
 
 
 # --- activations, in bytes for each token -----------------------------------------------------------------------------

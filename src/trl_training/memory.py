@@ -67,18 +67,15 @@ class Run:
         return tuple(phase for phase, is_there in given.items() if is_there)
 
 
-def trained(shape: Shape, run: Run) -> int:
-    return run.adapter.parameters(shape) if run.adapter else shape.parameters
-
-
 def state_lines(shape: Shape, run: Run) -> list[Line]:
     """What is there in every step: weights, adapter, optimizer, gradients."""
-    phases, n, count = run.phases, run.batch.processes, trained(shape, run)
+    phases, n, count = run.phases, run.batch.processes, footprint.trained(shape, run.adapter)
     letter = "A" if run.adapter else "P"
     size = run.weights
-    lines = [Line("weights", f"{size} P", dict.fromkeys(phases, size * shape.parameters))]
+    whole = dict.fromkeys(phases, size * shape.parameters)
+    lines = [Line("weights", f"{size} P", whole)]
     if run.reference and not run.adapter:
-        lines.append(Line("reference model", f"{size} P", dict.fromkeys(phases, size * shape.parameters)))
+        lines.append(Line("reference model", f"{size} P", whole))
     if run.adapter:
         own = BF16 if run.zero2 else FLOAT32
         lines.append(Line("adapter", f"{own} A", dict.fromkeys(phases, own * count)))
@@ -155,7 +152,7 @@ def estimate(shape: Shape, run: Run, card: int, nodes: int = 1) -> Estimate:
     processes = run.batch.processes // nodes
     memory = processes * (run.weights * shape.parameters + PROCESS)
     if run.adapter:
-        state = 12 * trained(shape, run)
+        state = 12 * footprint.trained(shape, run.adapter)
     else:  # DeepSpeed saves the weights too, beside transformers' file
         state = ((2 * run.weights + 12) if run.zero2 else (run.weights + 8)) * shape.parameters
     own = 0 if run.adapter else run.weights * shape.parameters

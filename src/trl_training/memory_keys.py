@@ -150,9 +150,6 @@ def report(config: str, flags: Sequence[str], place: fit.Place, trainer: str | N
                     continue
         yield from memory.shorter(one)
 
-    what, adapter = "all weights", run.adapter
-    if adapter:
-        what = f"{'DoRA' if adapter.dora else 'LoRA'} {adapter.r} on {' '.join(adapter.modules)}"
     return fit.report(
         run,
         partial(memory.estimate, shape, card=place.card, nodes=place.nodes),
@@ -161,7 +158,7 @@ def report(config: str, flags: Sequence[str], place: fit.Place, trainer: str | N
         place,
         model=keys["model_name_or_path"],
         parameters=shape.parameters,
-        summary=f"{trainer.upper()}, {what}; {run.batch}",
+        summary=f"{trainer.upper()}, {run.adapter or 'all weights'}; {run.batch}",
         steps=run.steps,
         cpus=(place.gpus * place.nodes, "one for each process"),
         output=Path(keys["output_dir"] or "."),

@@ -112,7 +112,7 @@ def run_of(config: DictConfig, shape: Shape) -> Run:
 def state_lines(shape: Shape, run: Run) -> list[Line]:
     """Shards of weights, gradients and optimizer, and what FSDP gathers."""
     n = run.all_gpus
-    count = run.adapter.parameters(shape) if run.adapter else shape.parameters
+    count = footprint.trained(shape, run.adapter)
     frozen = shape.parameters if run.adapter else 0
     weights = FLOAT32 * (frozen + count) / n
     busy = PHASES[1:] if run.offload_weights else PHASES
@@ -169,8 +169,7 @@ def estimate(shape: Shape, run: Run, card: int) -> Estimate:
         Line("CUDA, NCCL", "assumed, two processes", dict.fromkeys(PHASES, 2 * CONTEXT)),
     ]
     needs = footprint.vllm_needs(shape, run.tensor_parallel, run.context, VLLM_OVERHEAD)
-    count = run.adapter.parameters(shape) if run.adapter else shape.parameters
-    disk = run.checkpoints * 12 * count
+    disk = run.checkpoints * 12 * footprint.trained(shape, run.adapter)
     return Estimate(PHASES, with_margin(PHASES, lines), int(ram(shape, run)), disk, footprint.too_small(share, needs))
 
 
@@ -184,9 +183,7 @@ def seconds(shape: Shape, run: Run, lengths: Lengths, gpu: GpuType) -> list[Part
     sequences = run.prompts * run.group
     token = vllm_token(shape, -(-sequences // engines), lengths, run.tensor_parallel, gpu)
     tokens = sequences * (lengths.prompt + lengths.completion) / run.all_gpus
-    moved = FLOAT32 * shape.parameters / run.all_gpus
-    if run.adapter is None:
-        moved *= 3
+    moved = (1 if run.adapter else 3) * FLOAT32 * shape.parameters / run.all_gpus
     offload = 2 * moved / OFFLOAD if run.offload_weights else 0
     scoring = MASK * forward_seconds(shape, tokens, math.ceil(tokens / run.score_tokens), gpu)
     batches = math.ceil(tokens / run.update_tokens)
@@ -208,8 +205,7 @@ def changes(run: Run) -> Iterator[tuple[str, Run]]:
     """(what to set, the run with it): what leaves the result as it is, more GPUs, and DoRA instead of all weights."""
     longest = run.prompt + run.completion
     if not run.checkpointing:
-        key = "actor_rollout_ref.model.enable_gradient_checkpointing=true"
-        yield key, replace(run, checkpointing=True)
+        yield "actor_rollout_ref.model.enable_gradient_checkpointing=true", replace(run, checkpointing=True)
     if not run.offload_weights:
         yield f"{ACTOR}.fsdp_config.param_offload=true", replace(run, offload_weights=True)
     if not run.offload_optimizer:
@@ -246,7 +242,7 @@ def report_of(config: DictConfig, place: fit.Place) -> fit.Report:
     """The estimates for a composed configuration."""
     shape = load_shape(config.actor_rollout_ref.model.path)
     run = run_of(config, shape)
-    what = f"DoRA {run.adapter.r} on {' '.join(run.adapter.modules)}" if run.adapter else "all weights"
+    batch = f"{run.prompts} prompts x {run.group}"
     return fit.report(
         run,
         partial(estimate, shape, card=place.card),
@@ -255,7 +251,7 @@ def report_of(config: DictConfig, place: fit.Place) -> fit.Report:
         place,
         model=config.actor_rollout_ref.model.path,
         parameters=shape.parameters,
-        summary=f"DAPO, {what}; {run.prompts} prompts x {run.group} completions a step on {run.all_gpus} GPU(s)",
+        summary=f"DAPO, {run.adapter or 'all weights'}; {batch} completions a step on {run.all_gpus} GPU(s)",
         steps=run.steps,
         cpus=(machine.cpus_needed(config), "or Ray waits forever"),
         output=Path(config.trainer.default_local_dir),
