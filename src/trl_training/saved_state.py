@@ -63,9 +63,9 @@ def check_saved(checkpoint: Checkpoint) -> None:
     folder = checkpoint.folder
     assert folder
     read_json(folder / "trainer_state.json", State)
-    for path, saved in [(path, read_saved(path, SAVED[name])) for name in SAVED for path in sorted(folder.glob(name))]:
-        if checkpoint.kind != "adapter" or not isinstance(saved, Optimizer):
-            continue
-        count = sum(len(group.params) for group in saved.param_groups)
-        if count != (weights := len(tensor_names(folder / "adapter_model.safetensors"))):
-            raise InputError(f"{path}: of {count} parameters, but the adapter has {weights}")
+    for path, schema in [(path, SAVED[name]) for name in SAVED for path in sorted(folder.glob(name))]:
+        saved = read_saved(path, schema)
+        if isinstance(saved, Optimizer) and checkpoint.kind == "adapter":
+            count = sum(len(group.params) for group in saved.param_groups)
+            if count != (weights := len(tensor_names(folder / "adapter_model.safetensors"))):
+                raise InputError(f"{path}: of {count} parameters, but the adapter has {weights}")
