@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from common.errors import InputError, ReCodeError
-from common.models import refuse_absent
+from common.models import reason, refuse_unusable
 from common.rows import typed
 
 
@@ -47,15 +48,15 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     model_type: str
-    layers: int = Field(alias="num_hidden_layers")
-    hidden: int = Field(alias="hidden_size")
-    intermediate: int = Field(alias="intermediate_size")
-    heads: int = Field(alias="num_attention_heads")
-    own_kv_heads: int | None = Field(None, alias="num_key_value_heads")  # none: as many as attention heads
-    own_head: int | None = Field(None, alias="head_dim")
-    vocabulary: int = Field(alias="vocab_size")
+    layers: PositiveInt = Field(alias="num_hidden_layers")
+    hidden: PositiveInt = Field(alias="hidden_size")
+    intermediate: PositiveInt = Field(alias="intermediate_size")
+    heads: PositiveInt = Field(alias="num_attention_heads")
+    own_kv_heads: PositiveInt | None = Field(None, alias="num_key_value_heads")  # none: as many as attention heads
+    own_head: PositiveInt | None = Field(None, alias="head_dim")
+    vocabulary: PositiveInt = Field(alias="vocab_size")
     tied: bool = Field(alias="tie_word_embeddings")
-    context: int = Field(32768, alias="max_position_embeddings")
+    context: PositiveInt = Field(32768, alias="max_position_embeddings")
     attention_bias: bool = False
     mlp_bias: bool = False
     quantization: Mapping[str, Any] | None = Field(None, alias="quantization_config")
@@ -132,14 +133,12 @@ def load_shape(model: str, revision: str = "main") -> Shape:
     """
     from transformers import AutoConfig
 
-    refuse_absent(model)
+    refuse_unusable(model)
     try:
         config = AutoConfig.from_pretrained(model, revision=revision)
     except KeyError as error:  # a model_type that this transformers does not have
         raise NotModelled(f"{model}: model_type {error} is not known to this transformers") from None
-    except (OSError, ValueError) as error:
-        why = str(error).strip().partition("\n")[0]
-        raise InputError(
-            f"model {model}: config.json cannot be read: {why} Without access to the hub, name a folder that has it"
-        ) from None
+    except Exception as error:  # the file is the user's, and libraries report a broken one with any exception
+        hint = "" if Path(model).expanduser().is_dir() else " Without access to the hub, name a folder that has it"
+        raise InputError(f"model {model}: config.json cannot be read: {reason(error)}{hint}") from None
     return shape_of(config.to_dict(), model)
