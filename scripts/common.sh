@@ -255,7 +255,7 @@ train() {
     [[ "$argument" == --config || "$argument" == --config=* ]] && config=""
   done
   [[ -z "${ACCELERATE:-}" || ("$ACCELERATE" != */* && -e "configs/accelerate/$ACCELERATE.yaml") ]] ||
-    die "ACCELERATE=$ACCELERATE: configs/accelerate/$ACCELERATE.yaml does not exist"
+    die "ACCELERATE=$ACCELERATE: configs/accelerate/$ACCELERATE.yaml does not exist: choose from $(basename -as .yaml configs/accelerate/*.yaml | paste -sd ' ')"
   use_python
   use_gpus
   use_nodes

@@ -16,6 +16,7 @@ from typing import Any
 
 from common import toolchain
 from common.cli import fail, program
+from common.launch import world_size
 from trl_training import arguments
 from trl_training.own_keys import GrpoArguments
 
@@ -47,6 +48,9 @@ def check_rollouts(script: GrpoArguments, args: Any, model: Any) -> None:
     if args.use_vllm and args.vllm_mode == "server" and model.use_peft and not model.use_dora:
         # vLLM packs tensors by the gigabyte, and reads the last of them after peft has subtracted LoRA in place.
         fail("vllm_mode server with use_dora false: trl 1.16 would send weights without the adapter; use colocate")
+    arguments.check_groups(vars(args), script.check or world_size())
+    if args.vllm_mode == "server" and not args.use_vllm:
+        fail("vllm_mode server: has no effect without use_vllm true")
     if args.generation_kwargs:
         fail("generation_kwargs: not supported: set temperature, top_p, top_k, min_p, repetition_penalty")
     if args.use_transformers_continuous_batching and (model.use_peft or args.bf16 or args.fp16):

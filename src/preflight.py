@@ -71,10 +71,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     flag("--config", help="a YAML of configs/, for GRPO, SFT or DAPO")
     flag("--trainer", choices=("grpo", "sft"), help="which of the two a YAML is for (default: by its keys)")
     flag("--gpus", type=above_zero(int), help="GPUs of a node (default: all that are visible)")
-    flag("--gpu-memory", type=above_zero(float), help="GB of each; describes a node that is not this one")
+    flag("--gpu-memory", type=above_zero(float, 1000), help="GB of each; describes a node that is not this one")
     flag("--gpu", default="", help="its type, for times: H100, H200, A100, L40S, … (src/common/step_time.py)")
     flag("--cpus", type=above_zero(int), help="CPUs of the described node")
-    flag("--ram", type=above_zero(float), help="GB of RAM of the described node")
+    flag("--ram", type=above_zero(float, 100_000), help="GB of RAM of the described node")
     flag("--nodes", type=above_zero(int), default=1, help="equal nodes (default: %(default)s)")
     flag("--accelerate", default=launcher, help="a file of configs/accelerate (default: $ACCELERATE, or ddp)")
     flag("--prompt-tokens", type=above_zero(int), help="of a typical prompt, for times (default: 650)")
@@ -109,9 +109,11 @@ def node_of(settings: Settings) -> Node:
 
 def zero_stage(name: str) -> int:
     """DeepSpeed's stage in configs/accelerate/NAME.yaml; 0 for DDP. -1 for anything else, which is not modelled."""
-    path = ROOT / "configs" / "accelerate" / f"{name}.yaml"
+    folder = ROOT / "configs" / "accelerate"
+    path = folder / f"{name}.yaml"
     if not path.is_file():
-        raise InputError(f"--accelerate {name}: {path.relative_to(ROOT)} does not exist")
+        names = " ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        raise InputError(f"--accelerate {name}: configs/accelerate/{name}.yaml does not exist: choose from {names}")
     import yaml
 
     launch = yaml.safe_load(path.read_text("utf-8"))

@@ -153,7 +153,8 @@ def fit_records(
             kept.append((record, prompt, prompt_length, target_length))
     counts = (
         f"{name}: {len(kept)} of {len(records)} records; dropped {long_prompts} with a prompt over {max_prompt_length} "
-        f"tokens and {long_targets} with a target over {max_target_length}"
+        "tokens"
+        + (f" and {long_targets} with a target over {max_target_length}" if max_target_length is not None else "")
         + (f", and {changed} whose target the tokenizer changes" if changed else "")
     )
     if not kept:

@@ -184,7 +184,7 @@ def test_flags_bring_their_layers(node):
         ("sft.sh", ["--data", "absent.jsonl"], {}, "absent.jsonl"),
         ("sft.sh", ["--config", "absent.yaml"], {}, "absent.yaml: no such file"),
         ("grpo.sh", [], {"GPUS": "3"}, "8 sequences a step cannot be divided evenly among 3 process(es)"),
-        ("grpo.sh", [], {"ACCELERATE": "zero9"}, "configs/accelerate/zero9.yaml does not exist"),
+        ("grpo.sh", [], {"ACCELERATE": "zero9"}, "zero9.yaml does not exist: choose from ddp zero2"),
         ("grpo.sh", [], {"ACCELERATE": "../quickstart/grpo"}, "configs/accelerate/../quickstart/grpo.yaml does not"),
         ("sft.sh", [], {"ACCELERATE": "fsdp"}, "configs/accelerate/fsdp.yaml does not exist"),
         ("sft.sh", ["--lerning_rate", "1"], {"DRY_RUN": "0", "PREFLIGHT": "0"}, "unknown key 'lerning_rate'"),
@@ -882,7 +882,7 @@ def test_dapo_reports_what_it_cannot_do(node):
     assert "no GPU found" in the_mistake(launcher("dapo.sh"))
     assert "--config-name needs a name" in the_mistake(launcher("dapo.sh", "--config-name"))
     assert "unknown argument --config" in the_mistake(launcher("dapo.sh", "--config", "x"))
-    assert "Could not override 'data.train_batch_sise'" in the_mistake(
+    assert "unknown key 'data.train_batch_sise': did you mean 'data.train_batch_size'?" in the_mistake(
         launcher("dapo.sh", "data.train_batch_sise=8", **node(2))
     )
 

@@ -398,6 +398,8 @@ def test_flags_win_and_are_strict(capsys):
         grpo("--use_peft", "false")
     with pytest.raises(InputError, match="8 sequences a step cannot be divided evenly among 3"):
         grpo(processes=3)
+    with pytest.raises(InputError, match=r"^vllm_tensor_parallel_size 4: does not divide the 2 process"):
+        grpo("--use_vllm", "true", "--vllm_tensor_parallel_size", "4", processes=2)
 
 
 def test_gpu_types_by_nvidia_smi_s_names():
@@ -638,13 +640,50 @@ def test_a_model_that_is_not_modelled_is_no_objection(capsys, tmp_path):
         ((*GRPO, "--gpus", 1, "--gpu-memory", 8, "--gpu", "H900"), "--gpu H900: choose from B200, H200"),
         (
             (*GRPO, "--gpus", 1, "--gpu-memory", 8, "--accelerate", "zero9"),
-            "configs/accelerate/zero9.yaml does not exist",
+            "configs/accelerate/zero9.yaml does not exist: choose from ddp zero2",
+        ),
+        (("--gpus", 1, "--gpu-memory", 81559), "--gpu-memory: 81559 is not above 0 and at most 1000"),  # MiB
+        (
+            (*GRPO, "--gpus", 2, "--gpu-memory", 80, "--load_in_4bit", "true"),
+            "load_in_4bit: not supported here",
         ),
     ],
 )
 def test_mistakes_end_in_one_line(capsys, flags, line):
     status, _, err = run(capsys, *flags)
     assert status == 2 and line in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ([], "config.json: input should be a valid dictionary"),
+        (
+            QWEN_7B | {"num_hidden_layers": "28"},
+            "cannot be loaded: Validation error for field 'num_hidden",
+        ),
+        (QWEN_7B | {"vocab_size": None}, "cannot be loaded: Validation error for field 'vocab_size'"),
+        (QWEN_7B | {"hidden_size": -1}, "config.json: hidden_size: input should be greater than 0"),
+        (QWEN_7B | {"num_key_value_heads": 0}, "config.json: num_key_value_heads: input should be greater than 0"),
+    ],
+)
+def test_a_config_of_a_model_that_is_broken(capsys, tmp_path, config, line):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    status, _, err = run(capsys, *GRPO, "--gpus", 1, "--gpu-memory", 80, "--model_name_or_path", tmp_path)
+    assert status == 2 and line in err and err.count("\n") == 1
+
+
+def test_the_described_nodes_are_those_of_the_dapo_overrides(capsys, model):
+    pytest.importorskip("hydra", reason="requirements/dapo.txt is not installed")
+    words = ("--config", "configs/dapo.yaml", "--gpus", 2, "--gpu-memory", 80)
+    words += (f"actor_rollout_ref.model.path={model}",)
+    for override, line in (
+        ("trainer.n_gpus_per_node=4", "trainer.n_gpus_per_node=4: the node has 2 GPU(s)"),
+        ("trainer.nnodes=2", "trainer.nnodes=2, but --nodes is 1: leave one of them out"),
+    ):
+        status, _, err = run(capsys, *words, override)
+        assert (status, err) == (2, f"preflight: {line}\n")
+    assert run(capsys, *words, "--nodes", 2, "trainer.nnodes=2")[0] == 0
 
 
 def test_an_unreachable_model_is_one_line(capsys, monkeypatch, tmp_path):

@@ -332,7 +332,8 @@ def test_data_of_another_kind_is_rejected_in_a_few_lines(tmp_path):
 def test_a_file_without_rows_is_not_good_data(tmp_path, content):
     path = write(tmp_path / "rows.jsonl", content)
     done = check_rows(path)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"check_data: {path}: no rows: the file is empty\n")
+    line = f"check_data: {path}: no rows: the file, or the array in it, is empty\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
     with pytest.raises(InputError, match="no usable record"):
         load_records(path, "drop")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from common.errors import ReCodeError
 from common.models import load_config
@@ -47,15 +47,15 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     model_type: str
-    layers: int = Field(alias="num_hidden_layers")
-    hidden: int = Field(alias="hidden_size")
-    intermediate: int = Field(alias="intermediate_size")
-    heads: int = Field(alias="num_attention_heads")
-    own_kv_heads: int | None = Field(None, alias="num_key_value_heads")  # none: as many as attention heads
-    own_head: int | None = Field(None, alias="head_dim")
-    vocabulary: int = Field(alias="vocab_size")
+    layers: PositiveInt = Field(alias="num_hidden_layers")
+    hidden: PositiveInt = Field(alias="hidden_size")
+    intermediate: PositiveInt = Field(alias="intermediate_size")
+    heads: PositiveInt = Field(alias="num_attention_heads")
+    own_kv_heads: PositiveInt | None = Field(None, alias="num_key_value_heads")  # none: as many as attention heads
+    own_head: PositiveInt | None = Field(None, alias="head_dim")
+    vocabulary: PositiveInt = Field(alias="vocab_size")
     tied: bool = Field(alias="tie_word_embeddings")
-    context: int = Field(32768, alias="max_position_embeddings")
+    context: PositiveInt = Field(32768, alias="max_position_embeddings")
     attention_bias: bool = False
     mlp_bias: bool = False
     quantization: Mapping[str, Any] | None = Field(None, alias="quantization_config")

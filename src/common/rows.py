@@ -214,7 +214,7 @@ def typed(model: type[M], value: object, where: str, whole: str = "row: ") -> M:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = one_line(".".join(map(str, first["loc"])))
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]  # of a class here
         where = f"{where}: {f'{field}: ' if field else whole}"
         raise InputError(f"{where}{message[0].lower()}{message[1:]}") from None
 

@@ -149,7 +149,7 @@ def run(
     results = {source: check_file(source) for source in files}
     for source, checked in results.items():
         if not checked.rows:
-            raise InputError(f"{source}: no rows: the file is empty")
+            raise InputError(f"{source}: no rows: the file, or the array in it, is empty")
     if as_json:
         print(json.dumps({"files": [findings(*item) for item in results.items()]}, indent=1))  # any text, as ASCII
     else:

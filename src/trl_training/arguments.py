@@ -139,6 +139,13 @@ def batch_of(values: Mapping[str, Any], sequences: int) -> dict[str, int]:
     }
 
 
+def check_groups(values: Mapping[str, Any], processes: int) -> None:
+    """Raise InputError if vLLM's groups of GPUs cannot be formed; trl checks it after the model has loaded."""
+    size = values["vllm_tensor_parallel_size"]
+    if values["use_vllm"] and values["vllm_mode"] == "colocate" and processes % size:
+        raise InputError(f"vllm_tensor_parallel_size {size}: does not divide the {processes} process(es) of the run")
+
+
 def print_help(doc: str, script_class: type) -> None:
     """The script's docstring and its own keys, without heavy imports, so that --help answers at once."""
     print(doc.strip() + "\n\nkeys of this script (in the YAML, or as --key value):")
@@ -209,6 +216,8 @@ def read_values(classes: Sequence[Any], argv: Sequence[str] | None = None) -> tu
     namespace, rest = parser.parse_known_args(flags)
     if rest:  # not echoed: it may be the value of a flag, and a secret
         fail("an argument without a flag: every flag starts with --, and takes one value unless it is a list")
+    if unread := [key for key in UNREAD if getattr(namespace, key)]:
+        fail(f"{unread[0]}: not supported here")
     check_values(vars(namespace))
     return parser, vars(namespace)
 
@@ -249,9 +258,6 @@ def parse(
 
 def refuse_unsupported(model: Any) -> None:
     """Exit if a key of ModelConfig asks for something that the scripts here do not do."""
-    for key in UNREAD:
-        if getattr(model, key):
-            fail(f"{key}: not supported here")
     if model.lora_task_type != "CAUSAL_LM":
         fail(f"lora_task_type {model.lora_task_type!r}: only CAUSAL_LM is supported here")
     if not model.model_name_or_path:

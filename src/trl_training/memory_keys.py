@@ -17,7 +17,7 @@ from common.footprint import BF16, FLOAT32, Adapter, adapter_of
 from common.model_shape import NotModelled, Shape, load_shape
 from common.settings import read_yaml
 from trl_training import memory
-from trl_training.arguments import OF_GRPO, plan_batch, read_values
+from trl_training.arguments import OF_GRPO, check_groups, plan_batch, read_values
 from trl_training.memory import Run, Vllm
 from trl_training.own_keys import GrpoArguments, SftArguments
 
@@ -116,6 +116,7 @@ def run_of(trainer: str, keys: Mapping[str, Any], shape: Shape, processes: int, 
     }
     if not is_grpo:
         return Run(prompt=0, completion=keys["max_length"] or shape.context, **common)
+    check_groups(keys, processes)
     vllm, updates = None, keys["updates_per_generation"]
     rollouts = keys["vllm_mode"] if keys["use_vllm"] else keys["dora_generation"]
     if rollouts == "colocate":

@@ -97,6 +97,9 @@ def check_algorithm(config: DictConfig) -> None:
     gpus = config.trainer.n_gpus_per_node * config.trainer.nnodes
     total = mini * rollout.n
     need(total % gpus == 0, f"ppo_mini_batch_size x n = {total} is not a multiple of {gpus} processes")
+    engine = rollout.tensor_model_parallel_size * rollout.data_parallel_size * rollout.pipeline_model_parallel_size
+    unequal = f"rollout.tensor_model_parallel_size={rollout.tensor_model_parallel_size}: an engine of {engine} GPU(s) "
+    need(engine > 0 and gpus % engine == 0, f"{unequal}does not divide the {gpus} processes")  # verl asks after loading
     unread = "actor_rollout_ref.actor.grad_clip: verl's engine does not read it; set optim.clip_grad"
     need(actor.grad_clip == 1.0, unread)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -71,7 +72,12 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path = CONFIGS) ->
             searchpath = f"hydra.searchpath=[file://{defaults}]"
             config = hydra_compose(name, overrides=[searchpath, *overrides])
     except (HydraException, ValueError) as error:  # a ValueError: a number for a group of files, `data=5`
-        raise InputError(message_of(error)) from None
+        message = message_of(error)
+        missing = re.match(r"Could not override '([^']+)'", message)
+        # Hydra's own message advises +key, which verl would ignore
+        if folder == CONFIGS and missing and not is_known(missing[1]):
+            message = unknown_key(missing[1], known_keys()[0])
+        raise InputError(message) from None
     if isinstance(config.get("run"), (int, float)):  # run=2024 is a name
         config.run = str(config.run)
     return config
@@ -107,6 +113,12 @@ def known_keys() -> tuple[frozenset[str], tuple[str, ...]]:
     return known, (*OPEN, *(f"{path}." for path, value in base if value == {}))
 
 
+def is_known(path: str) -> bool:
+    """Whether verl or this project reads this key."""
+    known, below = known_keys()
+    return path in known or path.startswith(below)
+
+
 def check_keys(config: DictConfig) -> None:
     """Reject keys that neither verl nor this project reads. Raises InputError."""
     container = plain(config, resolve=False)
@@ -114,9 +126,9 @@ def check_keys(config: DictConfig) -> None:
         for path, value in leaves(container.get(name), name):
             if value is not None:
                 raise InputError(f"{path}: verl 0.9 accepts this key and ignores it; it is now {now}")
-    known, below = known_keys()
+    known, _ = known_keys()
     for path, _ in leaves(container):
-        if path not in known and not path.startswith(below):
+        if not is_known(path):
             if any(key.startswith(f"{path}.") for key in (*known, *OPEN)):
                 raise InputError(f"{path}: is a section of keys, not a value")
             raise InputError(unknown_key(path, known))

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from adapters import RELEASED_TARGETS
 from common import fit, footprint
+from common.errors import InputError
 from common.footprint import BF16, CONTEXT, FLOAT32, Adapter, Estimate, Line, adapter_of, with_margin
 from common.model_shape import NotModelled, Shape, load_shape
 from common.step_time import SYNC, GpuType, Lengths, Part, forward_seconds, update_part, vllm_token
@@ -235,6 +236,11 @@ def report(name: str, overrides: Sequence[str], place: fit.Place) -> fit.Report:
     here = {"trainer.n_gpus_per_node": place.gpus, "trainer.nnodes": place.nodes}
     config = compose(name, [*overrides, *(f"{key}={number}" for key, number in here.items() if key not in given)])
     checks.check(config)
+    gpus, nodes = config.trainer.n_gpus_per_node, config.trainer.nnodes
+    if gpus > place.gpus:
+        raise InputError(f"trainer.n_gpus_per_node={gpus}: the node has {place.gpus} GPU(s)")
+    if nodes != place.nodes:
+        raise InputError(f"trainer.nnodes={nodes}, but --nodes is {place.nodes}: leave one of them out")
     return report_of(config, place)
 
 

@@ -95,7 +95,7 @@ class Shape(BaseModel):
     [
         ('{"size": "x"}', "shape.json: size: input should be a valid integer"),
         ('{"size": null}', "shape.json: size: input should be a valid integer"),
-        ("[1]", "shape.json: input should be a valid dictionary"),
+        ("[1]", "shape.json: input should be a valid dictionary$"),
         ('{"size": 1', "shape.json: not JSON: Expecting ',' delimiter: line 1 column 11"),
         ("", "shape.json: the file is empty$"),
         (" \n\n", "shape.json: the file is empty$"),

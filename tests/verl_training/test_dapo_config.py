@@ -133,8 +133,13 @@ def test_headers_and_sources(name):
         (["+actor_rollout_ref.actor.clip_ration_high=0.3"], "did you mean 'actor_rollout_ref.actor.clip_ratio_high'?"),
         (
             ["actor_rollout_ref.actor.clip_ration_high=0.3"],
-            "Could not override 'actor_rollout_ref.actor.clip_ration_high'",
+            "unknown key 'actor_rollout_ref.actor.clip_ration_high': did you mean 'actor_rollout_ref.actor.clip_ra",
         ),
+        (
+            ["actor_rollout_ref.rollout.tensor_model_parallel_size=4"],
+            "rollout.tensor_model_parallel_size=4: an engine of 4 GPU(s) does not divide the 2 processes",
+        ),
+        (["ray_kwargs.ray_init.num_gpu=1"], "use +ray_kwargs.ray_init.num_gpu=1"),  # below an open key
         (["+reward.reward_kwargs.overlong_buffer_cfg.length=3"], "unknown key"),
         (["+recode.lora_rank=3"], "unknown key 'recode.lora_rank': did you mean 'recode.lora_"),
         (["recode.bad_rows=skip"], "recode.bad_rows=skip: choose from stop, drop, keep"),
