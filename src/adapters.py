@@ -3,12 +3,12 @@
 The paper trains DoRA with r = alpha = 64 (§4.1) and names no target modules; the released script sets none, so peft's
 default applies: q_proj and v_proj. Both trainers build their adapter here.
 
-peft's DoRA recomputes the row norms of W + BA in every forward pass, that is, for every generated token.
+DoRA needs the row norms of W + BA in every forward pass, that is, for every generated token (src/dora.py).
 `rollout_policy` avoids this while completions are sampled:
 
     merge   each target layer gets a merged *copy* of its weight, and afterwards its own tensor back, bit for bit.
             Memory: one more copy of the target weights. It never merges into the base itself, which drifts in bf16.
-    cache   peft's DoraCaching: BA and the norm are cached while the adapter does not change.
+    cache   the norms are kept while the adapter does not change; no copies.
     stock   unmodified peft and trl.
 """
 
@@ -86,8 +86,14 @@ def start_from_base(model: Module) -> None:
     peft computes them in the base's dtype before it casts the adapter to float32: with a bf16 base each row starts up
     to 0.4 % away from the base, and GRPO's KL starts above 0. Call this before training, while lora_B is zero.
     """
+    from dora import FactoredDora
+
     for layer in adapter_layers(model):
         for name, dora in layer.lora_magnitude_vector.items():
+            variant = layer.lora_variant[name]
+            if isinstance(variant, FactoredDora):  # its own norms: their rounding differs from torch's
+                dora.weight.data = variant.norms(layer, name)
+                continue
             A, B = layer.lora_A[name].weight, layer.lora_B[name].weight
             dora.update_layer(base_layer=layer.get_base_layer(), lora_A=A, lora_B=B, scaling=layer.scaling[name])
 
@@ -100,13 +106,19 @@ def adapter_layers(model: Module) -> list[Any]:
 
 
 @contextmanager
-def merged_copies(model: Module) -> Iterator[None]:
-    """Within the context, adapted layers compute with merged copies of their weights, afterwards with the originals."""
+def merged_copies(model: Module, buffers: dict[int, Any] | None = None) -> Iterator[None]:
+    """Within the context, adapted layers compute with merged copies of their weights, afterwards with the originals.
+
+    `buffers` keeps the copies, and with them their addresses, for the next time: a captured CUDA graph reads those.
+    """
     layers = adapter_layers(model)
     originals = [layer.get_base_layer().weight.data for layer in layers]
     try:
-        for layer in layers:
+        for i, layer in enumerate(layers):
             layer.merge(safe_merge=True)  # writes a new tensor and leaves the original unchanged
+            if buffers is not None:
+                weight = layer.get_base_layer().weight
+                weight.data = buffers[i].copy_(weight.data) if i in buffers else buffers.setdefault(i, weight.data)
         yield
     finally:
         for layer, original in zip(layers, originals, strict=True):
@@ -116,9 +128,11 @@ def merged_copies(model: Module) -> Iterator[None]:
 
 
 @contextmanager
-def rollout_policy(model: Module, how: str) -> Iterator[None]:
+def rollout_policy(model: Module, how: str, buffers: dict[int, Any] | None = None) -> Iterator[None]:
     """A context to sample from `model` without dropout, in mode `how` (module docstring); restores it afterwards."""
     from peft.helpers import DoraCaching
+
+    from dora import fixed_norms
 
     if how == "stock":
         yield
@@ -126,7 +140,7 @@ def rollout_policy(model: Module, how: str) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with merged_copies(model) if how == "merge" else DoraCaching():
+        with merged_copies(model, buffers) if how == "merge" else DoraCaching(), fixed_norms(model):
             yield
     finally:
         model.train(was_training)
@@ -210,10 +224,13 @@ def load_merged(model: str, adapter: str | Path | None, *, dtype: str = "bfloat1
     """A causal LM with `adapter` merged into it (merged in fp32, then cast to `dtype`), or the model alone."""
     import torch
 
+    from dora import use_factored_norms
+
     if adapter is None:
         return load_base(model, getattr(torch, dtype), revision)
     check_local(model, str(adapter), revision)  # before the weights are read
     policy = load_adapter(load_base(model, torch.float32, revision), adapter)
+    use_factored_norms(policy)
     return policy.merge_and_unload(safe_merge=True).to(getattr(torch, dtype))
 
 

@@ -14,7 +14,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 FOLDERS = {path.parent.name for path in SRC.glob("*/__init__.py")}
-PAPER = {"records", "prompts", "rewards", "diff_match", "adapters"}  # the paper's modules; every other one is a program
+PAPER = {
+    "records",
+    "prompts",
+    "rewards",
+    "diff_match",
+    "adapters",
+    "dora",
+    "rollouts",
+}  # the paper's modules; every other one is a program
 SHARED = {"paper", "sandbox", "common"}
 MAY_IMPORT = {
     "program": {"paper", *FOLDERS},

@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+IDS = torch.arange(5, 45).unsqueeze(0)
+
 
 def build(model: str, adapter: str | None, *, packed: bool = True):
     """An initialised engine in float32."""
@@ -66,6 +68,7 @@ def sync(engine, out: Path) -> None:
     before = {name: p.full_tensor().clone() for name, p in engine.module.named_parameters()}
     weights, _ = engine.get_per_tensor_param(base_sync_done=True)
     sent = {name: tensor.contiguous().clone() for name, tensor in weights}
+    torch.save(engine.module(input_ids=IDS).logits, out / f"logits_{dist.get_rank()}.pt")
     after = {name: p.full_tensor() for name, p in engine.module.named_parameters()}
     assert all(torch.equal(before[name], after[name]) for name in before), "the sync changed the policy"
     engine.save_checkpoint(str(out / "global_step_1" / "actor"), global_step=1)

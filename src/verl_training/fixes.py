@@ -1,5 +1,5 @@
-"""Repairs two defects of verl 0.9.1 that affect DAPO with DoRA. verl loads this module in every process
-(VERL_USE_EXTERNAL_MODULES).
+"""Repairs two defects of verl 0.9.1 that affect DAPO with DoRA, and gives its engine the norms of src/dora.py. verl
+loads this module in every process (VERL_USE_EXTERNAL_MODULES).
 
 1. verl imports `AutoModelForCausalLMWithValueHead` if trl is installed. trl 1.16 no longer has it, and only a critic
    needs it.
@@ -26,6 +26,17 @@ from verl.utils.fsdp_utils import offload_fsdp_model_to_cpu  # noqa: E402
 from verl.utils.model import convert_weight_keys  # noqa: E402
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine  # noqa: E402
 
+from dora import row_norms, squared_norms, use_factored_norms  # noqa: E402
+
+build_adapted = FSDPEngine._build_lora_module
+
+
+def build_with_factored_norms(engine: FSDPEngine, module: Any) -> Any:
+    """The adapted model. FSDP 2, which DoRA needs here, gathers a layer's adapter and base weight together."""
+    adapted = build_adapted(engine, module)
+    use_factored_norms(adapted)
+    return adapted
+
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """The full tensor on the compute device; if it is sharded, gathered from all ranks (a collective call)."""
@@ -38,8 +49,9 @@ def merged_weight(layer: Any) -> torch.Tensor:
     adapter = "default"
     magnitude = whole(layer.lora_magnitude_vector[adapter].weight).float()
     b, a = whole(layer.lora_B[adapter].weight).float(), whole(layer.lora_A[adapter].weight).float()
-    moved = whole(layer.get_base_layer().weight).float() + layer.scaling[adapter] * (b @ a)
-    return (magnitude / moved.norm(dim=1)).unsqueeze(1) * moved
+    weight, scaling = whole(layer.get_base_layer().weight).float(), layer.scaling[adapter]
+    norms = row_norms(squared_norms(weight), weight, a, b, scaling)
+    return (magnitude / norms).unsqueeze(1) * (weight + scaling * (b @ a))
 
 
 @torch.no_grad()
@@ -61,6 +73,7 @@ def merged_weights(engine: FSDPEngine) -> Iterator[tuple[str, torch.Tensor]]:
             offload_fsdp_model_to_cpu(engine.module)
 
 
+FSDPEngine._build_lora_module = build_with_factored_norms  # type: ignore[method-assign]  # replaced on purpose
 FSDPEngine._merged_lora_per_tensor_param = merged_weights  # type: ignore[method-assign]  # replaced on purpose
 
 # It warns at every completion that a model family has no rules for joining turns; all prompts here have one turn.

@@ -72,6 +72,8 @@ def test_the_weights_that_reach_the_rollout_are_peft_s_own_merge(dora):
     assert len(moved) == 3 * 7  # every linear layer of three blocks: verl's own code sends none of them
     base.load_state_dict(sent)
     assert torch.allclose(logits(base), unmerged, atol=1e-4)
+    for trained in dora.glob("logits_*.pt"):  # of the engine, with sharded weights and factored norms, on each rank
+        assert torch.allclose(torch.load(trained), unmerged, atol=1e-4)
 
 
 def test_a_dora_checkpoint_becomes_a_folder_with_the_same_logits(dora, tmp_path):
