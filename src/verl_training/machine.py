@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+import torch
 from omegaconf import DictConfig
 
 from common import toolchain
@@ -43,7 +44,8 @@ def check(config: DictConfig) -> None:
     else:
         need(nodes == 1, f"trainer.nnodes={nodes}: several nodes need a Ray cluster; set RAY_ADDRESS")
         needed, seen, gpus = cpus_needed(config), cpus_seen(config), config.trainer.n_gpus_per_node
-        if config.trainer.device == "cuda" and (shown := count_gpus()) < gpus:
+        # A container may lack nvidia-smi.
+        if config.trainer.device == "cuda" and (shown := max(count_gpus(), torch.cuda.device_count())) < gpus:
             found = f"this machine shows {shown} (nvidia-smi, CUDA_VISIBLE_DEVICES)"
             raise InputError(f"needs {gpus} GPU(s), {found}: set trainer.n_gpus_per_node, or trainer.device=cpu")
         need(
