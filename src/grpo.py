@@ -95,6 +95,29 @@ def check_vllm_server(script: GrpoArguments, args: Any, model: Any) -> None:
         check_server(args, model.model_name_or_path, script.max_prompt_length + args.max_completion_length)
 
 
+def techniques(script: GrpoArguments, args: Any, model: Any, config: Any) -> dict[str, Any]:
+    """How completions are sampled, and whether updates share prompts; prints what this model or run does not allow."""
+    import rollouts
+    from trl_training import shared_prompt
+    from trl_training.callbacks import say
+
+    chosen, shares = script.rollouts, script.shared_prompt
+    if chosen == "auto":
+        chosen = "shared" if args.device.type == "cpu" else "transformers"
+    obstacle = rollouts.obstacle(config)
+    if model.use_peft and script.dora_generation == "stock":
+        obstacle = "dora_generation stock samples with dropout"
+    if args.cache_implementation or args.repetition_penalty != 1:
+        obstacle = "cache_implementation and repetition_penalty are for transformers' sampling"
+    if chosen == "shared" and not args.use_vllm and obstacle:
+        say(f"completions are sampled by transformers: {obstacle}")
+        chosen = "transformers"
+    if shares and (obstacle := shared_prompt.obstacle(config)):
+        say(f"updates run a prompt once for each completion: {obstacle}")
+        shares = False
+    return {"rollouts": chosen, "shared_prompt": shares}
+
+
 def train(script: GrpoArguments, args: Any, model: Any) -> None:
     """Run GRPO into args.output_dir."""
     from trl.rewards import get_soft_overlong_punishment
@@ -118,8 +141,13 @@ def train(script: GrpoArguments, args: Any, model: Any) -> None:
     if script.overlong_buffer is not None:
         functions.append(get_soft_overlong_punishment(args.max_completion_length, script.overlong_buffer))
         args.reward_weights = [*(args.reward_weights or [1.0] * len(rewards)), 1.0]
-    settings = {"generation": script.dora_generation, "print_samples": script.print_samples, "reward_funcs": functions}
-    run_trainer(DoraGRPOTrainer, args, model, rows, chat.tokenizer, checkpoint, **settings)
+    settings = {
+        **techniques(script, args, model, empty.config),
+        "generation": script.dora_generation,
+        "print_samples": script.print_samples,
+        "reward_funcs": functions,
+    }
+    run_trainer(DoraGRPOTrainer, script, args, model, rows, chat.tokenizer, checkpoint, **settings)
 
 
 @program()

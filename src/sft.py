@@ -67,7 +67,7 @@ def train(script: SftArguments, args: Any, model: Any) -> None:
     answer = [t for t, on in zip(examples[0]["input_ids"], examples[0]["completion_mask"], strict=True) if on]
     say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{chat.tokenizer.decode(answer)}\n")
     args.completion_only_loss = True
-    run_trainer(CardSFTTrainer, args, model, examples, chat.tokenizer, checkpoint)
+    run_trainer(CardSFTTrainer, script, args, model, examples, chat.tokenizer, checkpoint)
 
 
 @program()

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import set_seed
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
@@ -19,7 +20,9 @@ from trl.trainer.utils import RepeatSampler
 from adapters import base_weights_kept, rollout_policy
 from common.models import own_sampling
 from common.run_logs import Rollout, frame, write_rollouts
+from rollouts import Decoding, complete
 from trl_training.model_card import WithModelCard
+from trl_training.shared_prompt import SharesPrompts
 
 
 class EpochSampler(RepeatSampler):
@@ -46,14 +49,30 @@ def rank_seed(seed: int, process: int, tensor_parallel: int) -> int:
     return seed + process // tensor_parallel
 
 
-class DoraGRPOTrainer(WithModelCard, GRPOTrainer):
-    """`generation`: merge, cache or stock (src/adapters.py). `print_samples`: rollouts printed per logged step."""
+class DoraGRPOTrainer(SharesPrompts, WithModelCard, GRPOTrainer):
+    """`generation`: merge, cache or stock (src/adapters.py). `rollouts`, `shared_prompt`: src/grpo.py.
+    `print_samples`: rollouts printed per logged step."""
 
     args: GRPOConfig
 
-    def __init__(self, *args: Any, generation: str = "merge", print_samples: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        generation: str = "merge",
+        rollouts: str = "transformers",
+        shared_prompt: bool = False,
+        print_samples: int = 1,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.generation = generation
+        self.rollouts = rollouts
+        self.share_prompts(shared_prompt)
+        self._copies: dict[int, torch.Tensor] | None = None
+        if rollouts == "compiled":  # transformers keeps the static cache, and compiles what decodes with it
+            self._copies = {}
+            self.generation_config.disable_compile = False
+            self.generation_config.cache_implementation = "static"
         self.print_samples = print_samples
         self._unlogged_rollouts = False
         if self.use_vllm and self.vllm_mode == "colocate":
@@ -93,7 +112,7 @@ class DoraGRPOTrainer(WithModelCard, GRPOTrainer):
         # tokenizer adds one.
         return tokenizer(text=prompts, add_special_tokens=False)["input_ids"], None, {}
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
         model: Any = self.accelerator.unwrap_model(self.model)
         has_adapter = hasattr(model, "peft_config")
         context: AbstractContextManager[None]
@@ -102,9 +121,17 @@ class DoraGRPOTrainer(WithModelCard, GRPOTrainer):
         elif self.use_vllm:
             context = base_weights_kept(model)
         else:
-            context = rollout_policy(model, self.generation)
+            context = rollout_policy(model, self.generation, self._copies)
         with context, own_sampling(model.get_base_model() if has_adapter else model):
-            return super()._generate_single_turn(*args, **kwargs)
+            if self.rollouts == "shared" and not self.use_vllm:
+                return self._complete(model, prompt_ids), None
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+
+    def _complete(self, model: Any, prompts: list[list[int]]) -> list[list[int]]:
+        args = self.args
+        decoding = Decoding(args.temperature, args.top_p, args.top_k or 0, args.min_p or 0.0)
+        uniforms = torch.rand(len(prompts), args.max_completion_length, dtype=torch.float64)
+        return complete(model, prompts, uniforms, self.eos_token_ids, decoding)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         for column in ("record_id", "target"):  # trl logs prompts and rewards; rollouts need these too

@@ -24,6 +24,10 @@ class DataArguments:
     max_target_length: int | None = field(
         default=None, metadata={"help": "drop records whose target code has more tokens"}
     )
+    dora_norm: str = field(
+        default="factored",
+        metadata={"help": "how DoRA's row norms are computed: factored (src/dora.py), or peft from dense products"},
+    )
     check: int | None = field(
         default=None,
         metadata={
@@ -56,6 +60,17 @@ class GrpoArguments(DataArguments):
     )
     dora_generation: str = field(
         default="merge", metadata={"help": "how rollouts compute DoRA: merge, cache or stock (src/adapters.py)"}
+    )
+    rollouts: str = field(
+        default="auto",
+        metadata={
+            "help": "sampling without vLLM: shared (src/rollouts.py), transformers, or compiled (transformers with a "
+            "static cache, for a GPU); auto is shared on a CPU, transformers on a GPU"
+        },
+    )
+    shared_prompt: bool = field(
+        default=True,
+        metadata={"help": "run a prompt once for its completions in updates (src/trl_training/shared_prompt.py)"},
     )
     print_samples: int = field(default=1, metadata={"help": "rollouts to print at each logged step"})
 

@@ -16,8 +16,10 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from adapters import start_from_base
 from common.models import make_savable
 from common.run_logs import results
+from dora import use_factored_norms
 from trl_training.callbacks import MetricsLog, ProgressLine, say
-from trl_training.checks import adapter_of, load_settings
+from trl_training.checks import adapter_of, load_settings, shards_weights
+from trl_training.own_keys import DataArguments
 from trl_training.resume import is_finished, publish
 
 STARTED = time.time()
@@ -35,6 +37,7 @@ def use_triton_or_cpu(device: torch.device) -> bool:
 
 def run_trainer(
     trainer_class: Any,
+    script: DataArguments,
     args: Any,
     model: Any,
     rows: Sequence[Mapping[str, Any]],
@@ -59,6 +62,8 @@ def run_trainer(
         peft_config=adapter_of(model),
         **settings,
     )
+    if script.dora_norm == "factored" and not shards_weights(args):
+        use_factored_norms(trainer.model)
     start_from_base(trainer.model)
     if note := make_savable(trainer.model.get_base_model() if model.use_peft else trainer.model):
         say(f"model {model.model_name_or_path}: {note}")

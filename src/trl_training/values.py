@@ -37,6 +37,8 @@ NUMBERS = {  # range -> its keys; a key that is null or that the script does not
 CHOICES = {  # key -> its values; trl checks its own when the trainer computes the first loss
     "bad_rows": BAD_ROWS,
     "dora_generation": GENERATION_MODES,
+    "dora_norm": ("factored", "peft"),
+    "rollouts": ("auto", "shared", "transformers", "compiled"),
     "scale_rewards": ("group", "batch", "none"),
     "eval_strategy": ("no",),  # the trainers here get no evaluation data
     "vllm_mode": ("server", "colocate"),

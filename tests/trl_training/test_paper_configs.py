@@ -130,7 +130,9 @@ def test_the_reference_is_the_base_model(run):
         return
     assert all(end["reference_is_base"] and not end["policy_is_base"] for end in run.ends)
     kl = [row["kl"] for row in run.metrics]
-    assert kl[:2] == [0.0, 0.0]  # warm-up: step 1 has learning rate 0, so step 2 samples from the base model too
+    # Warm-up: step 1 has learning rate 0, so step 2 samples from the base model too. Not 0: the two passes may have
+    # other completions beside a prompt, and other shapes round otherwise.
+    assert all(0 <= value < 1e-4 for value in kl[:2])
     assert kl[-1] > 0 or not cpu_has_bf16()  # in float32 so small a KL rounds to 0
 
 
