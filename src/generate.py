@@ -41,7 +41,7 @@ from evaluation import backends
 from evaluation.arena.problems import fingerprint, subset
 from evaluation.benchmarks import Problem
 from evaluation.flags import LOCAL, Drawing, parse_arguments
-from evaluation.samples import Identity, Sample, code_of, keep_whole, write_note
+from evaluation.samples import Identity, Sample, code_of, complete_ids, keep_whole, write_note
 from prompts import load_chat, reference_completion
 
 
@@ -210,7 +210,9 @@ def main() -> int:
     prompts = render_all(problems, chat, drawing)
     if model and chat:
         check_fit(prompts, chat, model, drawing.sampling.max_new_tokens)
-    requests = [replace(prompts[p.id], sample_id=sample) for sample in range(drawing.samples) for p in problems]
+    drawn = complete_ids(out, [problem.id for problem in problems])  # by an earlier run with fewer samples
+    requests = [replace(prompts[p.id], sample_id=i) for i in range(drawing.samples) if i not in drawn for p in problems]
+    total = drawing.samples * len(problems)
     batches = [[request] for request in requests]
     if drawing.backend == "transformers":
         batches = backends.plan_batches(requests, drawing.batch_size)
@@ -224,12 +226,12 @@ def main() -> int:
     there = keep_whole(out, hashes, [[(r.task_id, r.sample_id) for r in batch] for batch in batches])
     left = [batch for batch in batches if (batch[0].task_id, batch[0].sample_id) not in there]
     if not left:
-        print(f"{out}: all {len(requests)} samples are there")
+        print(f"{out}: all {total} samples are there")
         return 0
     print(f"first prompt:\n{left[0][0].prompt}\n", file=sys.stderr)
     server = connect(args) if drawing.backend == "endpoint" else None
     try:
-        write_samples(draw(left, problems, chat, drawing, server), drawing, len(there), len(requests))
+        write_samples(draw(left, problems, chat, drawing, server), drawing, len(there), total)
     except NoAnswer as error:
         raise NoAnswer(f"{error}; the same command resumes from here") from None
     print(f"{out}\n{out.with_suffix('.json')}")

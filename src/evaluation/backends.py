@@ -5,8 +5,8 @@ Sampling is the same everywhere: temperature and top-p as given, no top-k and no
 model's generation configuration sets. Seeds are derived from the run's seed, the task and the sample, so a run that was
 killed and resumes draws what it would have drawn.
 
-    transformers   in batches that are planned in advance (one sample id, prompts of similar length), each with its own
-                   seed: results depend on the batch size, but not on where a run was interrupted
+    transformers   one seed per request, in batches that are planned in advance (the samples of a problem, problems of
+                   similar length): rounding depends on the batch, but not on where a run was interrupted
     vllm           one seed per request. Tested with vLLM 0.27.1's CPU build, not on a GPU. vLLM cannot load DoRA, so an
                    adapter is merged into a temporary copy of the model
     endpoint       src/common/endpoint.py
@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,16 @@ def derived_seed(seed: int, *parts: object) -> int:
 
 
 def plan_batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
-    """Batches of one sample id each, by length of the prompt. More samples per task add batches and change none."""
-    by_sample: dict[int, list[Request]] = {}
+    """Batches of at most `size` requests, by length of the prompt; the samples of a problem share one if they can."""
+    by_task: dict[str, list[Request]] = {}
     for request in requests:
-        by_sample.setdefault(request.sample_id, []).append(request)
+        by_task.setdefault(request.task_id, []).append(request)
+    tasks = sorted(by_task.values(), key=lambda mine: (-len(mine[0].prompt), mine[0].task_id))
     batches = []
-    for sample_id in sorted(by_sample):
-        mine = sorted(by_sample[sample_id], key=lambda request: (-len(request.prompt), request.task_id))
-        batches += [mine[at : at + size] for at in range(0, len(mine), size)]
+    for samples, group in groupby(tasks, key=len):
+        rows = [request for mine in group for request in mine]
+        at_once = size // samples * samples or size
+        batches += [rows[at : at + at_once] for at in range(0, len(rows), at_once)]
     return batches
 
 
@@ -83,16 +86,15 @@ def stop_ids(model: Any, tokenizer: Any) -> list[int]:
 def with_transformers(
     batches: Sequence[Sequence[Request]], tokenizer: Any, model: Any, sampling: Sampling, seed: int
 ) -> Drawn:
-    """Whole batches with their completions."""
+    """Whole batches with their completions. The samples of a problem share its prompt if the model and `stop` allow."""
     import torch
 
+    import rollouts
+
     stops = stop_ids(model, tokenizer)
-    how: dict[str, Any] = {"do_sample": sampling.temperature > 0, "repetition_penalty": 1.0}
-    if how["do_sample"]:
-        how |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    if sampling.stop:
-        how |= {"stop_strings": list(sampling.stop), "tokenizer": tokenizer}
     ends = {*stops, *([tokenizer.pad_token_id] if sampling.stop else [])}  # padding follows a stop string
+    decoding = rollouts.Decoding(sampling.temperature, sampling.top_p)
+    shares = rollouts.obstacle(model.config) is None and not sampling.stop
 
     def completion(prompt_tokens: int, ids: list[int]) -> Completion:
         end = next((i for i, token in enumerate(ids) if token in ends), None)
@@ -102,19 +104,37 @@ def with_transformers(
         return Completion(text, prompt_tokens, count, "length" if is_cut else "stop")
 
     for batch in batches:
-        prompts = [request.prompt for request in batch]
-        inputs = tokenizer(prompts, add_special_tokens=False, return_tensors="pt", padding=True).to(model.device)
-        torch.manual_seed(derived_seed(seed, batch[0].sample_id, *(request.task_id for request in batch)))
-        with torch.no_grad(), own_sampling(model):
-            out = model.generate(
-                **inputs,
-                **how,
-                max_new_tokens=sampling.max_new_tokens,
-                eos_token_id=stops,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        sizes, answers = inputs["attention_mask"].sum(dim=1).tolist(), out[:, inputs["input_ids"].shape[1] :].tolist()
-        yield list(zip(batch, map(completion, sizes, answers), strict=True))
+        prompts = tokenizer([request.prompt for request in batch], add_special_tokens=False)["input_ids"]
+        seeds = [derived_seed(seed, request.task_id, request.sample_id) for request in batch]
+        if shares:
+            answers = rollouts.complete(model, prompts, uniforms(seeds, sampling.max_new_tokens), stops, decoding)
+        else:
+            torch.manual_seed(derived_seed(seed, *seeds))
+            answers = generated(model, tokenizer, prompts, sampling, stops)
+        yield list(zip(batch, map(completion, map(len, prompts), answers), strict=True))
+
+
+def uniforms(seeds: Sequence[int], tokens: int) -> Any:
+    """What each completion's tokens are drawn with: a row of its own for each seed."""
+    import torch
+
+    rows = [torch.rand(tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
+    return torch.stack(rows)
+
+
+def generated(model: Any, tokenizer: Any, prompts: list[list[int]], sampling: Sampling, stops: list[int]) -> Any:
+    """Token ids of a completion for each prompt, by transformers' generate."""
+    import torch
+
+    how: dict[str, Any] = {"do_sample": sampling.temperature > 0, "repetition_penalty": 1.0}
+    if how["do_sample"]:
+        how |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+    if sampling.stop:
+        how |= {"stop_strings": list(sampling.stop), "tokenizer": tokenizer}
+    how |= {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": stops, "pad_token_id": tokenizer.pad_token_id}
+    inputs = tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(model.device)
+    with torch.no_grad(), own_sampling(model):
+        return model.generate(**inputs, **how)[:, inputs["input_ids"].shape[1] :].tolist()
 
 
 @contextmanager

@@ -135,6 +135,13 @@ def write_note(samples: Path, identity: Identity, problems: Sequence[str], start
     )
 
 
+def complete_ids(path: Path, task_ids: Sequence[str]) -> set[int]:
+    """The sample numbers that the file has for every one of these problems."""
+    rows = [row for _, row in read_rows(path)] if path.is_file() else []
+    there = {(row.task_id, row.sample_id) for row in rows}
+    return {number for _, number in there if all((task, number) in there for task in task_ids)}
+
+
 def keep_whole(
     path: Path, prompts: Mapping[str, str], batches: Sequence[Sequence[tuple[str, int]]]
 ) -> set[tuple[str, int]]:
