@@ -6,9 +6,11 @@
     PYTHONPATH=src python benchmarks/bench_gpu.py --shape tiny --out /tmp/gpu     # the same code on a CPU, in a minute
 
 machine      memory copy and matrix product: the ceilings
+norm         the row norms of one DoRA layer: factored, and by peft
 rollout      decoding with the base, and with DoRA as merged copies, cached and stock
+decoding     eight completions of one prompt: by transformers, with a shared prompt, compiled
 agreement    log-probabilities of merged rollouts against the policy that is updated
-update       forward, backward and AdamW with LoRA and DoRA, and the reference pass
+update       forward, backward and AdamW with LoRA and DoRA, the reference pass, and a shared prompt
 trainer      src/grpo.py with configs/grpo.yaml: three steps and a resume (saves 15 GB to a temporary folder)
 
 By the estimates, each part ends within five minutes; more than six is an alarm. Every measurement is a line of
@@ -32,7 +34,7 @@ from common.files import read_log, require_writable, write_text
 if TYPE_CHECKING:
     from gpu.harness import Bench
 
-PARTS = ("machine", "rollout", "agreement", "update", "trainer")
+PARTS = ("machine", "norm", "rollout", "decoding", "agreement", "update", "trainer")
 
 
 def chosen(text: str) -> list[str]:
@@ -61,11 +63,13 @@ def start(shape: str | None, seed: int, path: Path) -> tuple[Bench, str]:
 
 def measure(bench: Bench, parts: list[str]) -> None:
     """Run the parts. One that fails is logged with its traceback, and the others still run."""
-    from gpu import rollouts, trainer, updates
+    from gpu import decoding, norms, rollouts, trainer, updates
 
     jobs: dict[str, Callable[[Bench], None]] = {
         "machine": rollouts.machine,
+        "norm": norms.norm,
         "rollout": rollouts.rollout,
+        "decoding": decoding.decoding,
         "agreement": updates.agreement,
         "update": updates.update,
         "trainer": trainer.trainer,
@@ -109,9 +113,9 @@ def main() -> int:
         return 0
     bench, shape = start(args.shape, args.seed, log)
 
-    from gpu.expected import alarms, applies, failures
     from gpu.harness import describe
     from gpu.page import section
+    from gpu.verdicts import alarms, applies, failures
 
     describe(bench, shape, args.commit)
     measure(bench, parts)

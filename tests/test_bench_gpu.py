@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_command
 
-from gpu.expected import EXPECTED, Expected, alarms, failures, other_versions
+from bench_gpu import PARTS
+from gpu.expected import EXPECTED, Expected
 from gpu.page import page, pins
+from gpu.verdicts import alarms, failures, other_versions
 
 PROGRAM = [sys.executable, "benchmarks/bench_gpu.py"]
 ENV = {"PYTHONPATH": "src", "OMP_NUM_THREADS": "1"}
@@ -103,7 +105,7 @@ def test_the_committed_page_is_not_run_or_measured():
 
 def test_wrong_flags_end_in_one_line(tmp_path):
     for flags, said in (
-        (["--parts", "machine,decode"], "--parts decode: choose from machine, rollout, agreement, update, trainer"),
+        (["--parts", "machine,decode"], "--parts decode: choose from " + ", ".join(PARTS)),
         (["--write", tmp_path / "gpu.md"], f"{tmp_path}/gpu.jsonl: no measurements of a GPU there"),
     ):
         done = run_command([*PROGRAM, "--out", str(tmp_path), *map(str, flags)], env=ENV, check=False)
@@ -120,11 +122,14 @@ def test_every_part_runs_with_the_tiny_shape(tmp_path: Path):
     rows = [json.loads(line) for line in (out / "gpu.jsonl").read_text().splitlines()]
     assert not failures(rows)
     assert sorted(row["part"] for row in rows if "part_seconds" in row) == [
-        *("agreement", "machine", "rollout", "trainer", "update")
+        *("agreement", "decoding", "machine", "norm", "rollout", "trainer", "update")
     ]
     measured = {(row["part"], row["what"].replace("20 tokens", "1024 tokens"), name) for row in rows for name in row}
     assert not [e for e in EXPECTED if (e.part, e.what, e.name) not in measured and "400 tokens" not in e.what]
     exact = {row["what"]: row for row in rows if "base_unchanged" in row or "continues" in row}
     assert [row.get("base_unchanged", row.get("continues")) for row in exact.values()] == [True, True, True]
+    assert [row["equal"] for row in rows if "small float32 model" in row["what"] and "equal" in row] == [1, 1]
+    assert [row["follows"] for row in rows if "follows" in row] == [True, True]
+    assert [row["difference"] < 0.02 for row in rows if "difference" in row] == [True] * 4
     [agreement] = [row for row in rows if row["part"] == "agreement" and "nats" in row]
     assert agreement["nats"] < agreement["nats_to_base"]

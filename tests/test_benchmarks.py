@@ -33,3 +33,15 @@ def test_a_count_below_one_is_one_line():
 def test_a_model_that_is_not_there_is_one_line(name):
     done = start(name, "--model", "models/none")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+
+
+@pytest.mark.slow
+def test_a_step_of_each_variant(random_model, tiny_data):
+    flags = ["--model", random_model, "--data", tiny_data, "--prompts", "1", "--completions", "4", "--new-tokens", "4"]
+    done = start("bench_step.py", *map(str, flags), "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("seconds"))
+    names = [line[:30].strip() for line in lines[first + 1 : first + 7]]
+    assert names[:3] == ["stock", "before", "now"]
+    assert any(line.startswith("equal to stock trl and peft, float32: {'log-probabilities': ") for line in lines)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import one_line
-from gpu.expected import EXPECTED, applies, failures, measured, other_versions
+from gpu.expected import EXPECTED
+from gpu.verdicts import applies, failures, measured, other_versions
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = """```bash

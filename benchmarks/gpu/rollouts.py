@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-from adapters import GENERATION_MODES, adapter_layers, merged_copies, rollout_policy
+from adapters import adapter_layers, merged_copies, rollout_policy
+from dora import use_factored_norms
 from gpu.harness import Bench
 from gpu.shapes import ALL_LINEAR, Q_AND_V, adapt, build
 
 COMPLETIONS = 8  # configs/grpo.yaml: num_generations, all on one GPU
 NAMES = {Q_AND_V: "q and v", ALL_LINEAR: "all linear"}
+MODES = ("stock", "merge", "cache")  # of src/adapters.py; stock first, with peft's own DoRA
 
 
 def machine(bench: Bench) -> None:
@@ -43,11 +45,11 @@ def sample(model: Any, prompts: torch.Tensor, tokens: int) -> None:
         model.generate(prompts, attention_mask=torch.ones_like(prompts), generation_config=config)
 
 
-def seconds_per_token(bench: Bench, model: Any, prompts: torch.Tensor) -> float:
-    """Seconds of a decoding step, without the pass over the prompt."""
+def seconds_per_token(bench: Bench, decode: Callable[[int], object]) -> float:
+    """Seconds of a decoding step, without the pass over the prompt. `decode` takes the number of tokens."""
     tokens = bench.shape.decoded
-    long = bench.timed(lambda: sample(model, prompts, tokens), 2)
-    return (long - bench.timed(lambda: sample(model, prompts, 2), 2)) / (tokens - 2)
+    long = bench.timed(lambda: decode(tokens), 2)
+    return (long - bench.timed(lambda: decode(2), 2)) / (tokens - 2)
 
 
 def rollout(bench: Bench) -> None:
@@ -74,7 +76,7 @@ def decode(bench: Bench, model: Any, context: AbstractContextManager[None]) -> D
     before = bench.free()
     prompts = bench.prompts(COMPLETIONS, bench.shape.prompt)
     with context:
-        seconds = seconds_per_token(bench, model, prompts)
+        seconds = seconds_per_token(bench, lambda tokens: sample(model, prompts, tokens))
     peak = bench.peak_gb()
     return Decoding(seconds, peak, None if peak is None else peak - before)
 
@@ -92,13 +94,18 @@ def base_speed(bench: Bench) -> Decoding:
 
 
 def compare_modes(bench: Bench, targets: Sequence[str], base: Decoding) -> None:
-    """Log each mode's speed and memory beside the base's, and the cost of making merged copies."""
+    """Log each mode's speed and memory beside the base's, and the cost of making merged copies.
+
+    Stock has peft's DoRA; the others have the factored norms that src/trl_training/run.py gives every run.
+    """
     name = NAMES[tuple(targets)]
-    policy = adapt(build(bench.shape, bench.device, bench.seed), targets).train()
+    policy = adapt(build(bench.shape, bench.device, bench.seed), targets, factored=False).train()
     layers = adapter_layers(policy)
     originals = [layer.get_base_layer().weight.detach().clone() for layer in layers[:4]]
     seconds = {}
-    for mode in GENERATION_MODES:
+    for mode in MODES:
+        if mode != "stock":
+            use_factored_norms(policy)
         try:
             found = decode(bench, policy, rollout_policy(policy, mode))
         except torch.cuda.OutOfMemoryError as error:  # the other modes may fit

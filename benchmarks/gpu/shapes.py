@@ -65,13 +65,32 @@ def build(shape: Shape, device: torch.device, seed: int) -> Any:
         torch.set_default_dtype(before)
 
 
-def adapt(model: Any, targets: Sequence[str] = Q_AND_V, *, use_dora: bool = True, dropout: float = 0.01) -> Any:
-    """The model with the paper's adapter, moved away from zero: an untrained one would change nothing."""
+def adapt(
+    model: Any,
+    targets: Sequence[str] = Q_AND_V,
+    *,
+    use_dora: bool = True,
+    dropout: float = 0.01,
+    factored: bool = True,
+) -> Any:
+    """The model with the paper's adapter, moved away from zero: an untrained one would change nothing.
+
+    `factored`: DoRA with src/dora.py, as in every run; otherwise with peft's own norms.
+    """
     from peft import get_peft_model
 
+    from dora import use_factored_norms
+
     policy = get_peft_model(model, adapter_config(64, 64, dropout, list(targets), use_dora=use_dora))
-    with torch.no_grad():
-        for name, parameter in policy.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(0, 0.002)
+    if factored:
+        use_factored_norms(policy)
+    move(policy, 0.002)
     return policy
+
+
+@torch.no_grad()
+def move(policy: Any, deviation: float) -> None:
+    """Draw the adapter's lora_B again, with this standard deviation."""
+    for name, parameter in policy.named_parameters():
+        if "lora_B" in name:
+            parameter.normal_(0, deviation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from adapters import merged_copies
 from gpu.harness import Bench
 from gpu.shapes import adapt, build
+from trl_training.shared_prompt import NAME, log_probabilities
 
 AT_ONCE = 4  # configs/grpo.yaml: per_device_train_batch_size
 CHUNK = 1024  # positions whose logits exist at once
@@ -18,6 +20,8 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "LoRA, dropout 0.01": {"use_dora": False},
     "DoRA, dropout 0.01": {"use_dora": True},
     "DoRA, dropout 0": {"use_dora": True, "dropout": 0.0},
+    "peft's DoRA, dropout 0.01": {"use_dora": True, "factored": False},
+    "peft's DoRA, dropout 0": {"use_dora": True, "dropout": 0.0, "factored": False},
 }
 
 
@@ -55,8 +59,15 @@ def agreement(bench: Bench) -> None:
 
 
 def update(bench: Bench) -> None:
-    """Updates with LoRA and DoRA, and the reference pass that beta > 0 needs."""
-    lora: dict[int, float] = {}
+    """Updates with each adapter, then with a shared prompt."""
+    compare_adapters(bench)
+    bench.free()
+    compare_rows(bench)
+
+
+def compare_adapters(bench: Bench) -> None:
+    """LoRA, DoRA with factored norms and with peft's, and the reference pass that beta > 0 needs."""
+    lora: dict[int, tuple[float, float | None]] = {}
     for what, options in ADAPTERS.items():
         bench.free()
         policy = adapt(build(bench.shape, bench.device, bench.seed), **options).train()
@@ -64,25 +75,69 @@ def update(bench: Bench) -> None:
         core.gradient_checkpointing_enable({"use_reentrant": False})
         for length in bench.shape.updates:
             ids = bench.prompts(AT_ONCE, bench.shape.prompt + length)
-            seconds, peak = time_update(bench, policy, ids, length)
-            lora.setdefault(length, seconds)
+            seconds, peak = time_update(bench, policy, partial(log_probs, policy, ids, length))
+            lora_seconds, lora_peak = lora.setdefault(length, (seconds, peak))
             rate = operations(core, ids, length) / seconds / 1e12
-            numbers = {"seconds": seconds, "tflops": rate, "peak_gb": peak, "of_lora": seconds / lora[length]}
-            bench.log.note("update", f"{what}, {length} tokens", **numbers)
+            extra = None if peak is None or lora_peak is None else peak - lora_peak
+            numbers = {"seconds": seconds, "tflops": rate, "peak_gb": peak, "of_lora": seconds / lora_seconds}
+            bench.log.note("update", f"{what}, {length} tokens", **numbers, extra_gb=extra)
             if what == "DoRA, dropout 0.01":
                 seconds = bench.timed(reference_pass(bench, policy, ids, length))
                 bench.log.note("update", f"reference pass, {length} tokens", seconds=seconds)
 
 
-def time_update(bench: Bench, policy: Any, ids: torch.Tensor, length: int) -> tuple[float, float | None]:
-    """(seconds, peak GB) of one micro-batch with its optimizer step."""
+def compare_rows(bench: Bench) -> None:
+    """Completions of one prompt: each in a row with the prompt, as trl does, and packed behind one copy of it.
+
+    Both with trl's own LM head, and with dropout, except where their log-probabilities are compared.
+    """
+    from trl.trainer.utils import add_fused_lm_head
+
+    policy = adapt(build(bench.shape, bench.device, bench.seed))
+    core = policy.get_base_model()
+    core.gradient_checkpointing_enable({"use_reentrant": False})
+    core.config._attn_implementation = NAME  # as SharesPrompts does
+    add_fused_lm_head(core, outputs=("log_probs", "entropy"))  # as GRPOTrainer does
+    for length in bench.shape.updates:
+        prompt = bench.prompts(1, bench.shape.prompt).repeat(AT_ONCE, 1)
+        ids = torch.cat((prompt, bench.prompts(AT_ONCE, length)), dim=1)
+        rows, packed = partial(whole_rows, policy, ids, length), partial(shared_rows, policy, ids, length)
+        policy.eval()
+        with torch.no_grad(), torch.autocast(bench.device.type, torch.bfloat16):
+            difference = (rows() - packed()).abs().max().item()
+        policy.train()
+        seconds, peak = time_update(bench, policy, rows)
+        bench.log.note("update", f"whole rows, {length} tokens", seconds=seconds, peak_gb=peak)
+        once, its_peak = time_update(bench, policy, packed)
+        numbers = {"seconds": once, "of_rows": once / seconds, "peak_gb": its_peak, "difference": difference}
+        bench.log.note("update", f"shared prompt, {length} tokens", **numbers)
+
+
+def whole_rows(policy: Any, ids: torch.Tensor, keep: int) -> torch.Tensor:
+    """Log-probabilities of the last `keep` tokens of each row."""
+    labels = ids.clone()
+    labels[:, :-keep] = -100
+    out = policy(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels, fused_lm_head=True)
+    found: torch.Tensor = out.log_probs[:, -keep:]
+    return found
+
+
+def shared_rows(policy: Any, ids: torch.Tensor, keep: int) -> torch.Tensor:
+    """The same with the prompt run once."""
+    found = log_probabilities(policy, ids, torch.ones_like(ids), keep)
+    assert found is not None, "the rows have the same prompt"
+    return found[0]
+
+
+def time_update(bench: Bench, policy: Any, forward: Callable[[], torch.Tensor]) -> tuple[float, float | None]:
+    """(seconds, peak GB) of one micro-batch with its optimizer step. `forward` returns the log-probabilities."""
     trainable = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=5e-5, fused=bench.device.type == "cuda")
     advantages = torch.linspace(1, -1, AT_ONCE, device=bench.device)[:, None]
 
     def step() -> None:
         with torch.autocast(bench.device.type, torch.bfloat16):
-            found = log_probs(policy, ids, length)
+            found = forward()
         (-(found - found.detach()).exp() * advantages).mean().backward()
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
