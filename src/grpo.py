@@ -100,6 +100,7 @@ def techniques(script: GrpoArguments, args: Any, model: Any, config: Any) -> dic
     import rollouts
     from trl_training import shared_prompt
     from trl_training.callbacks import say
+    from trl_training.checks import shards_weights
 
     chosen, shares = script.rollouts, script.shared_prompt
     if chosen == "auto":
@@ -107,6 +108,8 @@ def techniques(script: GrpoArguments, args: Any, model: Any, config: Any) -> dic
     obstacle = rollouts.obstacle(config)
     if model.use_peft and script.dora_generation == "stock":
         obstacle = "dora_generation stock samples with dropout"
+    if shards_weights(args):
+        obstacle = "ZeRO-3 shards the weights"
     if args.cache_implementation or args.repetition_penalty != 1:
         obstacle = "cache_implementation and repetition_penalty are for transformers' sampling"
     if chosen == "shared" and not args.use_vllm and obstacle:

@@ -138,14 +138,25 @@ AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
 
 
 @contextmanager
-def shared_attention(config: Any) -> Iterator[None]:
-    """Within the context, a model with this configuration attends to a cache of SharedLayers."""
-    before = config._attn_implementation
-    config._attn_implementation = NAME
+def shared_attention(model: Any) -> Iterator[None]:
+    """Within the context, `model` attends to a cache of SharedLayers."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = NAME
     try:
         yield
     finally:
-        config._attn_implementation = before
+        model.config._attn_implementation = before
+
+
+@contextmanager
+def in_eval_mode(model: Any) -> Iterator[None]:
+    """Within the context there is no dropout, and no checkpointing of gradients, which takes the cache away."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def prefill(model: Any, prompts: Sequence[Sequence[int]], completions: int, tokens: int) -> Cache:
@@ -181,15 +192,21 @@ def remaining(alive: Tensor, completions: int) -> tuple[Tensor, Tensor]:
     return prompts, (prompts[:, None] * completions + first).flatten()
 
 
-@torch.no_grad()
 def complete(
     model: Any, prompts: Sequence[Sequence[int]], uniforms: Tensor, stops: Sequence[int], decoding: Decoding
 ) -> list[list[int]]:
-    """Token ids of the completions, each with the stop token that ends it.
+    """Token ids of the completions, each with the stop token that ends it, by a model without an `obstacle`.
 
     `prompts`: token ids of each row. `uniforms`: [rows, most new tokens], from [0, 1): what each token is drawn with.
-    `model` is in eval mode and has no `obstacle`.
     """
+    with torch.no_grad(), in_eval_mode(model):
+        return decode(model, prompts, uniforms, stops, decoding)
+
+
+def decode(
+    model: Any, prompts: Sequence[Sequence[int]], uniforms: Tensor, stops: Sequence[int], decoding: Decoding
+) -> list[list[int]]:
+    """What `complete` returns, by a model in eval mode."""
     lengths = [len(list(rows)) for _, rows in groupby(prompts)]
     completions = gcd(*lengths)
     most, device = uniforms.shape[1], model.device
@@ -200,7 +217,7 @@ def complete(
     uniforms, rows = uniforms.to(device, torch.float64), torch.arange(len(prompts), device=device)
     found = torch.full(uniforms.shape, -1, device=device)
     alive = torch.ones_like(rows, dtype=torch.bool)
-    with shared_attention(model.config):
+    with shared_attention(model):
         for step in range(most):
             inputs = {"input_ids": tokens[:, None], "position_ids": positions[:, None] + step}
             logits = model(**inputs, past_key_values=cache).logits[:, -1].float()

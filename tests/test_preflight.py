@@ -394,6 +394,9 @@ def test_flags_win_and_are_strict(capsys):
     _, keys = memory_keys.read_keys(config, ["--optim", "adamw_torch_8bit"])
     with pytest.raises(NotModelled, match="optim adamw_torch_8bit is not modelled, only adamw_torch, adamw_torch_f"):
         memory_keys.refuse(keys, 0)
+    _, keys = memory_keys.read_keys(config, ["--rollouts", "compiled"])
+    with pytest.raises(NotModelled, match="rollouts compiled is not modelled, only auto and transformers"):
+        memory_keys.refuse(keys, 0)
     with pytest.raises(InputError, match="use_peft false with dtype bfloat16"):
         grpo("--use_peft", "false")
     with pytest.raises(InputError, match="8 sequences a step cannot be divided evenly among 3"):

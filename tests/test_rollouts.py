@@ -7,7 +7,7 @@ from math import inf
 import pytest
 import torch
 from peft import get_peft_model
-from small_models import small_model
+from small_models import REAL_SIZES, real_layer, small_model
 from transformers import AutoConfig, CompileConfig
 
 import rollouts
@@ -32,6 +32,13 @@ def test_greedy_tokens_are_those_of_generate(family):
     found = complete(model, prompts, torch.zeros(6, 12), [], GREEDY)
     assert found == [greedy(model, prompt) for prompt in prompts]
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("size", REAL_SIZES)
+def test_a_layer_of_real_size(size):
+    model = real_layer(size)
+    found = complete(model, [LONG] * 2 + [SHORT] * 2, torch.zeros(4, 6), [], GREEDY)
+    assert found == [greedy(model, LONG, 6)] * 2 + [greedy(model, SHORT, 6)] * 2
 
 
 @pytest.mark.parametrize("rows", [(1, 1), (2, 4), (3, 5)], ids=str)
@@ -128,6 +135,15 @@ def test_an_error_restores_the_attention():
         model.model.layers[1].register_forward_hook(lambda *args: torch.zeros(1) @ torch.zeros(2))
         complete(model, [LONG], torch.zeros(1, 3), [], GREEDY)
     assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_model_that_trains_with_checkpointing():
+    """All weights are trained: no adapter's context has switched checkpointing off."""
+    model = small_model("qwen2").train()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    found = complete(model, [LONG] * 2, torch.zeros(2, 5), [], GREEDY)
+    assert model.training
+    assert found == [greedy(model.eval(), LONG, 5)] * 2
 
 
 def test_compiled_decoding_sees_the_weights_of_each_step():

@@ -47,6 +47,8 @@ def refuse(keys: Mapping[str, Any], zero: int) -> None:
         raise NotModelled("use_cpu true: a run on the CPU is not modelled")
     if keys["deepspeed"] or keys["fsdp"] or zero not in (0, 2):
         raise NotModelled("only DDP and ACCELERATE=zero2 are modelled, not other DeepSpeed settings or FSDP")
+    if keys.get("rollouts") in ("shared", "compiled") and not keys["use_vllm"]:
+        raise NotModelled(f"rollouts {keys['rollouts']} is not modelled, only auto and transformers")
     if keys["optim"] not in OPTIMIZERS:
         raise NotModelled(f"optim {keys['optim']} is not modelled, only {', '.join(OPTIMIZERS)}")
     if keys.get("steps_per_generation") is not None or keys.get("num_iterations", 1) != 1:

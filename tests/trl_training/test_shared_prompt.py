@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import trl.trainer.utils
-from small_models import small_model
+from small_models import REAL_SIZES, real_layer, small_model
 from trl.trainer.utils import add_fused_lm_head
 
 import rollouts
@@ -115,22 +115,15 @@ def test_in_bf16_the_error_is_bf16_s(on_completions):
     assert (log_probabilities(rough, ids, mask, 9)[0] - truth).abs().mean() <= 1.5 * theirs
 
 
-@pytest.mark.parametrize(
-    "size",
-    [
-        {"hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14, "num_key_value_heads": 2},
-        {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "num_key_value_heads": 2},
-    ],
-    ids=["0.5B", "1.5B"],
-)
-def test_layers_of_real_size(size, on_completions):
-    """One layer of Qwen2.5-Coder in float32."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(0)
-    model = with_head(Qwen2ForCausalLM(Qwen2Config(num_hidden_layers=1, vocab_size=97, **size)).eval())
-    ids, mask = rows()
-    assert torch.allclose(log_probabilities(model, ids, mask, 9)[0], stock(model, ids, mask, 9)[0], atol=1e-4)
+@pytest.mark.parametrize("size", REAL_SIZES)
+def test_a_layer_of_real_size(size, on_completions):
+    model, (ids, mask) = with_head(real_layer(size)), rows()
+    theirs = stock(model, ids, mask, 9)[0]
+    mine = log_probabilities(model, ids, mask, 9)[0]
+    assert torch.allclose(mine, theirs, atol=1e-4)
+    expected, found = gradients(model, theirs), gradients(model, mine)
+    for name, gradient in found.items():
+        assert (gradient - expected[name]).norm() <= 1e-3 * expected[name].norm(), name
 
 
 def test_a_prompt_runs_once(on_completions):

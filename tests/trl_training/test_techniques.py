@@ -1,0 +1,61 @@
+"""Which ways of sampling and updating a run of src/grpo.py uses."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from transformers import AutoConfig
+
+import grpo
+from trl_training.own_keys import GrpoArguments
+
+PLAIN, OTHER = AutoConfig.for_model("qwen2"), AutoConfig.for_model("gemma2")
+for config in (PLAIN, OTHER):
+    config._attn_implementation = "sdpa"
+
+
+def chosen(config, capsys, *, device: str = "cpu", zero: int = 0, repetition_penalty: float = 1.0, **own):
+    """({what the trainer gets}, what was printed)."""
+    args = SimpleNamespace(
+        device=SimpleNamespace(type=device),
+        use_vllm=False,
+        cache_implementation=None,
+        repetition_penalty=repetition_penalty,
+        deepspeed_plugin=SimpleNamespace(zero_stage=zero) if zero else None,
+    )
+    found = grpo.techniques(GrpoArguments(data="x", **own), args, SimpleNamespace(use_peft=True), config)
+    return found, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "rollouts", "printed"),
+    [
+        ({}, "shared", ""),
+        ({"device": "cuda"}, "transformers", ""),
+        ({"device": "cuda", "rollouts": "shared"}, "shared", ""),
+        ({"device": "cuda", "rollouts": "compiled"}, "compiled", ""),
+        ({"rollouts": "transformers"}, "transformers", ""),
+        ({"dora_generation": "stock"}, "transformers", "dora_generation stock samples with dropout"),
+        ({"zero": 3}, "transformers", "ZeRO-3 shards the weights"),
+        ({"repetition_penalty": 1.1}, "transformers", "cache_implementation and repetition_penalty are for"),
+    ],
+    ids=str,
+)
+def test_a_family_that_was_checked(capsys, given, rollouts, printed):
+    found, out = chosen(PLAIN, capsys, **given)
+    assert found == {"rollouts": rollouts, "shared_prompt": True}
+    assert out.startswith(f"completions are sampled by transformers: {printed}") if printed else out == ""
+
+
+def test_a_family_that_was_not_prints_what_is_computed_as_trl_does(capsys):
+    assert chosen(OTHER, capsys) == (
+        {"rollouts": "transformers", "shared_prompt": False},
+        "completions are sampled by transformers: models of type gemma2 have not been checked\n"
+        "updates run a prompt once for each completion: models of type gemma2 have not been checked\n",
+    )
+
+
+def test_what_is_switched_off_is_not_reported(capsys):
+    found, out = chosen(OTHER, capsys, rollouts="transformers", shared_prompt=False)
+    assert (found, out) == ({"rollouts": "transformers", "shared_prompt": False}, "")
