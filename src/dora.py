@@ -73,10 +73,11 @@ class FactoredDora(DoraLinearVariant):
         return (result - base.bias + update) * scale + base.bias
 
     def merge_safe(self, layer: Any, active_adapter: str, orig_weight: Tensor) -> Tensor:  # type: ignore[override]
-        norms = self.norms(layer, active_adapter)
+        moved = orig_weight.float() + layer.get_delta_weight(active_adapter).float()
+        norms = moved.norm(dim=1)  # V is here, and its own norms cost less than factored ones
         layer._cache_store(f"{active_adapter}-weight_norm", norms)  # peft's unmerge reads it
-        scale = (layer.lora_magnitude_vector[active_adapter].weight / norms)[:, None]
-        return (scale * (orig_weight + layer.get_delta_weight(active_adapter))).to(orig_weight.dtype)
+        scale = layer.lora_magnitude_vector[active_adapter].weight / norms
+        return (scale[:, None] * moved).to(orig_weight.dtype)
 
     def merge_unsafe(self, layer: Any, active_adapter: str, orig_weight: Any) -> None:  # type: ignore[override]
         orig_weight.data = self.merge_safe(layer, active_adapter, orig_weight.data)
