@@ -133,7 +133,7 @@ def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
     expected = "16 sequences a step cannot be divided evenly among 1 process(es) x per_device_train_batch_size 3"
     assert expected in message
     message = failure(capsys, "--config", QUICK, "--gradient_accumulation_steps", "5")
-    assert "gradient_accumulation_steps 5 contradicts the 16 sequences of a step, which need 4" in message
+    assert "gradient_accumulation_steps 5 contradicts the 16 sequences of a step, which need 2" in message
     for name, value in zip(VARIABLES, ("3", "0", "0", "127.0.0.1", "29500"), strict=True):
         monkeypatch.setenv(name, value)
     assert "among 3 process(es)" in failure(capsys, "--config", QUICK)

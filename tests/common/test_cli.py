@@ -100,7 +100,8 @@ main()
 
 
 def start(*args: str, **env: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PROGRAM, str(SRC), *args]
+    # A shell starts its background jobs with SIGINT ignored, and this run of the tests may be one.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", PROGRAM, str(SRC), *args]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env={**os.environ, **env}, stdout=pipe, stderr=pipe, encoding="latin-1")
 
