@@ -53,7 +53,7 @@ def test_a_byte_order_mark_gzip_and_crlf_do_not_matter(tmp_path, content):
         (b"dependency,old_code\nnumpy,x = 1\n", "CSV text; expected a JSON array, or one JSON object a line"),
         (b'"a";"b c"\r\n1;2\r\n', "CSV text; "),
         (b"a\tb\n1\t2\n", "CSV text; "),
-        (b"a, b" * 40 + b"!\nx\n", "none of its 2 lines is JSON; "),  # no regular expression that takes for ever
+        (b"a, b" * 40 + b"!\nx\n", "none of its 2 lines is JSON; "),  # no regular expression that never ends
         (b"{'a': 1}\n{'a': 2}\n", "Python dictionaries (json.dumps writes them as JSON); "),
         (b"[{'a': 1}]", "Python dictionaries (json.dumps writes them as JSON); "),
         (b"- a: 1\n  b: 2\n", "YAML text; "),
