@@ -128,19 +128,26 @@ def merged_copies(model: Module, buffers: dict[int, Any] | None = None) -> Itera
 
 
 @contextmanager
-def rollout_policy(model: Module, how: str, buffers: dict[int, Any] | None = None) -> Iterator[None]:
-    """A context to sample from `model` without dropout, in mode `how` (module docstring); restores it afterwards."""
+def kept_norms(model: Module) -> Iterator[None]:
+    """Within the context the adapter does not change: norms are computed once, by src/dora.py or by peft."""
     from peft.helpers import DoraCaching
 
     from dora import fixed_norms
 
+    with DoraCaching(), fixed_norms(model):
+        yield
+
+
+@contextmanager
+def rollout_policy(model: Module, how: str, buffers: dict[int, Any] | None = None) -> Iterator[None]:
+    """A context to sample from `model` without dropout, in mode `how` (module docstring); restores it afterwards."""
     if how == "stock":
         yield
         return
     was_training = model.training
     model.eval()
     try:
-        with merged_copies(model, buffers) if how == "merge" else DoraCaching(), fixed_norms(model):
+        with merged_copies(model, buffers) if how == "merge" else kept_norms(model):
             yield
     finally:
         model.train(was_training)

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora.variants import DoraLinearVariant
 from small_models import small_model
 
-from adapters import adapter_config, adapter_layers, start_from_base
+from adapters import adapter_config, adapter_layers, rollout_policy, start_from_base
 from dora import FactoredDora, fixed_norms, row_norms, squared_norms, use_factored_norms
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [20, 21, 22, 23, 24, 25]])
@@ -117,6 +117,20 @@ def test_kept_norms_follow_the_base_weights():
     assert not torch.allclose(first, second)
     weight.data = weight.data / 2  # another tensor
     assert torch.allclose(variant.norms(layer, "default"), first)
+
+
+def test_merged_rollouts_compute_no_norms_of_their_own(monkeypatch):
+    """Neither of the copies, which have their norms already, nor of the base again afterwards."""
+    calls = []
+    monkeypatch.setattr("dora.squared_norms", lambda weight: calls.append(weight.shape) or squared_norms(weight))
+    model = policy()
+    use_factored_norms(model)
+    model(input_ids=IDS)
+    assert len(calls) == len(adapter_layers(model))
+    with rollout_policy(model, "merge"):
+        model(input_ids=IDS)
+    model(input_ids=IDS)
+    assert len(calls) == len(adapter_layers(model))
 
 
 def test_fixed_norms_hold_for_the_context_only():
