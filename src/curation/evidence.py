@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from common.errors import InputError
@@ -41,6 +41,27 @@ class Run(TypedDict):
 Runs = dict[str, Run]  # new_on_new, old_on_new, old_on_old
 
 
+class Fact(BaseModel):
+    """The lines of a release note that state the update, in an sdist (numpy-2.0.0.tar.gz) or a repository
+    (github:OWNER/NAME@COMMIT)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    archive: NonEmpty
+    file: NonEmpty  # its path in the archive
+    lines: tuple[int, int]  # first and last, from 1
+    sha256: NonEmpty  # of these lines, joined by newlines, without white space at their ends
+
+
+class Equivalent(BaseModel):
+    """A mutant of the new code that is as right as the new code itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mutant: NonEmpty  # its whole code
+    reason: NonEmpty
+
+
 class Evidence(BaseModel):
     """A line of evidence.jsonl. Fields that are not listed here are kept."""
 
@@ -49,12 +70,17 @@ class Evidence(BaseModel):
     id: NonEmpty  # of the record
     split: Literal["train", "heldout"] | None = None  # None until a reviewer has accepted the record
     update: NonEmpty  # records of the same update are similar
-    kind: NonEmpty  # rename, move, signature, default, removal or behaviour
+    kind: NonEmpty  # rename, move, signature, default, removal, behaviour, addition or partial
     source: str = ""  # where the update is documented: release and section
     address: str = ""
     old_env: Pins
     new_env: Pins
+    proof: Literal["break", "adopt"] = "break"  # what the runs must show (src/curation/proof.py)
     check: NonEmpty | None = None  # assertions on the results
+    use: tuple[NonEmpty, ...] = ()  # names that the answer must use: "numpy.unique_counts", "DataFrame.sum(min_count=)"
+    alternatives: Annotated[tuple[NonEmpty, ...], Field(max_length=3)] = ()  # other right targets
+    equivalents: tuple[Equivalent, ...] = ()
+    fact: Fact | None = None
     seen: Runs | None = None  # the runs that proved the record
 
     def to_row(self) -> dict[str, Any]:
