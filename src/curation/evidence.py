@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from common.errors import InputError
 from common.files import append_jsonl, numbered_jsonl, read_log
 from common.rows import typed
+from curation.use import pattern
 from curation.virtualenvs import Pins
 from records import Record, check_file
 
@@ -29,6 +30,7 @@ def not_blank(text: str) -> str:
 
 
 NonEmpty = Annotated[str, AfterValidator(not_blank)]
+Pattern = Annotated[str, AfterValidator(pattern)]
 
 
 class Run(TypedDict):
@@ -77,7 +79,7 @@ class Evidence(BaseModel):
     new_env: Pins
     proof: Literal["break", "adopt"] = "break"  # what the runs must show (src/curation/proof.py)
     check: NonEmpty | None = None  # assertions on the results
-    use: tuple[NonEmpty, ...] = ()  # names that the answer must use: "numpy.unique_counts", "DataFrame.sum(min_count=)"
+    use: tuple[Pattern, ...] = ()  # what the answer must use: numpy.unique_counts, DataFrame.sum(min_count=)
     alternatives: Annotated[tuple[NonEmpty, ...], Field(max_length=3)] = ()  # other right targets
     equivalents: tuple[Equivalent, ...] = ()
     fact: Fact | None = None

@@ -32,6 +32,10 @@ def test_unknown_fields_are_kept_and_missing_ones_not_added(tmp_path):
         ({"update": " "}, "update: the value is empty"),
         ({"split": "test"}, "split: input should be 'train' or 'heldout'"),
         ({"check": ""}, "check: the value is empty"),
+        (
+            {"use": ["numpy.sum", "sum(axis)"]},
+            "use.1: expected a name or a call, such as numpy.sum or DataFrame.sum(min_count=), got 'sum(axis)'",
+        ),
         ({"old_env": []}, "old_env: expected a list of exact pins, such as numpy==2.0.0"),
         ({"seen": {"new_on_new": {"outcome": "ok"}}}, "seen.new_on_new.text: field required"),
         ({}, "id: an earlier line has evidence for a"),
