@@ -2,6 +2,7 @@
 
     python src/check_data.py rows data/train.jsonl                  # is every row a migration?
     python src/check_data.py proofs --sample 2                      # are the records of data/ true when they are run?
+    python src/check_data.py gates                                  # could a wrong migration pass, is a note sufficient?
     python src/check_data.py published rows.jsonl --out v.jsonl     # which rows of another file run?
     python src/check_data.py leakage data/train.jsonl --test data/heldout.jsonl    # does the test set leak?
 
@@ -19,7 +20,7 @@ from types import ModuleType
 
 from common.cli import Parser, above_zero, program
 from common.errors import ReCodeError
-from curation import check_proofs, check_published, check_rows, proof
+from curation import check_gates, check_proofs, check_published, check_rows, proof
 from evaluation import leakage
 from sandbox import InfrastructureError
 
@@ -51,6 +52,14 @@ def add_proofs(parser: argparse.ArgumentParser) -> None:
     proof.add_flags(parser)
 
 
+def add_gates(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", nargs="?", type=Path, default=DATA, help="folder or file of records (default: data/)")
+    add("--record", help="one record, compared with all the others")
+    add("--log", type=Path, help="append the runs of each record to this file; the next run resumes from it")
+    proof.add_flags(parser)
+
+
 def add_published(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", metavar="FILE", help="rows: JSONL, JSON or hf://datasets/…")
@@ -69,6 +78,7 @@ def add_leakage(parser: argparse.ArgumentParser) -> None:
 VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], ModuleType]] = {
     "rows": (add_rows, check_rows),
     "proofs": (add_proofs, check_proofs),
+    "gates": (add_gates, check_gates),
     "published": (add_published, check_published),
     "leakage": (add_leakage, leakage),
 }

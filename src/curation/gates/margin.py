@@ -19,4 +19,7 @@ def margin(record: Record) -> float:
 def objections(entry: Entry) -> Iterator[Objection]:
     found = margin(entry.record)
     if found < LEAST:
-        yield "new_code", f"a copy of the old code scores only {found:.3f} less than the target, at least {LEAST} needed"
+        yield (
+            "new_code",
+            f"a copy of the old code scores only {found:.3f} less than the target, at least {LEAST} needed",
+        )

@@ -75,10 +75,13 @@ def predicates(node: ast.AST, pair: Pair) -> Changes:
     elif isinstance(node, ast.comprehension) and node.ifs and pair.is_in(node.ifs[0], pair.reached):
         for value in (True, False):
             yield PREDICATE, with_filter(value)
-    elif isinstance(node, ast.Assign | ast.AnnAssign | ast.Return) and pair.is_in(node, pair.reached):
-        if isinstance(node.value, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.Call):
-            yield PREDICATE, with_field("value", True)
-            yield PREDICATE, with_field("value", False)
+    elif (
+        isinstance(node, ast.Assign | ast.AnnAssign | ast.Return)
+        and isinstance(node.value, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.Call)
+        and pair.is_in(node, pair.reached)
+    ):
+        yield PREDICATE, with_field("value", True)
+        yield PREDICATE, with_field("value", False)
 
 
 def with_filter(value: bool) -> Change:

@@ -24,7 +24,15 @@ from curation.similarity import bound
 
 TYPES = (
     *(object, str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset, range, Exception),
-    *(datetime.datetime, datetime.timedelta, decimal.Decimal, fractions.Fraction, pathlib.Path, io.StringIO, io.BytesIO),
+    *(
+        datetime.datetime,
+        datetime.timedelta,
+        decimal.Decimal,
+        fractions.Fraction,
+        pathlib.Path,
+        io.StringIO,
+        io.BytesIO,
+    ),
     *(collections.Counter, collections.deque, re.Pattern, re.Match, type(lambda: None)),
 )
 KNOWN = frozenset(dir(builtins)) | frozenset(name for kind in TYPES for name in dir(kind))

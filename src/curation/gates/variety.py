@@ -17,16 +17,15 @@ from rewards import syntax_tree
 
 EDITS = 3  # different ones, of an update with as many records
 ALIKE = 0.8  # edit similarity of canonical code
-GATE = "variety"
+VALUES = (str, bytes, int, float, complex)
 
 
 def blank(code: str) -> str:
     """Canonical code with its strings and numbers replaced by one of each."""
     tree = syntax_tree(canonical(code))
     for node in ast.walk(tree) if tree else ():
-        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes | int | float | complex):
-            if not isinstance(node.value, bool):
-                node.value = type(node.value)()
+        if isinstance(node, ast.Constant) and type(node.value) in VALUES:  # not bool, None or ...
+            node.value = type(node.value)()
     return ast.unparse(tree) if tree else code
 
 
