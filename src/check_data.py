@@ -2,7 +2,7 @@
 
     python src/check_data.py rows data/train.jsonl                  # is every row a migration?
     python src/check_data.py proofs --sample 2                      # are the records of data/ true when they are run?
-    python src/check_data.py gates                                  # could a wrong migration pass, is a note sufficient?
+    python src/check_data.py gates                                  # would their checks reject wrong code?
     python src/check_data.py published rows.jsonl --out v.jsonl     # which rows of another file run?
     python src/check_data.py leakage data/train.jsonl --test data/heldout.jsonl    # does the test set leak?
 

@@ -1,4 +1,4 @@
-"""Gates: could a wrong migration pass, is the note sufficient, does the target earn more than a copy, is the set varied?
+"""Gates: could a wrong migration pass, is the note sufficient, does a copy earn less, is the set varied?
 
 A proven record is true; the gates say whether it can be fooled (src/curation/gates/):
   mutation      every mutant of the target (wrong migrations made by syntax tree, constant predicates among them) fails
@@ -146,8 +146,9 @@ def operator_table(chosen: Sequence[Entry], tried: dict[str, Tried]) -> str:
     for operator in [*operators, "all"]:
         row: list[object] = [operator]
         for split in splits:
-            total, killed = made[split, operator], made[split, operator] - passed[split, operator]
-            row += [total, killed, f"{100 * killed / total:.1f}" if total else "-"]
+            count = made[split, operator]
+            killed = count - passed[split, operator]
+            row += [count, killed, f"{100 * killed / count:.1f}" if count else "-"]
         rows.append(row)
     return table(head, rows)
 

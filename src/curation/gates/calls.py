@@ -12,6 +12,7 @@ from curation.gates.pair import Pair
 
 Change = Callable[[Any], ast.AST]  # from a copy of the node to what replaces it
 Changes = Iterator[tuple[str, Change]]  # with the operator's name
+Value = str | bytes | bool | int | float | complex | None
 SIBLINGS = 6  # other names of the note that are tried in place of one
 
 
@@ -23,7 +24,7 @@ def without_keyword(place: int) -> Change:
     return change
 
 
-def with_value(place: int, value: object) -> Change:
+def with_value(place: int, value: Value) -> Change:
     def change(call: ast.Call) -> ast.AST:
         call.keywords[place].value = ast.Constant(value)
         return call
@@ -31,11 +32,11 @@ def with_value(place: int, value: object) -> Change:
     return change
 
 
-def other_values(value: ast.expr, pair: Pair) -> list[object]:
+def other_values(value: ast.expr, pair: Pair) -> list[Value]:
     """Wrong values in place of one: the other bool, neighbouring numbers, other strings of the note."""
     if not isinstance(value, ast.Constant):
         return [None]
-    found: object = value.value
+    found = value.value
     if isinstance(found, bool):
         return [not found]
     if isinstance(found, int | float):

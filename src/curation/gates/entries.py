@@ -42,8 +42,8 @@ class Finding:
 
 def placed(files: list[Path], pairs: list[tuple[Record, Evidence]]) -> list[Entry]:
     """The pairs with the file and the line of each record."""
-    places = {}
+    places: dict[str, tuple[str, int]] = {}
     for path in files:
         for _, line, record in check_file(resolve(path)).kept:
             places.setdefault(record.id, (str(path), line))
-    return [Entry(*places[record.id], record, evidence) for record, evidence in pairs]
+    return [Entry(file, line, record, evidence) for record, evidence in pairs for file, line in [places[record.id]]]

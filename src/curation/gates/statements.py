@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from curation.gates.calls import Change, Changes
+from curation.gates.calls import Change, Changes, Value
 from curation.gates.pair import Pair
 
 OTHER = {
@@ -19,7 +19,7 @@ COMPOUND = (
 PREDICATE = "predicate always true or false"
 
 
-def constant(value: object) -> Change:
+def constant(value: Value) -> Change:
     return lambda _: ast.Constant(value)
 
 
@@ -48,7 +48,7 @@ def values(node: ast.AST, pair: Pair) -> Changes:
         yield operator, lambda unary: unary.operand
 
 
-def with_field(name: str, value: object) -> Change:
+def with_field(name: str, value: Value) -> Change:
     def change(node: ast.AST) -> ast.AST:
         setattr(node, name, ast.Constant(value))
         return node
@@ -65,9 +65,9 @@ def results(node: ast.AST, pair: Pair) -> Changes:
 def predicates(node: ast.AST, pair: Pair) -> Changes:
     """A condition is always true, or always false.
 
-    Conditions are the tests of `if`, of conditional expressions and of comprehensions, in changed lines and in functions
-    whose header changed (a validator under a new decorator); and what changed lines assign or return, if it can be a
-    bool: then the check has to see both sides of it.
+    Conditions are the tests of `if`, of conditional expressions and of comprehensions, in changed lines and in
+    functions whose header changed (a validator under a new decorator); and what changed lines assign or return, if it
+    can be a bool: then the check has to see both sides of it.
     """
     if isinstance(node, ast.If | ast.IfExp) and pair.is_in(node.test, pair.reached):
         yield PREDICATE, with_field("test", True)

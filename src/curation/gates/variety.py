@@ -25,7 +25,7 @@ def blank(code: str) -> str:
     tree = syntax_tree(canonical(code))
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Constant) and type(node.value) in VALUES:  # not bool, None or ...
-            node.value = type(node.value)()
+            node.value = "" if isinstance(node.value, str | bytes) else 0
     return ast.unparse(tree) if tree else code
 
 

@@ -1,0 +1,120 @@
+"""The gates: for each, a record that must fail it and one that passes."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from curation.evidence import Evidence
+from curation.gates import margin, mutation, policy, sufficiency, variety
+from curation.gates.entries import Entry, Finding
+from curation.gates.mutants import mutants
+from curation.proof import ProofSettings
+from records import Record
+
+PYTHON = Path(sys.executable)
+SETTINGS = ProofSettings(Path("unused"), seconds=20)
+ENVS = {"old_env": ["toylib==1.0"], "new_env": ["toylib==2.0"]}
+
+
+def entry(old: str, new: str, note: str = "", line: int = 1, **fields: object) -> Entry:
+    record = Record("toylib", "2.0", "A toy.", note, old, new)
+    row = {"id": record.id, "split": "train", "update": "toylib-2.0", "kind": "rename", **ENVS, **fields}
+    return Entry("train.jsonl", line, record, Evidence.model_validate(row))
+
+
+def codes(operator: str, old: str, new: str, note: str = "") -> list[str]:
+    return [one.code for one in mutants(entry(old, new, note).record) if one.operator == operator]
+
+
+@pytest.mark.parametrize(
+    ("operator", "old", "new", "note", "expected"),
+    [
+        ("empty program", "x = f(1)", "x = g(1)", "", [""]),
+        ("old code", "x = f(1)", "x = g(1)", "", ["x = f(1)"]),
+        ("new keyword dropped", "x = f(b)", "x = f(a, unit=2)", "", ["x = f(a)"]),
+        ("new keyword's value changed", "x = f(a)", "x = f(a, up=True)", "", ["x = f(a, up=False)"]),
+        ("old keyword dropped", "x = f(a, b=1)", "x = f(a).g()", "", ["x = f(a)"]),
+        ("another name of the note", "x = a.f()", "x = a.g()", "`g` and `h`", ["x = a.h()"]),
+        ("arguments swapped", "x = f(a)", "x = g(a, b)", "", ["x = g(b, a)"]),
+        ("last argument dropped", "x = f(a)", "x = g(a, b)", "", ["x = g(a)"]),
+        ("new name dropped", "x = f(a)", "x = f(a).item()", "", ["x = f(a)()"]),
+        ("new value changed", "x = a\ny = 1", "x = a == 1\ny = 1", "", ["x = a != 1\ny = 1"]),
+        ("result None", "x = f(1)", "x = g(1)", "", ["x = None"]),
+        ("statement deleted", "x = f(1)\ny = 2", "x = g(1)\ny = 2", "", ["pass\ny = 2"]),
+        ("predicate always true or false", "x = f(1)", "x = g(1)", "", ["x = True", "x = False"]),
+        ("half migrated", "x = f(1)\ny = f(2)", "x = g(1)\ny = g(2)", "", ["x = g(1)\ny = f(2)", "x = f(1)\ny = g(2)"]),
+    ],
+)
+def test_what_an_operator_makes(operator, old, new, note, expected):
+    assert sorted(codes(operator, old, new, note)) == sorted(expected)
+
+
+def test_a_condition_under_a_changed_decorator_is_a_predicate():
+    body = "\ndef f(v):\n    if v < 0:\n        raise ValueError\n    return v"
+    found = codes("predicate always true or false", f"@old{body}", f"@new{body}")
+    assert [ast.unparse(ast.parse(code).body[0].body[0].test) for code in found] == ["True", "False"]
+
+
+OLD, NEW = "def is_even(n):\n    return n % 2 is 0", "def is_even(n):\n    return n % 2 == 0"
+
+
+def test_a_check_that_sees_one_side_of_a_predicate_is_found():
+    weak = entry(OLD, NEW, check="assert is_even(2)")
+    strong = entry(OLD, NEW, check="assert is_even(2) and not is_even(3) and is_even(4) is True")
+    first, second = mutation.try_all([(one.record, one.evidence) for one in (weak, strong)], PYTHON, SETTINGS)
+    assert [survivor.code for survivor in first.survivors if "return True" in survivor.code]
+    assert [survivor.code for survivor in second.survivors if "return True" in survivor.code] == []
+    assert second.mutants["predicate always true or false"] == 2
+    listed = {"mutant": "def is_even(n):\n\n    return True  # a comment", "reason": "the same"}
+    known = Evidence.model_validate({**weak.evidence.to_row(), "equivalents": [listed]})
+    left = [survivor.code for survivor in first.not_equivalent(known)]
+    assert len(left) == len(first.survivors) - 1
+
+
+def test_an_alternative_that_fails_and_a_target_that_does_not_use_the_new_name():
+    one = entry("x = sum([1, 2])", "import math\nx = math.fsum([1, 2])", check="assert x == 3", use=["math.fsum"],
+                alternatives=["import math\nx = math.fsum([1, 3])", "x = 3"])  # fmt: skip
+    [tried] = mutation.try_all([(one.record, one.evidence)], PYTHON, SETTINGS)
+    assert tried.alternatives == ["check: AssertionError", "does not use math.fsum"]
+    assert "x = sum([1, 2])" not in [survivor.code for survivor in tried.survivors]  # passes the check, not the use
+    assert tried.reference == ""
+
+
+def test_sufficiency():
+    old = "import toylib\nx = toylib.old(1)"
+    new = "import math\nimport toylib\nx = math.sqrt(toylib.new(1)).real"
+    assert [*sufficiency.objections(entry(old, new, "`old` is now `new`."))] == []
+    assert [*sufficiency.objections(entry(old, new, "`old` is gone."))] == [
+        ("update_info", "the target uses new: in neither the note nor the old code")
+    ]
+
+
+def test_margin():
+    assert [*margin.objections(entry("x = f(1)", "x = g(1)"))] == []  # 3.5 / 8
+    long = f"names = {list(range(40))!r}\n"
+    [(field, what)] = margin.objections(entry(f"{long}x = f(1)", f"{long}x = g(1)"))
+    assert field == "new_code" and what.endswith("less than the target, at least 0.1 needed")
+
+
+def test_variety():
+    same = [entry(f"{name} = f({n})", f"{name} = g({n})", line=n) for n, name in enumerate("abc", start=1)]
+    found = [what for _, (_, what) in variety.objections(same)]
+    assert found[0] == "toylib-2.0 has 1 different edits in 3 records, not 3"
+    assert found[1:] == ["similarity 0.89 to train.jsonl:1"] * 2  # 2 of 19 characters
+    other = [same[0], entry("print(max(3, 4))", "print(g(3, 4, key=None))"), entry("y: int = [f]", "y: int = [len(g)]")]
+    assert [*variety.few_edits(other)] == []
+
+
+def test_policy():
+    note = "`execute` is gone: use `connect` or `begin`."
+    first = entry("a = e.execute(1)", "a = e.connect(1)", note)
+    second = entry("b = e.execute(2)", "b = e.begin(2)", note, line=2)
+    [(found, (field, what))] = policy.objections([first, second])
+    assert (found.line, field, what) == (2, "new_code", "one note, two ways: begin here, connect in line 1")
+    assert str(Finding(found, "policy", field, what)).startswith("train.jsonl:2: new_code: policy: one note")
+    told = entry("b = e.execute(2)", "b = e.begin(2)", "`execute` is gone: use `begin`.", line=2)
+    assert [*policy.objections([first, told])] == []
