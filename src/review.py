@@ -68,6 +68,10 @@ def show(row: dict[str, Any], place: str, accepted: Sequence[Evidence], share: f
     for line in difflib.unified_diff(old, new, "old_code", "new_code", n=max(len(old), len(new)), lineterm=""):
         print(paint(printable(line), line[:1]))
     print(printable(f"\ncheck\n{evidence.check}\n"))
+    for alternative in evidence.alternatives:
+        print(printable(f"also right\n{alternative}\n"))
+    for one in evidence.equivalents:
+        print(printable(f"equivalent mutant: {one.reason}\n{one.mutant}\n"))
     for name, run in (evidence.seen or {}).items():
         print(f"{name.replace('_', ' '):<11} {run['outcome']:<8} {printable(run['text'])}".rstrip())
 

@@ -67,7 +67,7 @@ def make_wheels(folder: Path) -> Path:
 
 
 def update(name: str, kind: str) -> str:
-    info = f"`tidemark.{name}` has changed in 2.0: write it in the new way."
+    info = f"`tidemark.{name}` has changed in 2.0: use `level`, `mean` or `digits` instead."
     return f"<name>tidemark.{name}</name>\n<kind>{kind}</kind>\n<update_info>\n{info}\n</update_info>"
 
 

@@ -7,6 +7,7 @@ the stage that found them:
     format     a part is missing, or the answer was truncated
     validate   the record's own checks (src/records.py), and the requirements on a check
     prove      the three runs of src/curation/proof.py, in the sandbox; the check on an empty program
+    gates      what one record can be asked of src/curation/gates/: mutation, sufficiency, margin
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 from common.api_uses import imports
 from common.syntax_trees import syntax_error
 from curation.evidence import Evidence, Runs
+from curation.gates import margin, mutation, sufficiency
+from curation.gates.entries import Entry
 from curation.proof import ProofSettings, execute_all, failures, prove_all
 from curation.similarity import bound
 from curation.virtualenvs import environment
@@ -212,7 +215,22 @@ def check_proposal(
     [alone] = execute_all(environment(evidence.new_env, settings.envs), [("", check)], settings)
     if alone["outcome"] in ("ok", "warning"):
         found.append("the check passes without the code: it must fail on an empty program")
-    return CheckResult("prove", tuple(found)) if found else CheckResult(ACCEPTED), runs
+    if found:
+        return CheckResult("prove", tuple(found)), runs
+    found = list(gate_objections(record, evidence, settings))
+    return CheckResult("gates", tuple(found)) if found else CheckResult(ACCEPTED), runs
+
+
+def gate_objections(record: Record, evidence: Evidence, settings: ProofSettings) -> Iterator[str]:
+    """What the gates object to in a proven record, as sentences about the parts of the answer."""
+    entry = Entry("answer", 1, record, evidence)
+    python = environment(evidence.new_env, settings.envs)
+    [tried] = mutation.try_all([(record, evidence)], python, settings)
+    for field, why in mutation.objections(record, evidence, tried):
+        yield f"<{field}>: {why}"
+    for gate in (sufficiency, margin):
+        for field, why in gate.objections(entry):
+            yield f"<{field}>: {why}"
 
 
 def as_row(key: str, name: str, record: Record, evidence: Evidence) -> dict[str, Any]:

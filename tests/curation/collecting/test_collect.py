@@ -99,7 +99,7 @@ def test_what_a_failed_round_is_told_and_what_is_proposed(whole):
         "dependency": "tidemark",
         "new_version": "==2.0",
         "description": "The level at two o'clock.",
-        "update_info": "`tidemark.level_at` has changed in 2.0: write it in the new way.",
+        "update_info": "`tidemark.level_at` has changed in 2.0: use `level`, `mean` or `digits` instead.",
         "old_code": "import tidemark\nhigh = tidemark.level_at('quay', 2)",
         "new_code": "import tidemark\nhigh = tidemark.level('quay', 2)",
     }

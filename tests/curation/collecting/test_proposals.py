@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
+from curation.collecting import proposals
 from curation.collecting.proposals import (
     CheckResult,
     ProposedUpdate,
@@ -18,6 +22,9 @@ from curation.collecting.proposals import (
     record_objections,
     slug,
 )
+from curation.evidence import Evidence
+from curation.proof import ProofSettings
+from records import Record
 
 UPGRADE = Upgrade("NumPy", ("numpy==1.26.4",), ("numpy==2.0.0", "scipy==1.13.1"), "notes", "")
 INFO = "`np.trapz` has been renamed to `np.trapezoid`; the arguments are the same."
@@ -168,3 +175,13 @@ def test_a_corrected_note_counts_and_the_version_is_the_first_pins():
     assert (record.update_info, record.new_version, record.dependency) == ("Better.", "2.0.0", "NumPy")
     assert evidence.id == record.id
     assert build(answer(OLD, NEW), UPDATE, UPGRADE)[0].update_info == INFO
+
+
+def test_a_proven_pair_whose_check_accepts_a_wrong_migration_fails_at_the_gates(monkeypatch):
+    record = Record("toylib", "2.0", "", "`old` is now `abs`.", "x = old(-2)", "x = abs(-2)")
+    envs = {"old_env": ["toylib==1.0"], "new_env": ["toylib==2.0"]}
+    evidence = Evidence.model_validate({"id": "x", "update": "u", "kind": "rename", **envs, "check": "assert x"})
+    monkeypatch.setattr(proposals, "environment", lambda *_: Path(sys.executable))
+    found = list(proposals.gate_objections(record, evidence, ProofSettings(Path("unused"))))
+    assert "<check>: a wrong migration passes (result None): -x = abs(-2) | +x = None" not in found
+    assert "<check>: a wrong migration passes (predicate always true or false): -x = abs(-2) | +x = True" in found
