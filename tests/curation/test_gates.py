@@ -37,7 +37,7 @@ def codes(operator: str, old: str, new: str, note: str = "") -> list[str]:
         ("old code", "x = f(1)", "x = g(1)", "", ["x = f(1)"]),
         ("new keyword dropped", "x = f(b)", "x = f(a, unit=2)", "", ["x = f(a)"]),
         ("new keyword's value changed", "x = f(a)", "x = f(a, up=True)", "", ["x = f(a, up=False)"]),
-        ("old keyword dropped", "x = f(a, b=1)", "x = f(a).g()", "", ["x = f(a)"]),
+        ("old keyword dropped", "x = f(a, b=1)", "x = h(a).g()", "", ["x = f(a)"]),
         ("another name of the note", "x = a.f()", "x = a.g()", "`g` and `h`", ["x = a.h()"]),
         ("arguments swapped", "x = f(a)", "x = g(a, b)", "", ["x = g(b, a)"]),
         ("last argument dropped", "x = f(a)", "x = g(a, b)", "", ["x = g(a)"]),

@@ -81,13 +81,13 @@ def candidates(record: Record) -> Iterator[Mutant]:
     pair = read_pair(record.old_code, record.new_code, record.update_info)
     yield from whole_programs(pair)
     kept = frozenset(keyword_values(pair.new))
-    for place, node in enumerate(ast.walk(pair.old)):
-        yield from (Mutant(operator, changed(pair.old, place, change)) for operator, change in lazy(node, kept))
     for place, node in enumerate(ast.walk(pair.new)):
         for made in OPERATORS:
             for operator, change in made(node, pair):
                 yield Mutant(operator, changed(pair.new, place, change))
-    yield from halves(record.old_code, record.new_code)  # last: a half that another operator makes counts there
+    for place, node in enumerate(ast.walk(pair.old)):
+        yield from (Mutant(operator, changed(pair.old, place, change)) for operator, change in lazy(node, kept))
+    yield from halves(record.old_code, record.new_code)  # last: what another operator also makes counts there
 
 
 def mutants(record: Record) -> list[Mutant]:
