@@ -625,3 +625,19 @@ def test_verdicts_that_are_missing_or_of_another_file(tmp_path):
         assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
         assert not out[1].exists()
     assert "--clean selects what --write-clean writes" in check_rows(rows, "--clean", "gold").stderr
+
+
+def test_the_data_folder_loads_with_datasets(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    lines = {path.stem: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "data").glob("*.jsonl")}
+
+    records = datasets.load_dataset(str(ROOT / "data"), cache_dir=str(tmp_path))
+    assert {name: len(rows) for name, rows in records.items()} == {name: lines[name] for name in ("train", "heldout")}
+    assert records["train"].column_names == list(FIELDS)
+
+    evidence = datasets.load_dataset(str(ROOT / "data"), "evidence", split="evidence", cache_dir=str(tmp_path))
+    assert len(evidence) == lines["evidence"]
+    assert set(evidence["split"]) == {"train", "heldout"}
+    environments = datasets.load_dataset(str(ROOT / "data"), "environments", cache_dir=str(tmp_path))
+    assert len(environments["environments"]) == lines["environments"]
