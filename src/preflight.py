@@ -208,9 +208,9 @@ def estimated(settings: Settings, dapo: str | None, node: Node) -> tuple[Place |
     place = place_of(settings, node)
     try:
         if dapo is None:
-            from trl_training import memory_keys
+            from trl_training import memory_report
 
-            return place, memory_keys.report(settings.config, settings.rest, place, settings.trainer), ""
+            return place, memory_report.report(settings.config, settings.rest, place, settings.trainer), ""
         from verl_training import memory
 
         return place, memory.report(dapo, settings.rest, place), ""

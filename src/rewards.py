@@ -390,14 +390,22 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
+def _file(text: str) -> Path:
+    if not text:  # Path("") is the current folder
+        raise argparse.ArgumentTypeError("expected a file, got an empty name")
+    return Path(text)
+
+
 def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     formatter = argparse.RawDescriptionHelpFormatter
     parser = Parser(description=__doc__, formatter_class=formatter, allow_abbrev=False)
-    parser.add_argument("--target", required=True, type=Path, help="file with the target code")
-    parser.add_argument("completion", type=Path, metavar="FILE", help="file with one completion, as the model wrote it")
+    parser.add_argument("--target", required=True, type=_file, help="file with the target code")
+    parser.add_argument(
+        "completion", type=_file, metavar="FILE", help="file with one completion, as the model wrote it"
+    )
     args = parser.parse_args()
     if not args.target:  # argparse gives --target=-- an empty list
         parser.error("argument --target: expected one argument")

@@ -19,7 +19,7 @@ from pathlib import Path
 from common import footprint
 from common.footprint import Adapter
 from common.model_shape import shape_of
-from trl_training import memory, memory_keys
+from trl_training import memory, memory_report
 
 ROOT = Path(__file__).parent.parent
 GB = 10**9
@@ -46,8 +46,8 @@ SMI = """\
 
 
 def grpo(*flags: str, config: str = "configs/grpo.yaml", processes: int = 1, zero: int = 0) -> memory.Run:
-    trainer, keys = memory_keys.read_keys(str(ROOT / config), flags)
-    return memory_keys.run_of(trainer, keys, SHAPE, processes, zero)
+    trainer, keys = memory_report.read_keys(str(ROOT / config), flags)
+    return memory_report.run_of(trainer, keys, SHAPE, processes, zero)
 
 
 def rows(estimate: footprint.Estimate) -> dict[str, dict[str, float]]:

@@ -21,7 +21,7 @@ from common.errors import InputError
 from common.fit import Place, Report, verdict
 from common.model_shape import NotModelled, shape_of
 from common.step_time import GPU_TYPES, gpu_type
-from trl_training import memory, memory_keys
+from trl_training import memory, memory_report
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +293,7 @@ def test_answers_for_grpo_and_sft(model, run, gigabytes, gpus, answer):
     config = str(ROOT / "configs" / ("sft.yaml" if run == "sft" else "grpo.yaml"))
     place = Place(gpus, 1, gigabytes * GB, gigabytes * GB)
     flags = ["--model_name_or_path", str(model), *(VLLM if run == "vllm" else ())]
-    assert said(memory_keys.report(config, flags, place), place) == answer
+    assert said(memory_report.report(config, flags, place), place) == answer
 
 
 DAPO = [
@@ -367,18 +367,20 @@ def test_a_config_without_a_size_is_named():
 
 
 def test_the_trainer_is_known_by_the_keys_or_by_name(tmp_path):
-    assert memory_keys.read_keys(str(ROOT / "configs" / "sft.yaml"), [])[0] == "sft"
-    assert memory_keys.read_keys(str(ROOT / "configs" / "grpo_dapo_loss.yaml"), [])[0] == "grpo"
+    assert memory_report.read_keys(str(ROOT / "configs" / "sft.yaml"), [])[0] == "sft"
+    assert memory_report.read_keys(str(ROOT / "configs" / "grpo_dapo_loss.yaml"), [])[0] == "grpo"
     (tmp_path / "short.yaml").write_text("model_name_or_path: m\ndata: d\n", "utf-8")
-    assert memory_keys.read_keys(str(tmp_path / "short.yaml"), [])[0] == "sft"
-    assert memory_keys.read_keys(str(tmp_path / "short.yaml"), [], "grpo")[0] == "grpo"
+    assert memory_report.read_keys(str(tmp_path / "short.yaml"), [])[0] == "sft"
+    assert memory_report.read_keys(str(tmp_path / "short.yaml"), [], "grpo")[0] == "grpo"
 
 
 def test_flags_win_and_are_strict(capsys):
     config = str(ROOT / "configs" / "grpo.yaml")
-    _, keys = memory_keys.read_keys(config, ["--lora_r=32", "--lora_target_modules", "q_proj", "k_proj", "--use_vllm"])
+    _, keys = memory_report.read_keys(
+        config, ["--lora_r=32", "--lora_target_modules", "q_proj", "k_proj", "--use_vllm"]
+    )
     assert (keys["lora_r"], keys["lora_target_modules"], keys["use_vllm"]) == (32, ["q_proj", "k_proj"], True)
-    _, keys = memory_keys.read_keys(
+    _, keys = memory_report.read_keys(
         config, ["--max-steps", "9", "--no_gradient_checkpointing", "--beta=0.0"]
     )  # trl's own
     assert (keys["max_steps"], keys["gradient_checkpointing"], keys["beta"]) == (9, False, 0.0)
@@ -387,16 +389,16 @@ def test_flags_win_and_are_strict(capsys):
         (["--lora_r", "many"], "argument --lora_r/--lora-r: invalid int value: 'many'"),
     ):
         with pytest.raises(SystemExit):
-            memory_keys.read_keys(config, flags)
+            memory_report.read_keys(config, flags)
         assert line in capsys.readouterr().err
     with pytest.raises(InputError, match="lora_r 0: must be"):
-        memory_keys.read_keys(config, ["--lora_r", "0"])
-    _, keys = memory_keys.read_keys(config, ["--optim", "adamw_torch_8bit"])
+        memory_report.read_keys(config, ["--lora_r", "0"])
+    _, keys = memory_report.read_keys(config, ["--optim", "adamw_torch_8bit"])
     with pytest.raises(NotModelled, match="optim adamw_torch_8bit is not modelled, only adamw_torch, adamw_torch_f"):
-        memory_keys.refuse(keys, 0)
-    _, keys = memory_keys.read_keys(config, ["--rollouts", "compiled"])
+        memory_report.refuse(keys, 0)
+    _, keys = memory_report.read_keys(config, ["--rollouts", "compiled"])
     with pytest.raises(NotModelled, match="rollouts compiled is not modelled, only auto and transformers"):
-        memory_keys.refuse(keys, 0)
+        memory_report.refuse(keys, 0)
     with pytest.raises(InputError, match="use_peft false with dtype bfloat16"):
         grpo("--use_peft", "false")
     with pytest.raises(InputError, match="8 sequences a step cannot be divided evenly among 3"):

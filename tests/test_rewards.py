@@ -468,6 +468,7 @@ def test_the_command_line_explains_a_completion(tmp_path: Path):
         (None, [], "{c}: Is a directory"),
         (b"", ["--tar", "x"], "unrecognized arguments: --tar x"),
         (b"", ["--target=--"], "argument --target: expected one argument"),
+        (b"", ["--target", ""], "argument --target: expected a file, got an empty name"),
         (b"", ["a\nb"], r"unrecognized arguments: a\nb"),
     ],
 )

@@ -124,7 +124,7 @@ def check_model(args: Any, model: Any) -> Any:
     """
     settings = load_settings(args, model)
     settings.pop("dtype", None)
-    empty = check_base(model.model_name_or_path, adapter_of(model), **settings)
+    empty = check_base(model.model_name_or_path, configured_adapter(model), **settings)
     attention, head = str(empty.config._attn_implementation), empty.get_output_embeddings()
     if args.device.type == "cpu" and ("flash" in attention or "flex" in attention):
         raise InputError(f"attn_implementation {attention}: needs a GPU; use sdpa or eager")
@@ -134,7 +134,7 @@ def check_model(args: Any, model: Any) -> Any:
     return empty
 
 
-def adapter_of(model: Any) -> LoraConfig | None:
+def configured_adapter(model: Any) -> LoraConfig | None:
     """The adapter that trl's ModelConfig describes; None for all weights."""
     lora = (model.lora_r, model.lora_alpha, model.lora_dropout, model.lora_target_modules)
     return adapter_config(*lora, use_dora=model.use_dora) if model.use_peft else None

@@ -18,7 +18,7 @@ from common.models import make_savable
 from common.run_logs import results
 from dora import use_factored_norms
 from trl_training.callbacks import MetricsLog, ProgressLine, say
-from trl_training.checks import adapter_of, load_settings, shards_weights
+from trl_training.checks import configured_adapter, load_settings, shards_weights
 from trl_training.own_keys import DataArguments
 from trl_training.resume import is_finished, publish
 
@@ -59,7 +59,7 @@ def run_trainer(
         args=args,
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
-        peft_config=adapter_of(model),
+        peft_config=configured_adapter(model),
         **settings,
     )
     if script.dora_norm == "factored" and not shards_weights(args):

@@ -44,14 +44,14 @@ def prepare(config: DictConfig) -> None:
     if checkpoint:
         check_same_run((Path(checkpoint).parent, folder), description)
         print(f"resuming from {checkpoint}")
-    check_base(config.actor_rollout_ref.model.path, adapter_of(config))
+    check_base(config.actor_rollout_ref.model.path, configured_adapter(config))
     check_reward(config, first_row(config))
     check_with_verl(config)
     write_adapter(config)
     record_start(folder, description, checkpoint)
 
 
-def adapter_of(config: DictConfig) -> LoraConfig | None:
+def configured_adapter(config: DictConfig) -> LoraConfig | None:
     """The adapter that the configuration describes; None for all weights."""
     recode = config.recode
     lora = (recode.lora_r, recode.lora_alpha, recode.lora_dropout, recode.lora_target_modules)
@@ -134,7 +134,7 @@ def write_adapter(config: DictConfig) -> None:
 
     Training is in float32 (verl keeps a float32 master of the base too); checkpoints hold only the adapter.
     """
-    model, adapter = config.actor_rollout_ref.model, adapter_of(config)
+    model, adapter = config.actor_rollout_ref.model, configured_adapter(config)
     if adapter is None:
         return
     folder = Path(model.lora_adapter_path)
