@@ -5,6 +5,7 @@ A proven record is true; the gates say whether it can be fooled (src/curation/ga
                 its check or its `use`, unless `equivalents` of the evidence lists it; each of `alternatives` passes
   sufficiency   every API name of the target is in the note, the old code or Python itself
   margin        a copy of the old code earns at least 0.1 less ES* than the target
+  seeding       neither snippet nor the check depends on chance that nothing seeds, or on the clock
   variety       an update with three records or more shows three different edits; no two records have a similarity above
                 0.8, within a split or across the splits
   policy        records with the same note take the same one of the ways that it offers
@@ -35,14 +36,14 @@ from common.files import append_jsonl, read_log, require_writable
 from common.rows import typed
 from curation.check_proofs import load
 from curation.evidence import SPLITS
-from curation.gates import margin, mutation, policy, sufficiency, variety
+from curation.gates import margin, mutation, policy, seeding, sufficiency, variety
 from curation.gates.entries import Entry, Finding, placed
 from curation.gates.mutants import mutants
 from curation.gates.mutation import Tried
 from curation.proof import ProofSettings
 from curation.virtualenvs import Locks, Pins, environment, environment_name, read_locks
 
-EACH: dict[str, ModuleType] = {"sufficiency": sufficiency, "margin": margin}
+EACH: dict[str, ModuleType] = {"sufficiency": sufficiency, "margin": margin, "seeding": seeding}
 WHOLE: dict[str, ModuleType] = {"variety": variety, "policy": policy}
 GATES = ("mutation", *EACH, *WHOLE)
 CHUNK = 25  # records that run before they are written

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from curation.evidence import Evidence
-from curation.gates import margin, mutation, policy, sufficiency, variety
+from curation.gates import margin, mutation, policy, seeding, sufficiency, variety
 from curation.gates.entries import Entry, Finding
 from curation.gates.mutants import mutants
 from curation.proof import ProofSettings
@@ -98,6 +98,35 @@ def test_margin():
     long = f"names = {list(range(40))!r}\n"
     [(field, what)] = margin.objections(entry(f"{long}x = f(1)", f"{long}x = g(1)"))
     assert field == "new_code" and what.endswith("less than the target, at least 0.1 needed")
+
+
+@pytest.mark.parametrize(
+    ("code", "check", "found"),
+    [
+        ("import random\nx = random.choice([1, 2])", "", [("old_code", "random.choice")]),
+        ("import random\nrandom.seed()\nx = random.choice([1, 2])", "", [("old_code", "random.choice")]),
+        ("import random\nrandom.seed(0)\nx = random.choice([1, 2])", "", []),
+        ("from random import Random\nx = Random(0).choice([1, 2])", "", []),
+        ("import numpy as np\nx = np.random.rand(3)", "", [("old_code", "numpy.random.rand")]),
+        ("import numpy as np\nnp.random.seed(0)\nx = np.random.rand(3)", "", []),
+        ("import numpy as np\nx = np.random.default_rng().random()", "", [("old_code", "numpy.random.default_rng")]),
+        ("import numpy as np\nx = np.random.default_rng(0).random()", "", []),
+        ("from numpy.random import RandomState\nx = RandomState(seed=None)", "",
+         [("old_code", "numpy.random.RandomState")]),
+        ("import torch\nx = torch.randn(3)", "", [("old_code", "torch.randn")]),
+        ("import torch\ntorch.manual_seed(0)\nx = torch.randn(3)", "", []),
+        ("import torch\nx = torch.randn(3, generator=g)", "", []),
+        ("import uuid\nf = uuid.uuid4", "", [("old_code", "uuid.uuid4")]),
+        ("from datetime import datetime as clock\nx = clock.now()", "", [("old_code", "datetime.datetime.now")]),
+        ("x = a.random()", "", []),
+        ("import random\nx = 1", "assert random.random() < x", [("check", "random.random")]),
+        ("import random\nrandom.seed(0)", "assert random.random() < 1", []),
+    ],
+)  # fmt: skip
+def test_seeding(code, check, found):
+    one = entry(code, f"{code}\ny = 1", check=check or None)
+    why = "depends on chance or on the clock, without a seed: "
+    assert [*seeding.objections(one)] == [(field, why + name) for field, name in found]
 
 
 def test_variety():

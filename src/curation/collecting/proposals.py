@@ -7,7 +7,7 @@ the stage that found them:
     format     a part is missing, or the answer was truncated
     validate   the record's own checks (src/records.py), and the requirements on a check
     prove      the three runs of src/curation/proof.py, in the sandbox; the check on an empty program
-    gates      what one record can be asked of src/curation/gates/: mutation, sufficiency, margin
+    gates      what one record can be asked of src/curation/gates/: mutation, sufficiency, margin, seeding
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from common.api_uses import imports
 from common.syntax_trees import syntax_error
 from curation.evidence import Evidence, Runs
-from curation.gates import margin, mutation, sufficiency
+from curation.gates import margin, mutation, seeding, sufficiency
 from curation.gates.entries import Entry
 from curation.proof import ProofSettings, execute_all, failures, prove_all
 from curation.similarity import bound
@@ -228,7 +228,7 @@ def gate_objections(record: Record, evidence: Evidence, settings: ProofSettings)
     [tried] = mutation.try_all([(record, evidence)], python, settings)
     for field, why in mutation.objections(record, evidence, tried):
         yield f"<{field}>: {why}"
-    for gate in (sufficiency, margin):
+    for gate in (sufficiency, margin, seeding):
         for field, why in gate.objections(entry):
             yield f"<{field}>: {why}"
 
