@@ -26,6 +26,12 @@ def normalised(code: str) -> str | None:
     return None if tree is None else ast.unparse(tree)
 
 
+def has_tree(code: str, tree: ast.AST) -> bool:
+    """Whether code parses to this tree."""
+    found = syntax_tree(code)
+    return found is not None and ast.dump(found) == ast.dump(tree)
+
+
 def names_of(tree: ast.AST) -> Iterator[str]:
     """The identifiers that a tree reads or writes: names, attributes, keywords of calls, parts of imported paths."""
     for node in ast.walk(tree):
