@@ -5,11 +5,14 @@ A proven record is true; the gates say whether it can be fooled (src/curation/ga
                 its check or its `use`, unless `equivalents` of the evidence lists it; each of `alternatives` passes
   sufficiency   every API name of the target is in the note, the old code or Python itself
   margin        a copy of the old code earns at least 0.1 less ES* than the target
+  uniqueness    other right forms of the target (order of new keywords, quotes, form of new imports, own new names) earn
+                more ES* than a copy, or are listed in `alternatives`
   seeding       neither snippet nor the check depends on chance that nothing seeds, or on the clock
   variety       an update with three records or more shows three different edits; no two records have a similarity above
                 0.8, within a split or across the splits
   policy        records with the same note take the same one of the ways that it offers
-Records without the fourth run (new code on the old version) or without a `fact` are counted, not rejected.
+Records without the fourth run (new code on the old version), without a `fact`, or with a right form that differs in
+more than quotes are counted, not rejected.
 
     python src/check_data.py gates                            # every record in data/; needs its new environments
     python src/check_data.py gates --log run.jsonl            # resumes after an interruption
@@ -24,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -36,16 +39,26 @@ from common.files import append_jsonl, read_log, require_writable
 from common.rows import typed
 from curation.check_proofs import load
 from curation.evidence import SPLITS
-from curation.gates import margin, mutation, policy, seeding, sufficiency, variety
+from curation.gates import margin, mutation, policy, seeding, sufficiency, uniqueness, variety
 from curation.gates.entries import Entry, Finding, placed
 from curation.gates.mutants import mutants
 from curation.gates.mutation import Tried
 from curation.proof import ProofSettings
 from curation.virtualenvs import Locks, Pins, environment, environment_name, read_locks
 
-EACH: dict[str, ModuleType] = {"sufficiency": sufficiency, "margin": margin, "seeding": seeding}
+EACH: dict[str, ModuleType] = {
+    "sufficiency": sufficiency,
+    "margin": margin,
+    "uniqueness": uniqueness,
+    "seeding": seeding,
+}
 WHOLE: dict[str, ModuleType] = {"variety": variety, "policy": policy}
 GATES = ("mutation", *EACH, *WHOLE)
+COUNTED: dict[str, Callable[[Entry], bool]] = {
+    "no fourth run": lambda entry: "new_on_old" not in (entry.evidence.seen or {}),
+    "no fact": lambda entry: entry.evidence.fact is None,
+    "several right forms": uniqueness.has_forms,
+}
 CHUNK = 25  # records that run before they are written
 
 
@@ -119,9 +132,8 @@ def gate_table(chosen: Sequence[Entry], found: Sequence[Finding]) -> str:
             mine = [one for one in found if one.gate == gate and one.entry.split == split]
             row += [len({one.entry.record.id for one in mine}), len(mine)]
         rows.append(row)
-    lacks = {"no fourth run": lambda one: "new_on_old" not in (one.seen or {}), "no fact": lambda one: one.fact is None}
-    for name, lacking in lacks.items():
-        counts = [sum(lacking(one.evidence) for one in chosen if one.split == split) for split in splits]
+    for name, is_one in COUNTED.items():
+        counts = [sum(is_one(entry) for entry in chosen if entry.split == split) for split in splits]
         rows.append([f"{name} (counted only)", *(cell for count in counts for cell in (count, "-"))])
     return table(head, rows)
 

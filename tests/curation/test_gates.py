@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from curation.evidence import Evidence
-from curation.gates import margin, mutation, policy, seeding, sufficiency, variety
+from curation.gates import margin, mutation, policy, seeding, sufficiency, uniqueness, variety
 from curation.gates.entries import Entry, Finding
 from curation.gates.mutants import mutants
+from curation.gates.variants import IMPORT, NAMES, ORDER, QUOTES, variants
 from curation.proof import ProofSettings
 from records import Record
 
@@ -98,6 +99,54 @@ def test_margin():
     long = f"names = {list(range(40))!r}\n"
     [(field, what)] = margin.objections(entry(f"{long}x = f(1)", f"{long}x = g(1)"))
     assert field == "new_code" and what.endswith("less than the target, at least 0.1 needed")
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "note", "check", "expected"),
+    [
+        (ORDER, "x = f(1, b=2)", "x = f(1, b=2, unit='é')", "", None, ["x = f(1, unit='é', b=2)"]),
+        (ORDER, "x = f(1, b=2)", "x = f(1, u=3, v=4,\n      b=2)", "", None,
+         ["x = f(1, b=2, u=3,\n      v=4)", "x = f(1, b=2, v=4,\n      u=3)"]),
+        (ORDER, "x = f(1, b=2)", "x = f(1, c=2)", "", None, []),
+        (ORDER, "x = f(b=2, c=3)", "x = f(d=2, c=3)", "", None, []),  # in the place of another one
+        (ORDER, "x = f(a, b=2)", "x = f(x=a, b=2)", "", None, []),  # its place is that of the argument
+        (QUOTES, "x = f('a')", "x = g('a', \"b\")", "", None, ["x = g('a', 'b')"]),
+        (QUOTES, "x = f('a')", "x = f('it\\'s')", "", None, []),
+        (IMPORT, "x = f(1)", "from math import gcd\nx = gcd(1, 2)", "", None, ["import math\nx = math.gcd(1, 2)"]),
+        (IMPORT, "import math\nx = f(1)", "import math\nfrom math import gcd\nx = gcd(1, 2)", "", None,
+         ["import math\nx = math.gcd(1, 2)"]),
+        (IMPORT, "x = f(1)", "from os.path import join\nx = join('join')", "", None, []),  # the string would change
+        (IMPORT, "x = f(1)", "from a.b import C\nx = C.d", "", None,
+         ["import a.b\nx = a.b.C.d", "from a import b\nx = b.C.d"]),
+        (IMPORT, "x = f(1)", "from a import b\nx = b.c(1)", "", None, []),  # b may be a module
+        (IMPORT, "x = f(1)", "import math\nx = math.gcd(1, 2)", "", None, ["from math import gcd\nx = gcd(1, 2)"]),
+        (IMPORT, "x = f(1)", "import math\nx = math.gcd(1, 2)", "Use `import math`.", None, []),
+        (IMPORT, "from m import f\nx = f(1)", "from m import g\nx = g(1)", "", None, []),  # the form of the old code
+        (NAMES, "x = f(1)", "rows = g(1)\nx = rows[0]", "", "assert x", ["result = g(1)\nx = result[0]"]),
+        (NAMES, "x = f(1)", "rows = g(1)\nx = rows[0]", "", "assert rows", []),
+        (NAMES, "x = f(1)", "rows = g(1)\nx = rows[0]", "Name it `rows`.", None, []),
+        (NAMES, "x = f(1)", "x = g(lambda v: v + 1)", "", None, ["x = g(lambda result: result + 1)"]),
+        (NAMES, "x = f(1)", "rows = g(1)\nx = h('rows')", "", None, []),
+        (NAMES, "x = f(1)", "class A:\n    rows = 1\n    def g(self, b):\n        return b", "", None, []),
+    ],
+)  # fmt: skip
+def test_other_right_forms(kind, old, new, note, check, expected):
+    one = entry(old, new, note, check=check)
+    assert [variant.code for variant in variants(one.record, one.evidence) if variant.kind == kind] == expected
+
+
+def test_uniqueness():
+    old, new = "x = f(1, second=2)", "x = f(1, unit=3, second=2)"
+    one = entry(old, new)
+    [(field, what)] = uniqueness.objections(one)
+    assert field == "new_code"
+    # 8 characters are inserted, of 26: 3.5 * 18 / 26 - 1.5; the variant has them at another place, twice as many edits
+    assert what.startswith("a right answer with another form (keyword order) earns ")
+    assert what.endswith("a copy of the old code 0.923: -x = f(1, unit=3, second=2) | +x = f(1, second=2, unit=3)")
+    assert uniqueness.has_forms(one)
+    assert [*uniqueness.objections(entry(old, new, alternatives=["x = f(1, second=2, unit=3)"]))] == []
+    assert [*uniqueness.objections(entry("x = f(1)", new))] == []
+    assert not uniqueness.has_forms(entry("x = f('a')", "x = g('b')"))
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,11 @@ def test_an_edit_is_proven_again_before_it_is_accepted(run, tmp_path, envs, edit
             "== 6",
             "fails at prove; edit again, or decide on the proposal as shown:\n  the new code is not clean",
         ),
+        (
+            "== 5",
+            "!= 6",
+            "fails at gates; edit again, or decide on the proposal as shown:\n  <check>: a wrong migration passes",
+        ),
         ("</check>", "", "fails at format; edit again, or decide on the proposal as shown:\n  <check> is missing"),
         (
             "\nrename\n",

@@ -16,8 +16,8 @@ def reward(code: str, target: str) -> float:
     return score(reference_completion(code), target).es_star
 
 
-def is_free(entry: Entry) -> bool:
-    """Whether the target has a right form that differs in more than quotes."""
+def has_forms(entry: Entry) -> bool:
+    """Whether an answer can be right in a form that differs from the target in more than quotes."""
     return any(variant.kind != QUOTES for variant in variants(entry.record, entry.evidence))
 
 

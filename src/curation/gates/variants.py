@@ -1,13 +1,13 @@
 """Variants: other forms of a target that are as right as it is, by construction.
 
-    keyword order   keywords that a changed call does not take from the old code come after its others, or before them
+    keyword order   keywords that a call adds to those of the old code come after them, or before them
     quotes          strings of changed lines have the other quotes
     import form     a new `from a import b` is `import a` with `a.b`, or the reverse (import_forms.py)
     own names       variables and functions that only the target has are called otherwise
 
-What the note, the old code or the check fixes has no variant. Each variant is an edit of the text, since rewards compare
-text; its tree must be the one that the change gives, so an edit that would also change a string or an attribute is left
-out.
+What the note, the old code or the check fixes has no variant. Each variant is an edit of the text, since rewards
+compare text; its tree must be the one that the change gives, so an edit that would also change a string or an attribute
+is left out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
+import difflib
 import io
 import re
 import tokenize
@@ -22,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from curation.evidence import Evidence
+from curation.gates.calls import called
 from curation.gates.import_forms import import_forms
 from curation.gates.pair import Pair, keyword_values, read_pair
 from curation.gates.trees import has_tree, words
@@ -59,23 +61,38 @@ def reordered(code: str, before: Sequence[ast.keyword], after: Sequence[ast.keyw
     return b"".join([*parts, text[end:]]).decode()
 
 
-def keyword_orders(record: Record, pair: Pair) -> Iterator[str]:
-    """A keyword has its place from the old code if its name or, in place of one that is gone, its value is there."""
-    names = {name for name, _ in pair.old_keywords}
+def free_keywords(call: ast.Call, pair: Pair) -> list[int]:
+    """The places of the keywords that a changed call adds.
+
+    One that stands where the old call has another one replaces it; one whose value the old code passes by position, or
+    by a name that is gone, has its place from there.
+    """
+    olds = [node for node in ast.walk(pair.old) if isinstance(node, ast.Call)]
+    before = [[word.arg for word in old.keywords] for old in olds if called(old) == called(call)]
+    names = [word.arg for word in call.keywords]
+    nearest = max(before, key=lambda old: len({*old} & {*names}), default=[])
+    opcodes = difflib.SequenceMatcher(None, nearest, names, autojunk=False).get_opcodes()
+    added = [at for tag, *_, start, end in opcodes if tag == "insert" for at in range(start, end)]
+    known = {name for name, _ in pair.old_keywords}
     moved = {value for _, value in pair.old_keywords - {*keyword_values(pair.new)}}
+    moved |= {ast.dump(argument) for old in olds for argument in old.args}
+    return [at for at in added if names[at] not in known and ast.dump(call.keywords[at].value) not in moved]
+
+
+def keyword_orders(record: Record, pair: Pair) -> Iterator[str]:
+    """The keywords that a call adds come last, first, or last in the reverse order."""
     for place, call in enumerate(ast.walk(pair.new)):
         if not (isinstance(call, ast.Call) and pair.is_changed(call) and all(word.arg for word in call.keywords)):
             continue
-        count = range(len(call.keywords))
-        new = [at for at, word in enumerate(call.keywords) if not ({word.arg} & names or {ast.dump(word.value)} & moved)]
-        kept = [at for at in count if at not in new]
-        for order in ([*kept, *new], [*new, *kept], [*kept, *reversed(new)]):
+        places, added = range(len(call.keywords)), free_keywords(call, pair)
+        kept = [at for at in places if at not in added]
+        for order in ([*kept, *added], [*added, *kept], [*kept, *reversed(added)]):
             tree = copy.deepcopy(pair.new)
             copied = list(ast.walk(tree))[place]
             assert isinstance(copied, ast.Call)
             copied.keywords = [copied.keywords[at] for at in order]
             code = reordered(record.new_code, call.keywords, [call.keywords[at] for at in order])
-            if order != [*count] and has_tree(code, tree):
+            if order != [*places] and has_tree(code, tree):
                 yield code
 
 
