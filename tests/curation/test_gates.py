@@ -126,6 +126,7 @@ def test_margin():
         (NAMES, "x = f(1)", "rows = g(1)\nx = rows[0]", "", "assert rows", []),
         (NAMES, "x = f(1)", "rows = g(1)\nx = rows[0]", "Name it `rows`.", None, []),
         (NAMES, "x = f(1)", "x = g(lambda v: v + 1)", "", None, ["x = g(lambda result: result + 1)"]),
+        (NAMES, "x = f(1)", "rows = g(1)\r\nx = rows[0]", "", None, []),  # not with other ends of lines
         (NAMES, "x = f(1)", "rows = g(1)\nx = h('rows')", "", None, []),
         (NAMES, "x = f(1)", "class A:\n    rows = 1\n    def g(self, b):\n        return b", "", None, []),
     ],

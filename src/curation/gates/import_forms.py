@@ -43,7 +43,8 @@ def changed(code: str, tree: ast.Module, statement: Import, after: str, uses: Ma
     edited = [pattern.sub(lambda found: uses[found[0]], line) for line in lines]
     indent = " " * statement.col_offset
     text = "\n".join([*edited[:start], *([indent + after] if after else []), *edited[end:]])
-    return text if has_tree(text, _Change(statement, after, uses).visit(copy.deepcopy(tree))) else None
+    expected = _Change(statement, after, uses).visit(copy.deepcopy(tree))
+    return text if isinstance(expected, ast.AST) and has_tree(text, expected) else None
 
 
 def origin(statement: Import) -> set[str | None]:
@@ -71,8 +72,9 @@ def may_be_module(name: str, tree: ast.AST) -> bool:
 def as_modules(statement: ast.ImportFrom, record: Record, pair: Pair) -> Iterator[str | None]:
     """`from a.b import c` as `import a.b` with `a.b.c`, and as `from a import b` with `b.c`."""
     names, module = [alias.name for alias in statement.names], statement.module
-    plain = module and not statement.level and not any(alias.asname for alias in statement.names)
-    if not plain or {*names} & {"*", *bound(pair.new)} or any(may_be_module(name, pair.new) for name in names):
+    if not module or statement.level or any(alias.asname for alias in statement.names):
+        return
+    if {*names} & {"*", *bound(pair.new)} or any(may_be_module(name, pair.new) for name in names):
         return
     known = {path: name for name, path in imports(pair.new).items()}  # module -> the name that it already has
     parent, _, last = module.rpartition(".")

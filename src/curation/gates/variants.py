@@ -99,7 +99,11 @@ def keyword_orders(record: Record, pair: Pair) -> Iterator[str]:
 def other_quotes(record: Record, pair: Pair) -> Iterator[str]:
     """Strings that the old code writes in the same way keep their quotes, as do those with quotes or escapes inside."""
     lines = record.new_code.split("\n")
-    for token in reversed([*tokenize.generate_tokens(io.StringIO(record.new_code).readline)]):
+    try:
+        tokens = [*tokenize.generate_tokens(io.StringIO(record.new_code).readline)]
+    except (tokenize.TokenError, SyntaxError):  # accepted by the parser only
+        return
+    for token in reversed(tokens):
         (row, start), (_, end) = token.start, token.end
         plain = PLAIN_STRING.fullmatch(token.string) if token.type == tokenize.STRING else None
         if plain and row in pair.changed and token.string not in record.old_code:
@@ -155,7 +159,9 @@ def other_names(record: Record, evidence: Evidence, pair: Pair) -> Iterator[str]
 
 
 def variants(record: Record, evidence: Evidence) -> list[Variant]:
-    """Different right forms of a target."""
+    """Different right forms of a target; none if its lines do not all end in a newline, which edits count on."""
+    if "\r" in record.new_code:
+        return []
     pair = read_pair(record.old_code, record.new_code, record.update_info)
     made = {
         ORDER: keyword_orders(record, pair),
