@@ -1,12 +1,10 @@
-"""Prove records by execution: does the old code break on the new version, and does the new code run there?
+"""Prove records by execution: do the old and the new code do on both versions what a record claims?
 
 Every record has a line in the evidence.jsonl beside it (keyed by `Record.id`) with two environments (lists of exact
 pins) and a `check`: assertions appended to the code. If a default or a behaviour changed, only the check separates old
-from new. A record is proven if
-  1. the new code, then its check, runs on the new environment without an error or a deprecation warning;
-  2. the old code on the new environment raises, or emits a deprecation warning, or fails the check;
-  3. the old code, then its check, runs on the old environment without an error.
-The programs run in the sandbox (src/sandbox/): no network, no display, limits on time and memory.
+from new. Old and new code run on both versions; src/curation/proof.py says what these four runs have to show: that the
+old code breaks (proof `break`), or that the new code adopts something that was added (`adopt`). The programs run in the
+sandbox (src/sandbox/): no network, no display, limits on time and memory.
 
     python src/check_data.py proofs                         # every record in data/; creates environments (slow)
     python src/check_data.py proofs out/records.jsonl       # other records: a file, or a folder, with evidence.jsonl
@@ -36,7 +34,7 @@ from common.errors import InputError
 from common.files import append_jsonl, read_log, require_writable, write_jsonl
 from common.rows import typed
 from curation.evidence import SPLITS, Evidence, Runs, read_evidence
-from curation.proof import ProofSettings, failures, prove_all
+from curation.proof import ProofSettings, failures, programs, prove_all
 from curation.virtualenvs import Locks, Pins, environment, environment_name, installed, read_locks, write_locks
 from records import Record, load_records
 
@@ -109,12 +107,13 @@ def store(folder: Path, seen: dict[str, Runs], locks: Locks) -> None:
 
 
 def summary(runs: Sequence[Runs]) -> str:
-    """How many records ended in which outcome, one line for each of the three runs."""
-    lines = []
-    for name in ("new_on_new", "old_on_new", "old_on_old"):
-        counts = Counter(run[name]["outcome"] for run in runs)
-        lines.append(f"  {name.replace('_', ' '):<11} " + ", ".join(f"{n} {kind}" for kind, n in counts.most_common()))
-    return "\n".join(lines)
+    """How many records ended in which outcome, one line for each run; alternatives are counted together."""
+    counts: dict[str, Counter[str]] = {}
+    for name, run in (found for one in runs for found in one.items()):
+        title = "alternatives on new" if name.startswith("alternative") else name.replace("_", " ")
+        counts.setdefault(title, Counter())[run["outcome"]] += 1
+    ends = {title: ", ".join(f"{n} {kind}" for kind, n in count.most_common()) for title, count in counts.items()}
+    return "\n".join(f"  {title:<11} {end}" for title, end in ends.items())
 
 
 def prove_records(
@@ -127,7 +126,7 @@ def prove_records(
     facts: dict[str, dict[str, Any]] = {}
     for record, evidence in chosen:
         places = [environment_name(pins, locks) for pins in (evidence.old_env, evidence.new_env)]
-        facts[record.id] = {"environments": places, "check": evidence.check}
+        facts[record.id] = {"environments": places, "check": evidence.check, "programs": programs(record, evidence)}
     rows = [typed(LoggedRuns, row, f"{log}:{line}") for line, row in enumerate(read_log(log) if log else [], start=1)]
     logged = [row for row in rows if row.facts == facts.get(row.id)]
     seen = {row.id: row.runs for row in logged}
@@ -143,7 +142,7 @@ def prove_records(
         if log:
             both = {place: held[place] for place in facts[record.id]["environments"]}
             append_jsonl(log, {"id": record.id, "facts": facts[record.id], "installed": both, "runs": runs})
-        for failure in failures(runs):
+        for failure in failures(record, evidence, runs):
             tqdm.write(printable(f"{record.id} {evidence.update}: {failure}"), file=sys.stderr)
     return seen, {tuple(sorted(pins)): held[environment_name(pins, locks)] for pins in environments_of(chosen)}
 
@@ -172,8 +171,7 @@ def run(
         store(folder, seen, held)
     if record:
         print(json.dumps(seen[record], indent=1))
-    runs = [seen[one.id] for one, _ in chosen]
-    proven = sum(not failures(one) for one in runs)
+    proven = sum(not failures(one, evidence, seen[one.id]) for one, evidence in chosen)
     print(f"{proven} of {len(chosen)} records reproduce, in {len(environments_of(chosen))} environments")
-    print(summary(runs))
+    print(summary([seen[one.id] for one, _ in chosen]))
     return int(proven < len(chosen))

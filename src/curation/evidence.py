@@ -40,7 +40,8 @@ class Run(TypedDict):
     text: str  # why
 
 
-Runs = dict[str, Run]  # new_on_new, old_on_new, old_on_old
+# new_on_new, old_on_new, old_on_old, new_on_old (not in older evidence), and alternative_1_on_new, …
+Runs = dict[str, Run]
 
 
 class Fact(BaseModel):

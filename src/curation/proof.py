@@ -1,12 +1,20 @@
-"""The proof of a record by execution: three runs in the sandbox, each the code, then the check of its evidence.
+"""The proof of a record by execution: four runs in the sandbox, each the code, then the check of its evidence.
 
-    new_on_new   the new code on the new environment    must be ok
-    old_on_new   the old code on the new environment    must fail or warn, not hit a limit
-    old_on_old   the old code on the old environment    must be ok, or warn
+                                                        proof `break`           proof `adopt`
+    new_on_new   the new code on the new environment    must be ok              must be ok
+    old_on_new   the old code on the new environment    must fail or warn       must be ok
+    old_on_old   the old code on the old environment    must be ok, or warn     must be ok, or warn
+    new_on_old   the new code on the old environment    any outcome             must fail
+
+`break` proves that the old code has to change. `adopt` proves an addition: the old code may stay, and the new code uses
+what the old version does not have. There the check cannot tell a copy of the old code from the new code, so every
+pattern of `use` (src/curation/use.py) must hold for the new code and must not hold for the old. Where the evidence of a
+`break` has patterns, they must hold for the new code. Its alternatives (alternative_1_on_new, ...) are held to what the
+new code is held to on the new environment. A run that reaches a limit proves nothing, wherever its outcome matters.
 
 Outcomes: `ok`; `warning`, it completed but emitted a deprecation warning (DeprecationWarning,
 PendingDeprecationWarning, FutureWarning); `check`, the check failed; `limit`, it ran out of time, memory or
-processes, or crashed, which proves nothing about an API in any of the three; `error`, everything else: another
+processes, or crashed; `error`, everything else: another
 exception, a syntax error, an early exit. Programs are forked from an interpreter that has imported only the standard
 library, so each sees the warnings emitted when the library is imported, and cannot silence them.
 """
@@ -25,6 +33,7 @@ from pathlib import Path
 import sandbox
 from common.cli import above_zero
 from curation.evidence import Evidence, Run, Runs
+from curation.use import missing_uses
 from curation.virtualenvs import NO_LOCKS, Locks, Pins, environment
 from records import Record
 
@@ -87,6 +96,13 @@ def execute_all(
     return [outcome(verdict) for verdict in verdicts]
 
 
+def programs(record: Record, evidence: Evidence) -> dict[str, str]:
+    """The code of every run, by the run's name: WHAT_on_new or WHAT_on_old."""
+    new, old = record.new_code, record.old_code
+    others = {f"alternative_{i}_on_new": code for i, code in enumerate(evidence.alternatives, start=1)}
+    return {"new_on_new": new, "old_on_new": old, "old_on_old": old, "new_on_old": new, **others}
+
+
 def prove_all(
     pairs: Iterable[tuple[Record, Evidence]], settings: ProofSettings, locks: Locks = NO_LOCKS
 ) -> Iterator[tuple[Record, Evidence, Runs]]:
@@ -97,26 +113,57 @@ def prove_all(
 
     for (new, old), group in groupby(sorted(pairs, key=pins), key=pins):
         same = list(group)
-        runs = [(record.new_code, evidence.check) for record, evidence in same]
-        olds = [(record.old_code, evidence.check) for record, evidence in same]
-        on_new = execute_all(environment(new, settings.envs, locks), runs + olds, settings)
-        on_old = execute_all(environment(old, settings.envs, locks), olds, settings)
+        found: dict[tuple[int, str], Run] = {}
+        for version, env in (("new", new), ("old", old)):
+            jobs = {
+                (i, name): (code, evidence.check)
+                for i, (record, evidence) in enumerate(same)
+                for name, code in programs(record, evidence).items()
+                if name.endswith(version)
+            }
+            runs = execute_all(environment(env, settings.envs, locks), list(jobs.values()), settings)
+            found |= dict(zip(jobs, runs, strict=True))
         for i, (record, evidence) in enumerate(same):
-            found = {"new_on_new": on_new[i], "old_on_new": on_new[len(same) + i], "old_on_old": on_old[i]}
-            yield record, evidence, found
+            yield record, evidence, {name: found[i, name] for name in programs(record, evidence)}
 
 
-def failures(runs: Runs) -> list[str]:
-    """What the three runs fail to prove; empty if the record is proven."""
-    found = [
-        f"the {name.replace('_on_', ' code on the ')} version hit a limit, which proves nothing: {run['text']}"
-        for name, run in runs.items()
-        if run["outcome"] == "limit"
-    ]
+def run_failures(runs: Runs, kind: str) -> Iterator[str]:
+    """What the runs fail to prove."""
+    matters = {name: run for name, run in runs.items() if kind == "adopt" or name != "new_on_old"}
+    for name, run in matters.items():
+        what, _, version = name.partition("_on_")
+        code = what.replace("_", " ") if what.startswith("alternative") else f"the {what} code"
+        if run["outcome"] == "limit":
+            yield f"{code} on the {version} version hit a limit, which proves nothing: {run['text']}"
+        elif what not in ("new", "old") and run["outcome"] != "ok":
+            yield f"{code} is not clean on the new version: {run['text']}"
     if runs["new_on_new"]["outcome"] not in ("ok", "limit"):
-        found.append(f"the new code is not clean on the new version: {runs['new_on_new']['text']}")
-    if runs["old_on_new"]["outcome"] == "ok":
-        found.append("the old code still runs clean on the new version, and no check tells the two apart")
+        yield f"the new code is not clean on the new version: {runs['new_on_new']['text']}"
+    if kind == "break" and runs["old_on_new"]["outcome"] == "ok":
+        yield "the old code still runs clean on the new version, and no check tells the two apart"
+    if kind == "adopt" and runs["old_on_new"]["outcome"] not in ("ok", "limit"):
+        yield f"the old code is not clean on the new version, so this is no addition: {runs['old_on_new']['text']}"
     if runs["old_on_old"]["outcome"] in ("error", "check"):
-        found.append(f"the old code does not run on the old version: {runs['old_on_old']['text']}")
-    return found
+        yield f"the old code does not run on the old version: {runs['old_on_old']['text']}"
+    if kind == "adopt" and runs["new_on_old"]["outcome"] in ("ok", "warning"):
+        yield "the new code runs on the old version too: it uses nothing that was added"
+
+
+def use_failures(record: Record, evidence: Evidence) -> Iterator[str]:
+    """Which patterns of `use` do not hold where they must, or hold where they must not."""
+    targets = {"the new code": record.new_code}
+    targets |= {f"alternative {i}": code for i, code in enumerate(evidence.alternatives, start=1)}
+    for name, code in targets.items():
+        if missing := missing_uses(code, evidence.use, evidence.check):
+            yield f"{name} does not use {', '.join(missing)}"
+    if evidence.proof == "adopt":
+        if not evidence.use:
+            yield "no name that the new code must use: a copy of the old code would pass"
+        absent = missing_uses(record.old_code, evidence.use)
+        if present := [one for one in evidence.use if one not in absent]:
+            yield f"the old code already uses {', '.join(present)}"
+
+
+def failures(record: Record, evidence: Evidence, runs: Runs) -> list[str]:
+    """Why the record is not proven; empty if it is."""
+    return [*run_failures(runs, evidence.proof), *use_failures(record, evidence)]

@@ -16,6 +16,7 @@ from wheels import only, write_wheel
 from common.files import read_jsonl
 from common.provenance import git_state
 from curation.check_proofs import draw, load
+from curation.evidence import Evidence
 from curation.proof import ProofSettings, execute_all, failures
 from records import Record
 
@@ -60,29 +61,89 @@ def test_each_run_has_its_outcome():
         assert (seen["outcome"], seen["text"][: len(text) or None]) == (outcome, text), code
 
 
-def runs(new_on_new: str, old_on_new: str, old_on_old: str) -> dict[str, dict[str, str]]:
-    outcomes = {"new_on_new": new_on_new, "old_on_new": old_on_new, "old_on_old": old_on_old}
-    return {name: {"outcome": outcome, "text": "why"} for name, outcome in outcomes.items()}
+PINS = {"old_env": ["toylib==1.0"], "new_env": ["toylib==2.0"]}
+TWO = Record(
+    "toylib", "2.0", "A toy.", "Facts.", "import toylib\na = toylib.size(2)", "import toylib\na = toylib.new(2)"
+)
+
+
+def failures_of(outcomes: tuple[str, ...], record: Record = TWO, **fields: Any) -> list[str]:
+    """The failures of runs that end so, in the order new on new, old on new, old on old, new on old, alternatives."""
+    names = ["new_on_new", "old_on_new", "old_on_old", "new_on_old", "alternative_1_on_new"]
+    evidence = Evidence.model_validate({"id": "a", "update": "u", "kind": "rename", **PINS, **fields})
+    runs = {name: {"outcome": end, "text": "why"} for name, end in zip(names, outcomes, strict=False)}
+    return failures(record, evidence, runs)
+
+
+NOT_CLEAN = "the new code is not clean on the new version: why"
+NOT_BEFORE = "the old code does not run on the old version: why"
+LIMIT = "code on the {} version hit a limit, which proves nothing: why"
 
 
 @pytest.mark.parametrize(
     ("outcomes", "found"),
     [
-        (("ok", "error", "ok"), []),
-        (("ok", "warning", "warning"), []),
-        (("ok", "check", "ok"), []),
-        (("warning", "error", "ok"), ["the new code is not clean on the new version: why"]),
-        (("check", "error", "ok"), ["the new code is not clean on the new version: why"]),
-        (("ok", "ok", "ok"), ["the old code still runs clean on the new version, and no check tells the two apart"]),
-        (("ok", "error", "error"), ["the old code does not run on the old version: why"]),
-        (("limit", "error", "ok"), ["the new code on the new version hit a limit, which proves nothing: why"]),
-        (("ok", "limit", "ok"), ["the old code on the new version hit a limit, which proves nothing: why"]),
-        (("ok", "error", "limit"), ["the old code on the old version hit a limit, which proves nothing: why"]),
-        (("ok", "error", "check"), ["the old code does not run on the old version: why"]),
+        (("ok", "error", "ok", "error"), []),
+        (("ok", "error", "ok"), []),  # evidence that has no fourth run
+        (("ok", "warning", "warning", "ok"), []),
+        (("ok", "check", "ok", "limit"), []),  # the fourth run may end in any way
+        (("warning", "error", "ok", "ok"), [NOT_CLEAN]),
+        (("check", "error", "ok", "ok"), [NOT_CLEAN]),
+        (
+            ("ok", "ok", "ok", "error"),
+            ["the old code still runs clean on the new version, and no check tells the two apart"],
+        ),
+        (("ok", "error", "error", "ok"), [NOT_BEFORE]),
+        (("limit", "error", "ok", "ok"), [f"the new {LIMIT.format('new')}"]),
+        (("ok", "limit", "ok", "ok"), [f"the old {LIMIT.format('new')}"]),
+        (("ok", "error", "limit", "ok"), [f"the old {LIMIT.format('old')}"]),
+        (("ok", "error", "check", "ok"), [NOT_BEFORE]),
+        (("ok", "error", "ok", "ok", "warning"), ["alternative 1 is not clean on the new version: why"]),
     ],
 )
-def test_what_counts_as_proof(outcomes, found):
-    assert failures(runs(*outcomes)) == found
+def test_what_proves_that_old_code_breaks(outcomes, found):
+    assert failures_of(outcomes) == found
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "found"),
+    [
+        (("ok", "ok", "ok", "error"), []),
+        (("ok", "ok", "warning", "check"), []),
+        (("error", "ok", "ok", "error"), [NOT_CLEAN]),
+        (
+            ("ok", "warning", "ok", "error"),
+            ["the old code is not clean on the new version, so this is no addition: why"],
+        ),
+        (("ok", "ok", "error", "error"), [NOT_BEFORE]),
+        (("ok", "ok", "ok", "ok"), ["the new code runs on the old version too: it uses nothing that was added"]),
+        (("ok", "ok", "ok", "warning"), ["the new code runs on the old version too: it uses nothing that was added"]),
+        (("ok", "ok", "ok", "limit"), [f"the new {LIMIT.format('old')}"]),
+    ],
+)
+def test_what_proves_an_addition(outcomes, found):
+    assert failures_of(outcomes, proof="adopt", use=["toylib.new"]) == found
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"use": ["toylib.new"]}, []),
+        ({"use": ["new", "size(unit=)"]}, ["the new code does not use size(unit=)"]),
+        ({"proof": "adopt"}, ["no name that the new code must use: a copy of the old code would pass"]),
+        (
+            {"proof": "adopt", "use": ["toylib.new", "toylib.size"]},
+            ["the new code does not use toylib.size", "the old code already uses toylib.size"],
+        ),
+        (
+            {"use": ["toylib.new"], "alternatives": ["import toylib as t\na = t.new(2)", "a = 4"]},
+            ["alternative 2 does not use toylib.new"],
+        ),
+    ],
+)
+def test_which_names_must_be_used(fields, found):
+    ends = ("ok", "ok" if "proof" in fields else "error", "ok", "error", "ok")
+    assert failures_of(ends, **fields) == found
 
 
 # A library made here: `old` warns in 2.0, `gone` is removed, `size` has another default.
@@ -116,9 +177,8 @@ def write_data(folder: Path, *rows: tuple[str, str, str | None], **change: objec
     folder.mkdir(exist_ok=True)
     records = [toy_record(old, new) for old, new, _ in rows]
     (folder / "train.jsonl").write_text("".join(json.dumps(record.to_row()) + "\n" for record in records))
-    envs = {"old_env": ["toylib==1.0"], "new_env": ["toylib==2.0"]}
     table = [
-        {"id": record.id, "split": "train", "update": "toylib-2.0", "kind": "rename", **envs, "check": check, **change}
+        {"id": record.id, "split": "train", "update": "toylib-2.0", "kind": "rename", **PINS, "check": check, **change}
         for record, (_, _, check) in zip(records, rows, strict=True)
     ]
     (folder / "evidence.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
@@ -137,6 +197,7 @@ def test_records_of_another_folder_are_proven_stored_and_not_run_twice(tmp_path,
     done = proofs(data, "--envs", envs, "--jobs", 1, "--write", "--log", log, env=toylib)
     assert "3 of 3 records reproduce, in 2 environments" in done.stdout
     assert "old on new  1 warning, 1 error, 1 check" in done.stdout
+    assert "new on old  2 error, 1 ok" in done.stdout  # size(2, unit=1) is 2 on both
     seen = [row["seen"]["old_on_new"] for row in read_jsonl(data / "evidence.jsonl")]
     assert seen == [
         {"outcome": "warning", "text": "DeprecationWarning: use new"},
@@ -150,6 +211,31 @@ def test_records_of_another_folder_are_proven_stored_and_not_run_twice(tmp_path,
     assert not (tmp_path / "none").exists()
     one = proofs(data, "--envs", envs, "--record", toy_record(*PROVEN[0][:2]).id)
     assert '"text": "DeprecationWarning: use new"' in one.stdout
+
+
+ADDED = ("a = toylib.size(2, 2)", "a = toylib.new(2)", "assert a == 4")
+OTHER = "import toylib\na = sum([toylib.new(2)])"
+
+
+def test_an_addition_is_proven_with_its_alternatives(tmp_path, toylib, envs):
+    adopt = {"kind": "addition", "proof": "adopt", "use": ["toylib.new"]}
+    data = write_data(tmp_path / "data", ADDED, **adopt, alternatives=[OTHER])
+    done = proofs(data, "--envs", envs, "--jobs", 1, "--write", env=toylib)
+    assert "1 of 1 records reproduce" in done.stdout
+    assert "alternatives on new 1 ok" in done.stdout
+    [row] = read_jsonl(data / "evidence.jsonl")
+    assert row["seen"] == {
+        "new_on_new": {"outcome": "ok", "text": ""},
+        "old_on_new": {"outcome": "ok", "text": ""},
+        "old_on_old": {"outcome": "ok", "text": ""},
+        "new_on_old": {"outcome": "error", "text": "AttributeError: module 'toylib' has no attribute 'new'"},
+        "alternative_1_on_new": {"outcome": "ok", "text": ""},
+    }
+    wrong = write_data(tmp_path / "wrong", ADDED, **adopt, alternatives=["a = 4", "import toylib\na = toylib.new(3)"])
+    done = proofs(wrong, "--envs", envs, "--jobs", 1, env=toylib, check=False)
+    assert (done.returncode, "0 of 1 records reproduce" in done.stdout) == (1, True)
+    assert "alternative 1 does not use toylib.new" in done.stderr
+    assert "alternative 2 is not clean on the new version: AssertionError" in done.stderr
 
 
 def test_what_was_installed_is_stored_and_held_to(tmp_path):

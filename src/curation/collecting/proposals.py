@@ -211,7 +211,7 @@ def check_proposal(
     if found := [*record_objections(record, name), *check_objections(record, check)]:
         return CheckResult("validate", tuple(found)), None
     [(_, _, runs)] = prove_all([(record, evidence)], settings)
-    found = failures(runs)
+    found = failures(record, evidence, runs)
     [alone] = execute_all(environment(evidence.new_env, settings.envs), [("", check)], settings)
     if alone["outcome"] in ("ok", "warning"):
         found.append("the check passes without the code: it must fail on an empty program")

@@ -1,12 +1,14 @@
 """Migration by execution: samples of held-out records -> verdicts -> numbers, for src/score.py.
 
 A sample passes when its code, then the record's check, runs on the record's new environment, in the sandbox, without an
-exception and without a deprecation warning, also one that the code tries to silence: what src/curation/proof.py, whose
-program it is, asks of a record's new code. So every reference passes, and the old code never does. Checks are
-assertions on the snippet's variables: an answer that renames them fails.
+exception and without a deprecation warning, also one that the code tries to silence, and the code uses every name that
+the record's `use` asks for: what src/curation/proof.py, whose program it is, asks of a record's new code. So every
+reference passes, and the old code never does. Checks are assertions on the snippet's variables: an answer that renames
+them fails.
 
-Statuses: pass, deprecated (it ran and its check held, but it warned), check (the check failed), no code, syntax,
-error, assertion, exit, and the sandbox's limits (timeout, memory, processes, crash).
+Statuses: pass, deprecated (it ran and its check held, but it warned), unused (it ran and its check held, but it does
+not use what it must), check (the check failed), no code, syntax, error, assertion, exit, and the sandbox's limits
+(timeout, memory, processes, crash).
 
 Every mean is over records (the samples of one are averaged first), every interval a 95 % bootstrap over updates, since
 the records of one update are alike. A part that has a single update gets no interval.
@@ -27,6 +29,7 @@ from common.api_uses import modules
 from common.estimates import mean_and_interval
 from curation import proof
 from curation.evidence import Evidence
+from curation.use import missing_uses
 from curation.virtualenvs import Pins, environment, installed, read_locks
 from diff_match import diff_match
 from evaluation.migration.old_api import uses_old_api
@@ -73,17 +76,18 @@ def judging(args: argparse.Namespace, data: Path) -> dict[str, Any]:
     return {"options": sandbox.settings(args), "proofs": proofs, "envs": args.envs or ENVS}
 
 
-def measures(code: str | None, old: str, target: str, is_deprecated: bool) -> dict[str, Any]:
+def measures(code: str | None, record: Record, proof_kind: str, is_deprecated: bool) -> dict[str, Any]:
     """What is measured of one answer without running it.
 
     `em`: equals the target, comments and layout aside. `es`: edit similarity to it in [0, 1], 0 without code.
     `dm_star`: src/diff_match.py. `is_copy`: equals the old code as `em` does the target. `old_api`: uses a name that
-    the migration removes (src/evaluation/migration/old_api.py), or warned; None if the code does not parse or no
-    name is removed.
+    the migration removes (src/evaluation/migration/old_api.py), or warned; None if the code does not parse, no name is
+    removed, or the record is an addition (proof `adopt`), where the old API stays right.
     """
+    old, target = record.old_code, record.new_code
     mine, is_python = clean(code or "")
     theirs, before = clean(target)[0], clean(old)[0]
-    named = uses_old_api(code, old, target)
+    named = None if proof_kind == "adopt" else uses_old_api(code, old, target)
     return {
         "em": code is not None and is_python and mine == theirs,
         "es": 0.0 if code is None else similarity(mine, theirs),
@@ -101,12 +105,14 @@ def needs(records: Mapping[str, Record], evidence: Mapping[str, Evidence]) -> di
     return {pins: sorted(names) for pins, names in found.items()}
 
 
-def status(verdict: sandbox.Verdict) -> tuple[str, str]:
+def status(verdict: sandbox.Verdict, code: str, evidence: Evidence) -> tuple[str, str]:
     """(status, message) of one run."""
     said = proof.outcome(verdict)
     kind, text = said["outcome"], said["text"]
     if kind in ("error", "limit"):  # seen by the program itself, or by the sandbox
         kind = verdict.status if text == verdict.detail else NAMED.get(text.partition(":")[0], "error")
+    if kind == "ok" and (missing := missing_uses(code, evidence.use, evidence.check)):
+        kind, text = "unused", f"does not use {', '.join(missing)}"
     return {"ok": "pass", "warning": "deprecated"}.get(kind, kind), text
 
 
@@ -132,7 +138,8 @@ def run_answers(
         for pins, jobs in by_env.items():
             programs = [proof.program(code, evidence[identity].check) for identity, code in jobs]
             verdicts = sandbox.run_all(programs, python=interpreters[pins], progress=False, **options)
-            found |= {job: status(verdict) for job, verdict in zip(jobs, verdicts, strict=True)}
+            for (identity, code), verdict in zip(jobs, verdicts, strict=True):
+                found[identity, code] = status(verdict, code, evidence[identity])
             bar.update(len(jobs))
     return [found[sample] for sample in samples]
 
@@ -215,7 +222,7 @@ def score(
                 "passed": status == "pass",
                 "status": status,
                 "detail": message,
-                **measures(row.code, record.old_code, record.new_code, status == "deprecated"),
+                **measures(row.code, record, evidence[record.id].proof, status == "deprecated"),
                 "format": is_well_formed(row.completion),
                 "truncated": row.finish_reason == "length",
             }

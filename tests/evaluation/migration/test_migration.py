@@ -21,7 +21,8 @@ from curation.virtualenvs import environment, read_locks
 from evaluation.compare import compare
 from evaluation.migration.old_api import names, removed_names, uses_old_api
 from evaluation.migration.problems import Migration
-from evaluation.migration.score import markdown, run_answers
+from evaluation.migration.score import markdown, measures, run_answers, summarise
+from records import Record
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +181,39 @@ def test_a_program_finds_nothing_imported_by_the_others(data, envs, scored, code
     assert [name for name, _ in found] == ["pass", status]
 
 
+BOX = Record(
+    "gizmo",
+    "2.0",
+    "A box.",
+    "`surface` is new: use it.",
+    "size = 2 * 3",
+    "from gizmo import surface as s\nsize = s(2, 3)",
+)
+
+
+def test_an_addition_is_passed_by_what_uses_it_alone(data, envs, scored):
+    """A copy of the old code passes the check, and so does code that only names what is new."""
+    fields = {"id": BOX.id, "update": "gizmo-2.0-surface-new", "kind": "addition", "proof": "adopt"}
+    pins = {"old_env": ["gizmo==1.0"], "new_env": ["gizmo==2.0"]}
+    evidence = Evidence.model_validate({**fields, **pins, "check": "assert size == 6", "use": ["gizmo.surface"]})
+    python = environment(["gizmo==2.0"], envs, read_locks(data.parent))
+    codes = [BOX.new_code, BOX.old_code, f"from gizmo import surface\n{BOX.old_code}  # surface", "size = 7"]
+    samples = [(BOX.id, code) for code in codes]
+    found = run_answers(samples, {BOX.id: evidence}, {("gizmo==2.0",): python}, limits=sandbox.Limits(seconds=30))
+    unused = ("unused", "does not use gizmo.surface")
+    assert found == [("pass", ""), unused, unused, ("check", "AssertionError")]
+    # nothing that is old has to go
+    assert [measures(code, BOX, "adopt", False)["old_api"] for code in codes] == [None] * 4
+    rows = [
+        {"task_id": BOX.id, "sample_id": i, "passed": end == "pass", "status": end, "format": True, "truncated": False}
+        | measures(code, BOX, "adopt", False)
+        for i, (code, (end, _)) in enumerate(zip(codes, found, strict=True))
+    ]
+    result = summarise({BOX.id: BOX}, {BOX.id: evidence}, rows, [1])
+    assert result["by_kind"]["addition"]["pass@1"]["mean"] == 0.25
+    assert (result["verdicts"], result["measures"]["old_api"]) == ({"unused": 2, "pass": 1, "check": 1}, None)
+
+
 def test_comparing_draws_whole_updates(scored, baselines):
     """Reference - answers, by record: 3/4 and 1/2 (surface), 3/4 (tally), 1/2 (scale): mean 0.625.
 
@@ -200,8 +234,9 @@ def test_the_miniature_is_proven_as_our_records_are(data, envs, scored, monkeypa
         monkeypatch.setenv(name, value)
     evidence = read_evidence(data.with_name("evidence.jsonl"))
     pairs = [(record, evidence[record.id]) for record in PROOFS]
-    runs = {record: seen for record, _, seen in proof.prove_all(pairs, proof.ProofSettings(envs, 30))}
-    assert [proof.failures(seen) for seen in runs.values()] == [[]] * 4
+    found = list(proof.prove_all(pairs, proof.ProofSettings(envs, 30)))
+    assert [proof.failures(*one) for one in found] == [[]] * 4
+    runs = {record: seen for record, _, seen in found}
     assert runs[SUM]["old_on_new"]["outcome"] == "warning"
 
 
