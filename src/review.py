@@ -4,7 +4,7 @@
     python src/review.py runs/numpy-2.0 --data my-records < answers.txt       # answers from a pipe
 
 Each proposal is shown with its update note, the difference between old and new code, the check, and the outcomes of the
-three runs. The answers:
+runs. The answers:
 
     a   accept: append it to --data (train.jsonl or heldout.jsonl by its update, and evidence.jsonl)
     e   edit in $EDITOR; the edited record is validated and proven again, then shown again

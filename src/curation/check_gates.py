@@ -36,6 +36,7 @@ from tqdm import tqdm
 
 from common.errors import InputError
 from common.files import append_jsonl, read_log, require_writable
+from common.markdown import table
 from common.rows import typed
 from curation.check_proofs import load
 from curation.evidence import SPLITS
@@ -114,11 +115,6 @@ def findings(entries: Sequence[Entry], chosen: Sequence[Entry], tried: dict[str,
         for entry, one in module.objections(entries):
             if entry.record.id in names:
                 yield Finding(entry, gate, *one)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def gate_table(chosen: Sequence[Entry], found: Sequence[Finding]) -> str:

@@ -1,9 +1,9 @@
-"""Prove records by execution: do the old and the new code do on both versions what a record claims?
+"""Prove records by execution: run the old and the new code on both versions.
 
 Every record has a line in the evidence.jsonl beside it (keyed by `Record.id`) with two environments (lists of exact
 pins) and a `check`: assertions appended to the code. If a default or a behaviour changed, only the check separates old
-from new. Old and new code run on both versions; src/curation/proof.py says what these four runs have to show: that the
-old code breaks (proof `break`), or that the new code adopts something that was added (`adopt`). The programs run in the
+from new. Old and new code run on both versions; src/curation/proof.py lists what these four runs must show: the old
+code breaks (proof `break`), or the new code uses something that was added (`adopt`). The programs run in the
 sandbox (src/sandbox/): no network, no display, limits on time and memory.
 
     python src/check_data.py proofs                         # every record in data/; creates environments (slow)

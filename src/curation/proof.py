@@ -8,15 +8,15 @@
 
 `break` proves that the old code has to change. `adopt` proves an addition: the old code may stay, and the new code uses
 what the old version does not have. There the check cannot tell a copy of the old code from the new code, so every
-pattern of `use` (src/curation/use.py) must hold for the new code and must not hold for the old. Where the evidence of a
-`break` has patterns, they must hold for the new code. Its alternatives (alternative_1_on_new, ...) are held to what the
-new code is held to on the new environment. A run that reaches a limit proves nothing, wherever its outcome matters.
+pattern of `use` (src/curation/use.py) must hold for the new code and must not hold for the old. If the evidence of a
+`break` has patterns, they must hold for the new code. Alternatives (alternative_1_on_new, …) must pass on the new
+environment as the new code does. A run that reaches a limit proves nothing; for `break`, only the fourth may.
 
 Outcomes: `ok`; `warning`, it completed but emitted a deprecation warning (DeprecationWarning,
 PendingDeprecationWarning, FutureWarning); `check`, the check failed; `limit`, it ran out of time, memory or
-processes, or crashed; `error`, everything else: another
-exception, a syntax error, an early exit. Programs are forked from an interpreter that has imported only the standard
-library, so each sees the warnings emitted when the library is imported, and cannot silence them.
+processes, or crashed; `error`, everything else: another exception, a syntax error, an early exit. Programs are forked
+from an interpreter that has imported only the standard library, so each sees the warnings emitted when the library is
+imported, and cannot silence them.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def run_failures(runs: Runs, kind: str) -> Iterator[str]:
 
 
 def use_failures(record: Record, evidence: Evidence) -> Iterator[str]:
-    """Which patterns of `use` do not hold where they must, or hold where they must not."""
+    """The patterns of `use` that the new code misses, or that the old code of an addition already satisfies."""
     targets = {"the new code": record.new_code}
     targets |= {f"alternative {i}": code for i, code in enumerate(evidence.alternatives, start=1)}
     for name, code in targets.items():

@@ -9,8 +9,9 @@ from typing import Any
 
 from common.errors import InputError
 from common.estimates import mean_and_error, mean_and_interval, pass_at_k
+from common.markdown import table
 from evaluation.results import REWARDS, Result, read_result
-from evaluation.tables import number, paper_rows, percent, table, title, with_error
+from evaluation.tables import number, paper_rows, percent, title, with_error
 
 DRAWN = ("prompt", "docs", "sampling", "backend", "dtype")  # what runs should share to be compared
 LIMITS = ("min_time_limit", "gt_time_limit_factor", "sample_seconds")  # evalplus's, in its part of the results

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
 from common.estimates import mean_and_interval, pass_at_k
+from common.markdown import table
 from common.run_logs import MEASURES, at_step, ema, series
-from evaluation.tables import paper_row, percent, table
+from evaluation.tables import paper_row, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

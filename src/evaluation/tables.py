@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.estimates import mean_and_interval, pass_at_k
+from common.markdown import table
 
 PAPER = Path(__file__).parents[2] / "results" / "paper.json"
 RATES = {
@@ -102,15 +103,6 @@ def with_error(value: Mapping[str, float]) -> str:
 def title(metric: str) -> str:
     """Pass@1, UPass@1, base Pass@1 for pass@1, upass@1, base_pass@1."""
     return metric.replace("pass", "Pass").replace("uP", "UP").replace("_", " ")
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, aligned: bool = False) -> str:
-    """A Markdown table; `aligned` pads its cells, for a terminal."""
-    cells = [header, ["---"] * len(header), *rows]
-    widths = [max(len(row[i]) for row in cells) if aligned else 0 for i in range(len(header))]
-    return "\n".join(
-        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in cells
-    )
 
 
 def counted(result: Mapping[str, Any], parts: Sequence[str], sizes: Mapping[str, str]) -> list[str]:

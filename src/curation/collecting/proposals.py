@@ -6,7 +6,7 @@ the stage that found them:
 
     format     a part is missing, or the answer was truncated
     validate   the record's own checks (src/records.py), and the requirements on a check
-    prove      the three runs of src/curation/proof.py, in the sandbox; the check on an empty program
+    prove      the runs of src/curation/proof.py, in the sandbox; the check on an empty program
     gates      what one record can be asked of src/curation/gates/: mutation, sufficiency, margin, seeding
 """
 

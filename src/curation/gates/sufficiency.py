@@ -59,7 +59,10 @@ def standard_names(tree: ast.AST) -> set[str]:
 
 
 def unknown_names(old: str, new: str, note: str) -> list[str]:
-    """The names of the new code that nothing before it tells; scikit-learn's `step__parameter` counts as two."""
+    """The names of the new code that are in neither the note nor the old code.
+
+    scikit-learn's `step__parameter` counts as two names.
+    """
     tree = parse(new)
     told = {*words(old), *words(note)}  # words of the old code's strings too: they can become keywords
     untold = {*names_of(tree)} - told - KNOWN - own_names(tree) - standard_names(tree)

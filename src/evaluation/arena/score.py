@@ -20,6 +20,7 @@ from typing import Any
 import sandbox
 from common.errors import InputError
 from common.files import numbered_jsonl, write_jsonl
+from common.markdown import table
 from common.provenance import sha256
 from common.rows import typed
 from evaluation.arena.problems import Task
@@ -37,7 +38,6 @@ from evaluation.tables import (
     percent,
     rates,
     scores,
-    table,
     title,
 )
 from rewards import is_well_formed

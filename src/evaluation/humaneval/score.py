@@ -32,11 +32,12 @@ from typing import Any
 
 from common.cli import above_zero
 from common.errors import InputError
+from common.markdown import table
 from common.rows import resolve
 from evaluation.humaneval.problems import FunctionTask, read_lines
 from evaluation.results import Scored
 from evaluation.samples import Identity, Sample
-from evaluation.tables import headline, in_paper, paper_row, per_task, percent, rates, scores, table, title
+from evaluation.tables import headline, in_paper, paper_row, per_task, percent, rates, scores, title
 from sandbox import InfrastructureError, last_line, mounts
 
 JUDGE = Path(__file__).with_name("judge.py")

@@ -27,6 +27,7 @@ from typing import Any
 import sandbox
 from common.api_uses import modules
 from common.estimates import mean_and_interval
+from common.markdown import table
 from curation import proof
 from curation.evidence import Evidence
 from curation.use import missing_uses
@@ -45,7 +46,6 @@ from evaluation.tables import (
     percent,
     rates,
     scores,
-    table,
     task_means,
     title,
 )

@@ -11,10 +11,11 @@ from typing import Any
 
 from common.errors import InputError
 from common.estimates import mean_and_error
+from common.markdown import table
 from evaluation.migration.problems import Migration
 from evaluation.results import Scored
 from evaluation.samples import Identity, Sample
-from evaluation.tables import headline, rates, table, task_means, with_error
+from evaluation.tables import headline, rates, task_means, with_error
 from prompts import reference_completion
 from records import Record
 from rewards import score

@@ -114,6 +114,7 @@ def test_what_a_failed_round_is_told_and_what_is_proposed(whole):
         "new_on_new": "ok",
         "old_on_new": "error",
         "old_on_old": "ok",
+        "new_on_old": "error",
     }
     assert second["evidence"]["seen"]["old_on_new"]["outcome"] == "check"  # 3.14; the old default gave 3.0
 
