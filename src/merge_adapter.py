@@ -22,6 +22,7 @@ from common.chat import load_tokenizer
 from common.checkpoints import base_of, run_start, shard_files
 from common.cli import Parser, program
 from common.files import write_json
+from common.trained_prompt import trained_prompt
 from verl_training.checkpoint import load_trained, run_folder
 
 
@@ -59,6 +60,7 @@ def main() -> None:
     model.save_pretrained(part)
     tokenizer.save_pretrained(part)
     merged_from = {"base": base, "revision": args.revision, "source": str(source), "dtype": args.dtype}
+    merged_from["prompt"] = trained_prompt(source)
     write_json(part / "merged_from.json", merged_from)
     write_card(part)
     part.rename(args.out)

@@ -29,26 +29,23 @@ from common.files import replacing, require_writable
 from common.libraries import normalise_dependency, normalise_version
 from common.rows import read_bytes, read_text
 from common.syntax_trees import syntax_error
-from prompts import migration_messages
+from prompts import WORDINGS, migration_messages, wording_of
 from records import SURROGATE, Record, does_nothing
 from rewards import dedent, extract, syntax_tree
 
 
-def migrate(
-    model_name: str, adapter: Path | None, record: Record, temperature: float, max_new_tokens: int, seed: int
-) -> str:
-    """The completion of the model (with its adapter merged) for a record; temperature 0 is greedy."""
+def migrate(model_name: str, adapter: Path | None, record: Record, prompt: str, sampling: Sampling, seed: int) -> str:
+    """The completion of the model (with its adapter merged) for a record; `prompt` is the wording."""
     import torch
 
     from adapters import load_merged
     from evaluation.backends import Request, with_transformers
     from prompts import load_chat
 
-    messages = tuple(migration_messages(record))
+    messages = tuple(migration_messages(record, prompt))
     chat = load_chat(model_name)
     model = load_merged(model_name, adapter).to("cuda" if torch.cuda.is_available() else "cpu").eval()
     request = Request(record.id, 0, chat.render(messages), messages)
-    sampling = Sampling(temperature, 1.0, max_new_tokens)
     [[(_, completion)]] = with_transformers([[request]], chat.tokenizer, model, sampling, seed)
     return completion.text
 
@@ -156,6 +153,7 @@ def parse_arguments() -> argparse.Namespace:
     number = between(float, 0, 100)
     add("--temperature", type=number, default=0.0, help="0 is greedy (default: %(default)s)")
     add("--max-new-tokens", type=above_zero(int), default=1024, help="of the answer (default: %(default)s)")
+    add("--prompt", choices=list(WORDINGS), help="its wording (default: as the model was trained, else paper)")
     add("--seed", type=between(int, 0, 2**63 - 1), default=42, help="of the sampling (default: %(default)s)")
     add("--show-thinking", action="store_true", help="print the whole completion first")
     add("--write", action="store_true", help="write the new code into OLD.py")
@@ -174,10 +172,12 @@ def main() -> int:
     source = read_source(args.old)
     library, version = normalise_dependency(args.dependency), normalise_version(args.version)
     record = Record(library, version, "", read_note(args.update), source.text, "")
+    prompt = args.prompt or wording_of(args.adapter or args.model)
     if args.write:
         require_writable(args.old)
     print(f"migrate: {one_line(args.old)}: asking {args.model}; this can take minutes", file=sys.stderr, flush=True)
-    completion = migrate(args.model, args.adapter, record, args.temperature, args.max_new_tokens, args.seed)
+    sampling = Sampling(args.temperature, 1.0, args.max_new_tokens)
+    completion = migrate(args.model, args.adapter, record, prompt, sampling, args.seed)
     shown: Callable[[str], str] = printable if sys.stdout.isatty() else str  # unchanged into a pipe
     if args.show_thinking:
         print(shown(f"{completion}\n"))

@@ -1,17 +1,20 @@
 """The training prompt, and the records that fit it. The benchmarks' prompts are in src/evaluation/prompts.py.
 
 A prompt has three messages: system, user, and an assistant turn that is left open (the prefill), so that the completion
-starts inside <think> (paper App. C.1; the wording is ours). How messages become tokens: src/common/chat.py.
+starts inside <think> (paper App. C.1; the wording is ours, and the key `prompt` chooses between two). How messages
+become tokens: src/common/chat.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.chat import Chat, Message, chat_of, load_tokenizer
 from common.errors import InputError
+from common.trained_prompt import trained_prompt
 from rewards import MATCH, extract, score
 
 if TYPE_CHECKING:
@@ -28,6 +31,31 @@ OUTPUT_RULE = (
     "Think inside <think> </think> tags. Then give the final code inside <answer> </answer> tags, in a code block:\n"
     "<answer>\n```python\n# the code\n```\n</answer>"
 )
+
+
+class Wording(NamedTuple):
+    """The sentences of the user message that depend on the key `prompt`."""
+
+    change: str
+    task: str
+    task_without_update: str
+
+
+# The version of a record is the one that its code ran on, which may be later than the release of the change.
+WORDINGS = {
+    "paper": Wording(
+        "The API of {library} has changed in version {version}.",
+        "Rewrite the old code for {library} {version}.",
+        "Rewrite the old code for {library} {version}.",
+    ),
+    "precise": Wording(
+        "By version {version}, the API of {library} has changed.",
+        "Rewrite the old code for {library} {version}. The new code must use what the update says to use, and must do "
+        "what the old code did unless the update says otherwise.",
+        "Rewrite the old code for {library} {version}. The new code must do what the old code did.",
+    ),
+}
+DEFAULT_WORDING = "paper"
 
 
 def fenced(code: str) -> str:
@@ -47,18 +75,31 @@ def with_prefill(system: str, user: str) -> list[Message]:
     ]
 
 
-def migration_messages(record: Record, *, docs: bool = True) -> list[Message]:
+def migration_messages(record: Record, prompt: str = DEFAULT_WORDING, *, docs: bool = True) -> list[Message]:
     """The training prompt (paper App. C.1). It shows neither the record's description nor its new code.
 
-    `docs=False` withholds the update, to measure what the model knows without it.
+    `prompt`: one of WORDINGS. `docs=False` withholds the update, to measure what the model knows without it.
     """
+    wording, names = WORDINGS[prompt], {"library": record.dependency, "version": record.new_version}
+    task = wording.task if docs else wording.task_without_update
     update = f" This is the update:\n<doc>\n{record.update_info.strip()}\n</doc>\n" if docs else "\n"
     user = (
-        f"The API of {record.dependency} has changed in version {record.new_version}.{update}"
+        f"{wording.change.format(**names)}{update}"
         f"The old code:\n{fenced(record.old_code.strip())}\n"
-        f"Rewrite the old code for {record.dependency} {record.new_version}. {OUTPUT_RULE}"
+        f"{task.format(**names)} {OUTPUT_RULE}"
     )
     return with_prefill(MIGRATION_SYSTEM, user)
+
+
+def wording_of(weights: str | Path) -> str:
+    """The wording that the weights in a folder were trained with; "paper" if no run is known, as for a base model.
+
+    Raises InputError if the run's is not one of WORDINGS.
+    """
+    found = trained_prompt(Path(weights)) or DEFAULT_WORDING
+    if found not in WORDINGS:
+        raise InputError(f"{weights}: trained with prompt {found}: choose from {', '.join(WORDINGS)} with --prompt")
+    return found
 
 
 def reference_completion(code: str, thought: str = "I apply the update to the old code.") -> str:
@@ -133,7 +174,12 @@ def percentiles(lengths: Sequence[int]) -> str:
 
 
 def fit_records(
-    records: Sequence[Record], chat: Chat, name: str, max_prompt_length: int, max_target_length: int | None
+    records: Sequence[Record],
+    chat: Chat,
+    name: str,
+    max_prompt_length: int,
+    max_target_length: int | None,
+    wording: str = DEFAULT_WORDING,
 ) -> Fitted:
     """Render each prompt, and drop the records whose prompt or target has too many tokens and those whose reference
     answer the tokenizer changes (one without byte fallback cannot write every character). The report names `name`.
@@ -141,7 +187,7 @@ def fit_records(
     kept: list[tuple[Record, str, int, int]] = []
     long_prompts = long_targets = changed = 0
     for record in records:
-        prompt, answer = chat.render(migration_messages(record)), reference_completion(record.new_code)
+        prompt, answer = chat.render(migration_messages(record, wording)), reference_completion(record.new_code)
         prompt_length, target_length = len(chat.encode(prompt)), len(chat.encode(record.new_code))
         if prompt_length > max_prompt_length:
             long_prompts += 1

@@ -74,6 +74,13 @@ def test_the_paper_s_numbers():
     assert args.report_to == ["tensorboard"]
 
 
+@pytest.mark.parametrize("config", TRAINING_CONFIGS, ids=str)
+def test_the_configs_train_on_the_paper_s_wording(config):
+    parse = sft.parse_arguments if config in SFT_CONFIGS else grpo.parse_arguments
+    flags = ["--config", str(config), "--use_cpu", "true", "--check", "1"]
+    assert [parse([*flags, *more])[0].prompt for more in ([], ["--prompt", "precise"])] == ["paper", "precise"]
+
+
 def eval_arguments(*flags: str):
     flags = ["--model", "absent/model", "--out", "samples.jsonl", "--backend", "transformers", *flags]
     return generate.parse_arguments(["--config", str(EVAL_CONFIG), *flags])
@@ -154,6 +161,7 @@ def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
         (["sk-secret"], "an argument without a flag: every flag starts with --, and takes one value"),
         (["--hub_tokne", "hf_secret"], "unknown key 'hub_tokne': did you mean 'hub_token'?"),
         (["--bad_rows", "skip"], "bad_rows skip: choose from stop, drop, keep"),
+        (["--prompt", "terse"], "prompt terse: choose from paper, precise"),
         (["--use_vllm", "true"], "vllm is not installed: pip install -r requirements/vllm.txt"),
         (["--report_to", "wandb"], "wandb is not installed: pip install -r requirements/extras.txt"),
         (["--num_generations", "1", "--prompts_per_step", "16"], "num_generations 1: must be at least 2"),

@@ -56,6 +56,18 @@ def test_an_answer_with_code_is_written(monkeypatch, capsys, tmp_path):
     assert "+area = np.trapezoid(area)\n" in capsys.readouterr().out
 
 
+def test_the_prompt_has_the_wording_of_the_model_s_run(monkeypatch, tmp_path):
+    (tmp_path / "run.json").write_text('{"starts": [{"config": {"prompt": "precise"}}]}')
+    path = tmp_path / "old.py"
+    path.write_text(OLD)
+    asked = []
+    monkeypatch.setattr(migrate, "migrate", lambda model, adapter, record, prompt, *_: asked.append(prompt) or "")
+    for flags in (["--model", str(tmp_path)], ["--model", str(tmp_path), "--prompt", "paper"], ["--model", "m"]):
+        monkeypatch.setattr(sys, "argv", ["migrate.py", *flags, "--update", "trapz was renamed.", str(path)])
+        migrate.main()
+    assert asked == ["precise", "paper", "paper"]
+
+
 def test_a_file_of_imports_may_stay_one(monkeypatch, tmp_path):
     path = tmp_path / "old.py"
     path.write_text("from numpy import trapz\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from prompts import (
     load_chat,
     migration_messages,
     reference_completion,
+    wording_of,
 )
 from records import Record, load_records
 from rewards import extract, score
@@ -142,6 +144,73 @@ def test_training_prompts_are_the_same_bytes_as_ever(model):
     prompts = [chat.render(migration_messages(record)) for record in records]
     assert digest([prompt.removeprefix(bos) for prompt in prompts]) == every
     assert digest([reference_completion(record.new_code) for record in records]) == REFERENCES
+
+
+PRECISE = """By version 2.0.0, the API of NumPy has changed. This is the update:
+<doc>
+np.trapz was renamed to np.trapezoid.
+</doc>
+The old code:
+```python
+import numpy as np
+area = np.trapz(y)
+```
+Rewrite the old code for NumPy 2.0.0. The new code must use what the update says to use, and must do what the old code \
+did unless the update says otherwise. Think inside <think> </think> tags. \
+Then give the final code inside <answer> </answer> tags, in a code block:
+<answer>
+```python
+# the code
+```
+</answer>"""
+
+
+def test_the_other_wording_is_true_of_every_record_and_states_the_task():
+    system, user, prefill = migration_messages(RECORD, "precise")
+    assert (system["content"], user["content"], prefill["content"]) == (SYSTEM, PRECISE, PREFILL)
+    assert migration_messages(RECORD, "paper")[1]["content"] == USER
+
+
+def test_without_the_update_the_other_wording_does_not_refer_to_it():
+    user = migration_messages(RECORD, "precise", docs=False)[1]["content"]
+    assert user.startswith("By version 2.0.0, the API of NumPy has changed.\nThe old code:\n```python\n")
+    assert "Rewrite the old code for NumPy 2.0.0. The new code must do what the old code did. Think inside" in user
+
+
+def test_braces_in_a_record_are_text():
+    user = migration_messages(replace(RECORD, dependency="{version}"), "precise")[1]["content"]
+    assert user.startswith("By version 2.0.0, the API of {version} has changed.")
+
+
+def write_run(folder: Path, config: dict[str, Any]) -> None:
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"starts": [{"config": config, "resumed_from": None}]}))
+
+
+def test_weights_are_asked_in_the_wording_that_they_were_trained_with(tmp_path):
+    write_run(tmp_path / "grpo", {"prompt": "precise", "num_generations": 8})
+    write_run(tmp_path / "dapo", {"recode": {"prompt": "precise"}, "actor_rollout_ref": {}})
+    write_run(tmp_path / "early", {"num_generations": 8})  # before the key
+    merged = tmp_path / "merged"
+    merged.mkdir()
+    (merged / "merged_from.json").write_text(json.dumps({"base": "b", "source": "gone", "prompt": "precise"}))
+    for folder in ("grpo", "grpo/checkpoint-2", "dapo", "dapo/global_step_2/actor", "merged"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        assert wording_of(tmp_path / folder) == "precise", folder
+    assert [wording_of(weights) for weights in (tmp_path / "early", "Qwen/Qwen2.5-Coder-7B-Instruct")] == ["paper"] * 2
+    write_run(tmp_path / "later", {"prompt": "terse"})
+    with pytest.raises(InputError, match="later: trained with prompt terse: choose from paper, precise with --prompt"):
+        wording_of(tmp_path / "later")
+
+
+def test_the_length_of_a_prompt_is_that_of_its_wording():
+    chat = family_chat("chatml")
+    [text] = fit_records([RECORD], chat, "data", 2048, None, "precise").prompts
+    assert text == chat.render(migration_messages(RECORD, "precise"))
+    length = len(chat.encode(chat.render(migration_messages(RECORD))))
+    assert fit_records([RECORD], chat, "data", length, None).records == [RECORD]
+    with pytest.raises(InputError, match="no record is left"):
+        fit_records([RECORD], chat, "data", length, None, "precise")
 
 
 def family_chat(name: str) -> Chat:

@@ -36,6 +36,7 @@ class MergedFile(BaseModel):
     revision: str = "main"
     source: str
     dtype: str = "bfloat16"
+    prompt: str | None = None
 
 
 class Made(BaseModel):

@@ -24,6 +24,7 @@ from evaluation.migration.problems import load_migrations
 from evaluation.migration.training_rewards import score_unexecuted
 from evaluation.results import Scored
 from evaluation.samples import Identity, Sample
+from prompts import WORDINGS
 
 Flags = Mapping[str, Mapping[str, Any]]  # flag -> its keywords for argparse; none if sandbox.add_flags adds it
 SANDBOX: Flags = {flag: {} for flag in ("--seconds", "--memory-gb", "--workers", "--read-only", "--unsafe")}
@@ -54,6 +55,7 @@ class Benchmark:
     draw_flags: Flags  # of src/generate.py, for this benchmark
     score_flags: Flags  # of src/score.py
     prompts: tuple[str, ...] = ("zero-shot",)
+    asks_as_trained: bool = False  # zero-shot is the wording of the model's training run
     has_docs: bool = True  # an update, which --no-docs withholds
     thought: tuple[str, ...] = ()  # the thinking part of reference answers, if they are not about an update
     copy: Callable[[Any], str] | None = None  # --copy: the code of a model that changes nothing
@@ -98,6 +100,8 @@ MIGRATION = Benchmark(
     ),
     draw_flags={"--copy": {"action": "store_true", "help": "write the old code, unchanged, as samples; no model"}},
     score_flags={**migration.FLAGS, **SANDBOX},
+    prompts=("zero-shot", *WORDINGS),
+    asks_as_trained=True,
     copy=lambda problem: problem.record.old_code,
     seconds=migration.SECONDS,
 )

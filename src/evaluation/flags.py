@@ -17,7 +17,12 @@ from evaluation.backends import LocalModel
 from evaluation.benchmarks import BENCHMARKS, Benchmark, Flags
 from evaluation.idle_flags import given, refuse_idle, users_of
 from evaluation.prompts import EVALPLUS_STOPS
+from prompts import DEFAULT_WORDING, wording_of
 
+PROMPT_HELP = (
+    "zero-shot, the paper's form; or one-shot, evalplus: the benchmark's own; migration: the wording paper or precise, "
+    "by default that of the run that trained the model, and paper for a base model (default: %(default)s)"
+)
 LOCAL = ("transformers", "vllm")  # the model is loaded here
 BACKENDS = (*LOCAL, "endpoint")
 # Below 0.01, logits that are divided by the temperature overflow.
@@ -96,7 +101,7 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add("--revision", default="main", help="revision of a hub model (default: %(default)s)")
     add("--backend", choices=BACKENDS, default="transformers", help="default: %(default)s")
     prompts = dict.fromkeys(prompt for benchmark in BENCHMARKS.values() for prompt in benchmark.prompts)
-    add("--prompt", choices=list(prompts), default="zero-shot", help="the paper's form, or the benchmark's own")
+    add("--prompt", choices=list(prompts), default="zero-shot", help=PROMPT_HELP)
     add("--no-docs", action="store_true", help="leave the update out of the prompt")
     add("--limit", type=count, help="a fixed subset of this many problems (that of 100 is part of that of 200)")
     add("--max-target-tokens", type=count, help="only references up to this long; --limit takes them by id")
@@ -146,13 +151,14 @@ def parse_arguments(
         fail("--max-target-tokens needs the tokenizer of a model that is loaded here")
     if is_asked:
         check_asked(args, benchmark)
+    model = model_of(args) if is_asked else None
     stop = EVALPLUS_STOPS if args.prompt == "evalplus" else ()
     return args, Drawing(
         benchmark=benchmark,
         out=args.out,
         backend=backend,
-        model=model_of(args) if is_asked else None,
-        prompt=args.prompt if is_asked else "zero-shot",
+        model=model,
+        prompt=form_of(args.prompt if is_asked else "zero-shot", benchmark, model),
         docs=not args.no_docs,
         limit=args.limit,
         max_target_tokens=args.max_target_tokens,
@@ -181,6 +187,13 @@ def check_asked(args: argparse.Namespace, benchmark: Benchmark) -> None:
     if args.prompt == "evalplus" and args.dialect != "vllm":
         fail("--prompt evalplus begins the answer, which needs --dialect vllm")
     endpoint.connect(args)  # only to check them
+
+
+def form_of(prompt: str, benchmark: Benchmark, model: LocalModel | None) -> str:
+    """The form of the prompt. For migration, zero-shot is the wording that the model was trained with."""
+    if not benchmark.asks_as_trained or prompt != "zero-shot":
+        return prompt
+    return wording_of(model.adapter or model.name) if model else DEFAULT_WORDING
 
 
 def model_of(args: argparse.Namespace) -> LocalModel:

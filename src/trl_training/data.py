@@ -20,7 +20,7 @@ from trl_training.resume import begin
 
 def prompt_rows(records: Sequence[Record], chat: Chat, args: DataArguments) -> list[dict[str, str]]:
     """Rows {prompt, target, old_code, record_id} of the records that fit."""
-    fitted = fit_records(records, chat, "data", args.max_prompt_length, args.max_target_length)
+    fitted = fit_records(records, chat, "data", args.max_prompt_length, args.max_target_length, args.prompt)
     say(fitted.report)
     return [
         {"prompt": prompt, "target": record.new_code, "old_code": record.old_code, "record_id": record.id}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from prompts import DEFAULT_WORDING
+
 
 @dataclass
 class DataArguments:
@@ -23,6 +25,10 @@ class DataArguments:
     max_prompt_length: int = field(default=2048, metadata={"help": "drop records whose prompt has more tokens"})
     max_target_length: int | None = field(
         default=None, metadata={"help": "drop records whose target code has more tokens"}
+    )
+    prompt: str = field(
+        default=DEFAULT_WORDING,
+        metadata={"help": "wording of the prompt: paper, or precise (docs/differences.md); see src/prompts.py"},
     )
     dora_norm: str = field(
         default="factored",

@@ -13,6 +13,7 @@ from adapters import GENERATION_MODES
 from common.errors import InputError
 from common.ranges import BELOW_ONE, COUNT, POSITIVE, SEED, SHARE, UNSIGNED, Range
 from common.rows import loads
+from prompts import WORDINGS
 from records import BAD_ROWS, SURROGATE
 
 NUMBERS = {  # range -> its keys; a key that is null or that the script does not have is skipped
@@ -36,6 +37,7 @@ NUMBERS = {  # range -> its keys; a key that is null or that the script does not
 }
 CHOICES = {  # key -> its values; trl checks its own when the trainer computes the first loss
     "bad_rows": BAD_ROWS,
+    "prompt": tuple(WORDINGS),
     "dora_generation": GENERATION_MODES,
     "dora_norm": ("factored", "peft"),
     "rollouts": ("auto", "shared", "transformers", "compiled"),

@@ -1,7 +1,7 @@
 """The parquet files that verl trains on, and the manifest that records what they were made from.
 
 A row is what verl's RLHFDataset and reward manager read:
-    prompt        the three messages of src/prompts.py, the last one open
+    prompt        the three messages of src/prompts.py in the wording of `recode.prompt`, the last one open
     reward_model  {"style": "rule", "ground_truth": the new code}
     data_source   "recode"; groups validation metrics
     extra_info    {"index", "record_id", "split", "old_code"}; passed to the reward
@@ -25,7 +25,7 @@ from common.errors import InputError
 from common.files import read_json, replacing, write_json
 from common.provenance import sha256
 from common.rows import resolve
-from prompts import fit_records, load_chat, migration_messages
+from prompts import DEFAULT_WORDING, fit_records, load_chat, migration_messages
 from records import Record, load_records
 
 
@@ -43,19 +43,19 @@ class Manifest(BaseModel):
     val: Written
 
 
-def row(record: Record, index: int, split: str) -> dict[str, Any]:
+def row(record: Record, index: int, split: str, prompt: str = DEFAULT_WORDING) -> dict[str, Any]:
     """One parquet row (module docstring)."""
     return {
         "data_source": "recode",
-        "prompt": migration_messages(record),
+        "prompt": migration_messages(record, prompt),
         "reward_model": {"style": "rule", "ground_truth": record.new_code},
         "extra_info": {"index": index, "record_id": record.id, "split": split, "old_code": record.old_code},
     }
 
 
-def rows_of(records: Sequence[Record], split: str) -> list[dict[str, Any]]:
+def rows_of(records: Sequence[Record], split: str, prompt: str) -> list[dict[str, Any]]:
     """The rows of a file."""
-    return [row(record, i, split) for i, record in enumerate(records)]
+    return [row(record, i, split, prompt) for i, record in enumerate(records)]
 
 
 def digest(text: str) -> str:
@@ -129,8 +129,11 @@ class DataFiles:
     def identity(self) -> dict[str, Any]:
         """What decides the files' content. It hashes rows, not code: code that does not change them does not count."""
         model = self.config.actor_rollout_ref.model.path  # its tokenizer counts the tokens
+        prompt = self.config.recode.prompt
+        rows = {split: rows_of(found, split, prompt) for split, found in self.splits.items()}
         return {
-            **{f"{split}_rows": digest(json.dumps(rows_of(found, split))) for split, found in self.splits.items()},
+            "prompt": prompt,
+            **{f"{split}_rows": digest(json.dumps(found)) for split, found in rows.items()},
             "model": str(Path(model).resolve()) if Path(model).is_dir() else model,
             "max_prompt_length": self.config.data.max_prompt_length,
             "max_target_length": self.config.recode.max_target_length,
@@ -161,7 +164,8 @@ class DataFiles:
         splits, chat = self.splits, load_chat(self.config.actor_rollout_ref.model.path)
         kept: dict[str, Sequence[Record]] = {}
         for split, records in splits.items():
-            fitted = fit_records(records, chat, split, data.max_prompt_length, recode.max_target_length)
+            lengths = (data.max_prompt_length, recode.max_target_length)
+            fitted = fit_records(records, chat, split, *lengths, recode.prompt)
             print(fitted.report)
             if fitted.longest_target * 1.5 > data.max_response_length:
                 print(f"  warning: the longest target leaves little room to think in {data.max_response_length} tokens")
@@ -172,7 +176,7 @@ class DataFiles:
         made: dict[str, Any] = {"identity": self.identity(), "bad_rows": recode.bad_rows}
         for split, path in self.files.items():
             with replacing(path) as part:
-                Dataset.from_list(rows_of(kept[split], split)).to_parquet(str(part))
+                Dataset.from_list(rows_of(kept[split], split, recode.prompt)).to_parquet(str(part))
             made[split] = {"file": str(path), "rows": len(kept[split]), "sha256": sha256(path)}
             print(f"wrote {path}  {len(kept[split])} rows  sha256 {made[split]['sha256'][:16]}")
         write_json(self.manifest, made)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from common.errors import InputError
 from common.ranges import BELOW_ONE, COUNT, POSITIVE, SHARE, UNSIGNED, Range
+from prompts import WORDINGS
 from records import BAD_ROWS
 from verl_training.config import OPEN, compose, leaves, plain, verl_defaults
 
@@ -54,6 +55,7 @@ CHOICES = {
     "trainer.device": ("cuda", "cpu", "npu"),
     "recode.adapter": ("dora", "full"),
     "recode.bad_rows": BAD_ROWS,
+    "recode.prompt": tuple(WORDINGS),
 }
 TEXT_OR_LIST = ("trainer.logger", "recode.lora_target_modules")
 

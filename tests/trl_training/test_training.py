@@ -80,6 +80,7 @@ def test_the_run_directory_describes_itself(trained, tiny_data):
     assert start["command"].split()[1].endswith("grpo.py")
     assert start["seed"] == 42
     assert start["config"]["reward"] == "format,es_star"
+    assert start["config"]["prompt"] == "paper"
     assert start["config"]["gradient_accumulation_steps"] == 1
     assert start["versions"]["trl"] == "1.16.0"
     assert start["hardware"]["cores"] == os.cpu_count()

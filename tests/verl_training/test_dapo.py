@@ -112,6 +112,7 @@ def test_the_adapter_has_moved_and_loads(killed, tmp_path):
     assert all(value.dtype == torch.float32 for value in last.values())
     done = run_script("merge_adapter.py", "--checkpoint", run / "global_step_4", "--out", tmp_path / "merged")
     assert str(tmp_path / "merged") in done.stdout
+    assert json.loads((tmp_path / "merged" / "merged_from.json").read_text())["prompt"] == "paper"
     assert not (run / "adapter_init" / "README.md").exists()  # peft's empty card
     text = (tmp_path / "merged" / "README.md").read_text()
     assert "with a DoRA adapter merged into it, trained with DAPO." in text

@@ -143,6 +143,7 @@ def test_headers_and_sources(name):
         (["+reward.reward_kwargs.overlong_buffer_cfg.length=3"], "unknown key"),
         (["+recode.lora_rank=3"], "unknown key 'recode.lora_rank': did you mean 'recode.lora_"),
         (["recode.bad_rows=skip"], "recode.bad_rows=skip: choose from stop, drop, keep"),
+        (["recode.prompt=terse"], "recode.prompt=terse: choose from paper, precise"),
         (["recode.bad_rows=true"], "recode.bad_rows=True: must be text"),
         (["trainer.use_v1=false"], "the legacy trainer has no dynamic sampling"),
         (["trainer.v1.trainer_mode=colocate_async"], "only sync"),

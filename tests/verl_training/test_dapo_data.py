@@ -85,6 +85,23 @@ def test_only_code_that_changes_the_rows_makes_the_files_stale(made, tmp_path):
     assert "train_rows has changed; writing the files" in stale(text)
 
 
+def test_the_files_are_those_of_one_wording(made, tiny_data, other_data, random_model, tmp_path):
+    from datasets import Dataset
+
+    run = tmp_path / "run"
+    overrides = settings(tiny_data, run, random_model, f"recode.val_data={other_data}")
+    paper, precise = (
+        verl_data.DataFiles(compose("quickstart/dapo", [*overrides, f"recode.prompt={prompt}"]))
+        for prompt in ("paper", "precise")
+    )
+    precise.make()
+    assert (precise.stale(), paper.stale()) == (None, "prompt has changed")
+    assert json.loads((run / "data" / "train.json").read_text())["identity"]["prompt"] == "precise"
+    written = Dataset.from_parquet(str(precise.files["train"]), cache_dir=str(tmp_path / "cache"))
+    messages = [migration_messages(record, "precise") for record in load_records(tiny_data)]
+    assert list(written["prompt"]) == messages
+
+
 @pytest.mark.parametrize("family", TRAINED)
 def test_both_trainers_keep_the_same_records(family, tmp_path, capsys):
     from datasets import Dataset

@@ -13,7 +13,7 @@ from common.chat import Message
 from common.errors import InputError
 from common.settings import not_a_file
 from curation.evidence import Evidence, read_evidence
-from prompts import migration_messages
+from prompts import DEFAULT_WORDING, migration_messages
 from records import Record, load_records
 
 
@@ -31,9 +31,9 @@ class Migration:
     def reference(self) -> str:
         return self.record.new_code
 
-    def messages(self, prompt: str = "zero-shot", *, docs: bool = True) -> list[Message]:
-        """The training prompt, the only form there is; `docs=False` withholds the update."""
-        return migration_messages(self.record, docs=docs)
+    def messages(self, prompt: str = DEFAULT_WORDING, *, docs: bool = True) -> list[Message]:
+        """The training prompt in one of its wordings; `docs=False` withholds the update."""
+        return migration_messages(self.record, prompt, docs=docs)
 
 
 def load_migrations(path: Path, *, skip_bad: bool = False) -> list[Migration]:

@@ -19,6 +19,7 @@ from curation import proof
 from curation.evidence import Evidence, read_evidence
 from curation.virtualenvs import environment, read_locks
 from evaluation.compare import compare
+from evaluation.flags import parse_arguments
 from evaluation.migration.old_api import names, removed_names, uses_old_api
 from evaluation.migration.problems import Migration
 from evaluation.migration.score import markdown, measures, run_answers, summarise
@@ -302,6 +303,25 @@ def test_the_prompt_is_the_one_that_training_uses():
     assert RENAME not in without
 
 
+def test_a_model_is_asked_as_it_was_trained(data, tmp_path):
+    """Unless --prompt says otherwise; a base model and answers without a model have the paper's wording."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"starts": [{"config": {"prompt": "precise"}}]}))
+
+    def wording(*flags: object) -> str:
+        command = ["--benchmark", "migration", "--data", data, "--out", "x.jsonl", "--check", "flags", *flags]
+        return parse_arguments([*map(str, command)])[1].prompt
+
+    assert wording("--model", run) == "precise"
+    assert wording("--model", run, "--prompt", "paper") == "paper"
+    assert wording("--model", "absent/model") == "paper"
+    assert wording("--model", "absent/model", "--prompt", "precise") == "precise"
+    assert wording("--copy") == wording("--reference") == "paper"
+    asked = Migration(ROOM).messages("precise")[1]["content"]
+    assert asked.startswith("By version 2.0, the API of gizmo has changed. This is the update:\n<doc>\n`area` is")
+
+
 def test_an_environment_that_programs_cannot_read_stops_the_run(data, tmp_path):
     """Made under umask 027 it is readable; unreadable or broken, it ends the run. Pass@1 was 0, with status 0."""
     samples, envs = tmp_path / "samples.jsonl", tmp_path / "envs"
@@ -361,6 +381,8 @@ def test_a_model_s_samples(data, envs, scored, random_model, tmp_path):
     hashes = {record.id: prompt_hash(chat_of(tokenizer).render(migration_messages(record))) for record in PROOFS}
     rows = [json.loads(line) for line in samples.read_text().splitlines()]
     assert {(row["task_id"], row["prompt_sha256"]) for row in rows} == set(hashes.items())
+    assert json.loads(samples.with_suffix(".json").read_text())["identity"]["prompt"] == "paper"
+    assert "another --prompt" in run_script(*command, "--prompt", "precise", check=False).stderr
     assert "another --no-docs" in run_script(*command, "--no-docs", check=False).stderr
     score(data, envs, samples, tmp_path / "out", "--k", 2)
     result = result_of(tmp_path / "out")
