@@ -67,7 +67,8 @@ class FactoredDora(DoraLinearVariant):
         update = layer.lora_B[active_adapter](layer.lora_A[active_adapter](x)) * layer.scaling[active_adapter]
         scale = layer.lora_magnitude_vector[active_adapter].weight / self.norms(layer, active_adapter)
         if drops:  # the base's product scales as W does in V: without the dropped inputs
-            return result + nn.functional.linear(x, base.weight) * (scale - 1) + update * scale
+            kept = nn.functional.linear(x.to(base.weight.dtype), base.weight)  # peft gave x the adapter's dtype
+            return result + kept * (scale - 1) + update * scale
         if base.bias is None:
             return (result + update) * scale
         return (result - base.bias + update) * scale + base.bias

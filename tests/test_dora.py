@@ -82,6 +82,16 @@ def test_in_bf16_the_error_is_not_above_peft_s():
     assert (mine - truth).abs().mean() <= 1.1 * (theirs - truth).abs().mean()
 
 
+def test_dropout_with_bf16_weights_and_without_autocast():
+    """peft computes the dropped inputs in the adapter's float32, the base in its own bf16: here all of it is bf16."""
+    model = policy(targets=LINEAR, dropout=0.3, dtype=torch.bfloat16)
+    theirs, _ = passed(model)
+    use_factored_norms(model)
+    mine, gradients = passed(model)
+    assert (mine - theirs).norm() < 0.02 * theirs.norm()
+    assert all(gradient.dtype == torch.float32 for gradient in gradients.values())
+
+
 def test_merging_and_unmerging_are_peft_s():
     theirs, mine = policy(), policy()
     use_factored_norms(mine)
