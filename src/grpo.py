@@ -110,8 +110,9 @@ def techniques(script: GrpoArguments, args: Any, model: Any, config: Any) -> dic
         obstacle = "dora_generation stock samples with dropout"
     if shards_weights(args):
         obstacle = "ZeRO-3 shards the weights"
-    if args.cache_implementation or args.repetition_penalty != 1:
-        obstacle = "cache_implementation and repetition_penalty are for transformers' sampling"
+    theirs = ("cache_implementation", "use_transformers_continuous_batching")
+    if any(getattr(args, key) for key in theirs) or args.repetition_penalty != 1:
+        obstacle = f"repetition_penalty, {' and '.join(theirs)} are for transformers' sampling"
     if chosen == "shared" and not args.use_vllm and obstacle:
         say(f"completions are sampled by transformers: {obstacle}")
         chosen = "transformers"
