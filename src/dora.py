@@ -77,7 +77,7 @@ class FactoredDora(DoraLinearVariant):
             return result + kept * (scale - 1) + update * scale
         if base.bias is None:
             return (result + update) * scale
-        return (result - base.bias + update) * scale + base.bias
+        return result + (result - base.bias) * (scale - 1) + update * scale  # rounds nothing while the scale is 1
 
     def merge_safe(self, layer: Any, active_adapter: str, orig_weight: Tensor) -> Tensor:  # type: ignore[override]
         moved = orig_weight.float() + layer.get_delta_weight(active_adapter).float()
