@@ -82,7 +82,7 @@ def pack(groups: dict[tuple[int, ...], list[int]], ids: Tensor, mask: Tensor, co
             tokens += [prompt[-1], *own[:-1]][: len(own)]
             positions += range(len(prompt) - 1, len(prompt) - 1 + len(own))
             labels += own
-    table = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    table = pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True)
     back = [row * table.shape[1] + column for row, column in places]
     one = [torch.tensor(values, device=ids.device) for values in (tokens, positions, labels, back)]
     order = [index for members in groups.values() for index in members]

@@ -46,6 +46,13 @@ def test_a_completion_that_is_masked_out():
     assert packed.rows.tolist() == [[0, 1, 0, 0], [0, 1, 2, 3], [4, 5, 0, 0]]
 
 
+def test_a_completion_that_is_masked_out_after_a_prompt_of_one_token():
+    """Its row has no token at all."""
+    ids, mask = torch.tensor([[5, 6, 7], [5, 8, 9]]), torch.tensor([[1, 0, 0], [1, 1, 1]])
+    packed = pack(group(ids, mask, 2), ids, mask, 2)
+    assert (packed.ids.tolist(), packed.rows.tolist(), packed.back.tolist()) == ([5, 8], [[0, 0], [0, 1]], [2, 3])
+
+
 def test_without_a_completion_that_counts_there_is_nothing_to_share():
     ids, mask = torch.tensor([[5, 6, 7], [5, 8, 9]]), torch.tensor([[1, 0, 0], [1, 0, 0]])
     assert log_probabilities(None, ids, mask, 2) is None
