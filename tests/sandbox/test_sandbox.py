@@ -68,7 +68,7 @@ def run(program: str, **settings: Any) -> Verdict:
 
 
 def test_huge_pages_change_nothing_but_the_pages():
-    """64 MB of ordinary pages, in a process of its own, which then has at least 50 in huge ones, with what they held."""
+    """64 MB of ordinary pages, in a process of its own: at least 50 are huge afterwards, with what they held."""
     program = """
 import hashlib, mmap, os, sys
 sys.path[:0] = sys.argv[1:]
