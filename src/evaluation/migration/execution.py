@@ -39,7 +39,7 @@ from sandbox import Limits, Sandbox
 ENVS = Path(".venvs")
 LIMITS = Limits(seconds=30)  # a right answer takes one or two seconds, most of it for the import of its library
 SERVERS = 8  # open sandboxes of a thread, about 20 MB each
-Answer = tuple[Record, Evidence, str]  # of a completion that parses
+Answer = tuple[str, str, str, str]  # record id, old code, target; the code of a completion, which parses
 
 
 class Execution:
@@ -81,9 +81,16 @@ class Execution:
         servers.move_to_end(pins)
         return servers[pins]
 
+    def close(self) -> None:
+        """End the threads, and with each its sandboxes."""
+        if self._pool:
+            self._pool.shutdown()
+            self._pool = None
+
     def run(self, answer: Answer) -> tuple[str, str]:
         """(status, message) of one answer."""
-        record, evidence, code = answer
+        identity, old, target, code = answer
+        record, evidence = Record("", "", "", "", old, target), self.evidence[identity]
         verdict = self.sandbox(evidence.new_env).run(program(code, record, evidence.check or ""))
         return status(verdict, code, record, evidence)
 
@@ -104,7 +111,7 @@ class Execution:
     ) -> list[float]:
         codes = [extract(text_of(completion)) for completion in completions]
         answers = [
-            (Record("", "", "", "", old, new), self.evidence[identity], code) if code and parses(code) else None
+            (identity, old, new, code) if code and parses(code) else None
             for code, old, new, identity in zip(codes, old_code, target, record_id, strict=True)
         ]
         found = self.run_all([answer for answer in answers if answer])

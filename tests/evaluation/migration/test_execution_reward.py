@@ -32,6 +32,10 @@ def reward(data, tmp_path_factory) -> Execution:
     except sandbox.InfrastructureError as error:
         pytest.skip(f"no sandbox here: {error}")
     made = Execution()
+    path = data.with_name("evidence.jsonl")  # as in data/, with the outcomes of the proofs
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    seen = {"old_on_new": {"outcome": "error", "text": ""}}
+    path.write_text("".join(json.dumps({**row, "seen": seen}) + "\n" for row in rows))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in only(data.parent).items():
             patch.setenv(name, value)
