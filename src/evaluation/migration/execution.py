@@ -147,10 +147,11 @@ def compute_score(
         execution.prepare(data, [*execution.evidence, identity], Path(envs))
     names = reward_names(reward, REWARDS)
     columns = {"target": [ground_truth], "old_code": [extra_info["old_code"]], "record_id": [identity]}
+    columns["alternatives"] = [rewards.alternatives_of(extra_info)]
     values = {name: float(REWARDS[name]([solution_str], **columns)[0]) for name in {*names, "execution"}}
     factors = [1.0] * len(names) if weights is None else weights
     return {
-        **rewards.compute_score(data_source, solution_str, ground_truth),
+        **rewards.compute_score(data_source, solution_str, ground_truth, extra_info),
         "score": float(sum(factor * values[name] for factor, name in zip(factors, names, strict=True))),
         "correctness": sum(values[name] for name in names if name != "format"),
         "execution": values["execution"],
