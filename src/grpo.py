@@ -140,7 +140,7 @@ def train(script: GrpoArguments, args: Any, model: Any) -> None:
     rows, chat, checkpoint = prepare(script, args, model, empty.config)
     say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
     rewards = load_rewards(script.reward)
-    check_rewards(rewards, rows[0], chat)
+    check_rewards(rewards, rows, chat, script.data)
     functions = list(rewards.values())
     if script.overlong_buffer is not None:
         functions.append(get_soft_overlong_punishment(args.max_completion_length, script.overlong_buffer))
