@@ -1,0 +1,123 @@
+"""The page: everything that was read, through one Jinja template into one file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from common.cli import printable
+from run_page import curves, evaluations, tables, training
+from run_page.evaluations import Evaluation
+from run_page.find import Place
+from run_page.samples import Sample, embedded, payload
+from run_page.thinning import kept, strides
+from run_page.training import Training
+
+HERE = Path(__file__).parent
+
+
+def escaped_controls(value: Any) -> Any:
+    """What a template writes: texts with control characters and lone surrogates as escapes; Jinja escapes the markup."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value)
+
+
+def environment() -> Environment:
+    loader = FileSystemLoader(HERE)
+    return Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=escaped_controls, loader=loader, trim_blocks=True
+    )
+
+
+def read(places: Sequence[Place]) -> tuple[list[Training], list[Evaluation]]:
+    """The runs and the evaluations. Raises InputError."""
+    runs = [training.read(place) for place in places if not place.is_evaluation]
+    found = [evaluations.read(place) for place in places if place.is_evaluation]
+    evaluations.check(found)
+    evaluations.pair(found)
+    return runs, found
+
+
+def choose(runs: Sequence[Training], families: Sequence[Sequence[Evaluation]]) -> tuple[list[Sample], list[str]]:
+    """The samples of the page, and for each source how many of them it shows."""
+    steps = {run.place.name: list(run.steps().items()) for run in runs if run.rows}
+    problems = {f"family {i}": list(family[0].result.tasks) for i, family in enumerate(families)}
+    sizes = {name: [sum(map(training.size, rows)) for _, rows in units] for name, units in steps.items()}
+    for (name, ids), family in zip(problems.items(), families, strict=True):
+        sizes[name] = sizes_of(family, ids)
+    every = strides(sizes)
+    samples: list[Sample] = []
+    lines = []
+    for run in runs:
+        if units := steps.get(run.place.name):
+            chosen = kept(units, every[run.place.name])
+            mine = [row for _, rows in chosen for row in training.numbered(rows)]
+            samples += training.samples(run, mine)
+            lines.append(rule(run.place.name, len(mine), len(run.rows), every[run.place.name], "step", len(units)))
+    for (name, ids), family in zip(problems.items(), families, strict=True):
+        for one in family:
+            mine_here = evaluations.samples(one, kept(ids, every[name]))
+            samples += mine_here
+            lines.append(rule(one.place.name, len(mine_here), len(one.answers), every[name], "problem", len(ids)))
+    return samples, lines
+
+
+def sizes_of(family: Sequence[Evaluation], ids: Sequence[str]) -> list[int]:
+    """Bytes of the answers to each problem in the page, about."""
+    found = dict.fromkeys(ids, 0)
+    for one in family:
+        for (identity, _), answer in one.answers.items():
+            if identity in found:
+                found[identity] += len(json.dumps(answer.completion)) + training.OVERHEAD
+    return list(found.values())
+
+
+def rule(name: str, shown: int, there: int, every: int, unit: str, units: int) -> str:
+    """Which samples of a run or an evaluation the page has."""
+    if every == 1:
+        return f"{name}: all {there:,} samples"
+    return f"{name}: {shown:,} of {there:,} samples: all of every {every}th {unit} of {units:,}, and of the last"
+
+
+def place_rows(runs: Sequence[Training], found: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """What the script knows of runs and evaluations."""
+    rows: list[dict[str, Any]] = [{"name": run.place.name, "kind": "run", "unit": "reward"} for run in runs]
+    for one in found:
+        unit = "reward" if one.result.rewards else "passed"
+        before = one.before.place.name if one.before else ""
+        rows.append({"name": one.place.name, "kind": "evaluation", "unit": unit, "before": before})
+    return rows
+
+
+def render(places: Sequence[Place], weight: float) -> str:
+    """The whole page."""
+    runs, found = read(places)
+    families = tables.families(found)
+    samples, rules = choose(runs, families)
+    together = [family for family in families if len(family) > 1]
+    data = payload(samples, place_rows(runs, found), [tables.pairs(family) for family in together])
+    script = (HERE / "page.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment().get_template("page.html").render(
+        title=", ".join(place.name for place in places),
+        style=Markup((HERE / "page.css").read_text("utf-8")),
+        script=Markup(script),
+        script_digest=digest,
+        headers=[*map(tables.of_run, runs), *map(tables.of_evaluation, found)],
+        run_names=[run.place.name for run in runs],
+        panels=curves.panels(runs, weight) if runs else [],
+        longest=max((len(run.metrics) for run in runs), default=0),
+        points=curves.POINTS,
+        weight=weight,
+        results=[tables.of_family(family) for family in families],
+        rules=rules,
+        data=embedded(data),
+        has_samples=bool(samples),
+        has_pairs=bool(together),
+    )

@@ -1,0 +1,48 @@
+"""Which samples are in the page, if not all of them fit. The page states the rule.
+
+Samples belong to units that are kept whole: the steps of a run, or the problems of evaluations of the same problems.
+Every n-th unit is kept, from the first, and the last one; n is the smallest with which the samples take no more than
+the share of their source. The sources share the room equally; what one does not need is left to the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+ROOM = 3_600_000  # bytes of samples in a page: with curves and tables it stays below 5 MB
+LONGEST = 20_000  # characters of a text; longer ones are cut, and say so
+
+
+def stride(sizes: Sequence[int], room: float) -> int:
+    """The smallest n with which every n-th of these sizes, and the last, fit into the room; else all but the ends go."""
+    for n in range(1, len(sizes)):
+        if sum(kept(sizes, n)) <= room:
+            return n
+    return max(1, len(sizes))
+
+
+def kept(units: Sequence[T], n: int) -> list[T]:
+    """Every n-th unit and the last."""
+    last = [units[-1]] if units and (len(units) - 1) % n else []
+    return [*units[::n], *last]
+
+
+def strides(sources: Mapping[str, Sequence[int]], room: float = ROOM) -> dict[str, int]:
+    """Source -> n, for the sizes of its units."""
+    found = {}
+    left = float(room)
+    by_size = sorted(sources, key=lambda name: sum(sources[name]))
+    for i, name in enumerate(by_size):
+        share = left / (len(by_size) - i)
+        found[name] = stride(sources[name], share)
+        left -= sum(kept(sources[name], found[name]))
+    return found
+
+
+def cut(text: str) -> str:
+    """The text, or its beginning and how much of it is missing."""
+    more = len(text) - LONGEST
+    return text if more <= 0 else f"{text[:LONGEST]}\n[… {more:,} more characters]"
