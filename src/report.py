@@ -35,7 +35,7 @@ def main() -> int:
     from run_page.find import find
     from run_page.page import render
 
-    text = render(find(args.runs), args.ema)
+    text = render(find(args.runs), ", ".join(map(one_line, args.runs)), args.ema)
     write_text(args.out, text)
     print(f"wrote {one_line(args.out)} ({len(text.encode('utf-8', 'backslashreplace')) / 1e6:.1f} MB)")
     return 0

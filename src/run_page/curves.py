@@ -145,7 +145,7 @@ def svg(figure: Any, title: str) -> Markup:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true" focusable="false">', text, count=1)
-    text = re.sub(r"(\d+\.\d)\d+", r"\1", text)  # a tenth of a point
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d\d)\d+", r"\1", tag[0]), text)  # not in labels
     text = re.sub(r' id="[a-zA-Z]+\w*_\d+"', "", text)  # names that repeat in every picture and are never referred to
     # the page's own font and colours
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)

@@ -4,6 +4,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const FIRST = 200; // rows of the list until more are asked for
   const ALARMS = ["copy", "does not parse", "no answer", "worse than before", "fails", "cut at the length limit"];
+  const LAST = "last - first";
   const ORDERS = { logged: "as logged", best: "best first", worst: "worst first" };
   const $ = (id) => document.getElementById(id);
 
@@ -126,7 +127,7 @@
     const base = data.samples.filter((sample) => matches(sample, []));
     const counts = new Map(all.map((tag) => [tag, base.filter((sample) => sample.tags.includes(tag)).length]));
     const there = all.filter((tag) => data.samples.some((sample) => sample.tags.includes(tag)));
-    $("chips").replaceChildren(...there.map((tag) => el("button", {
+    $("chips").replaceChildren(el("span", { class: "quiet" }, "show only"), ...there.map((tag) => el("button", {
       type: "button", "data-tag": tag, "aria-pressed": String(state.tags.has(tag)),
       onclick: () => { if (!state.tags.delete(tag)) state.tags.add(tag); refresh(); $("chips").querySelector(`[data-tag="${tag}"]`).focus(); },
     }, `${tag} (${counts.get(tag)})`)));
@@ -139,8 +140,8 @@
     state.shown = FIRST;
     buildChips();
     drawList();
-    if (visible.length && !visible.includes(current)) open(visible[0], false);
-    if (!visible.length) { current = null; $("detail").replaceChildren(el("p", {}, "No sample fits these filters.")); }
+    if (visible.length) open(visible[0], false);
+    else { current = null; $("detail").replaceChildren(el("p", {}, "No sample fits these filters.")); }
   }
 
   function drawList() {
@@ -184,7 +185,7 @@
 
   function rewardTable(sample) {
     const total = sample.of.unit === "passed" || sample.parts.length === 1 || sample.parts.some(([name]) => name === "score" || name === "reward")
-      ? [] : [["total", sample.value, "the weighted sum, which is trained on"]];
+      ? [] : [["total", sample.value, "their weighted sum, which is trained on"]];
     const rows = [...sample.parts, ...total].map(([name, value, why]) =>
       el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, signed(value)), el("td", {}, why || "the log has no reason")));
     if (sample.step !== undefined) {
@@ -249,7 +250,7 @@
 
   // --- before and after ---------------------------------------------------------------------------------------------
 
-  function pairRow(pair, problem, shown, body) {
+  function pairRow(pair, problem, body) {
     const title = (data.tasks.find((task) => task.id === problem.id) || {}).title || "";
     const [first, last] = [problem.means[0], problem.means[problem.means.length - 1]];
     const gain = first === null || last === null ? null : last - first;
@@ -258,17 +259,18 @@
       for (const other of body.querySelectorAll("tr")) other.removeAttribute("aria-selected");
       row.setAttribute("aria-selected", "true");
       showPair(pair, problem, 0);
-      $("pair-detail").scrollIntoView({ block: "nearest" });
-    } }, problem.id)), el("td", {}, title), ...problem.means.map((mean) => el("td", {}, signed(mean))), el("td", {}, signed(gain)));
+      $("pair-detail").scrollIntoView();
+    } }, problem.id)), el("td", { "data-label": "" }, title),
+      ...problem.means.map((mean, i) => el("td", { "data-label": pair.places[i] }, signed(mean))), el("td", { "data-label": LAST }, signed(gain)));
     return row;
   }
 
   function buildPairs() {
     for (const pair of data.pairs) {
-      const head = ["record", "", ...pair.places, "last - first"].map((text) => el("th", { scope: "col" }, text));
+      const head = ["record", "", ...pair.places, LAST].map((text) => el("th", { scope: "col" }, text));
       const body = el("tbody", {});
-      body.append(...pair.problems.map((problem) => pairRow(pair, problem, 0, body)));
-      $("pair-tables").append(el("div", { class: "scroll pair-list", tabindex: "0", role: "region", "aria-label": "records" }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), body)));
+      body.append(...pair.problems.map((problem) => pairRow(pair, problem, body)));
+      $("pair-tables").append(el("div", { class: "scroll pair-list", tabindex: "0", role: "region", "aria-label": "records" }, el("table", { class: "cards" }, el("thead", {}, el("tr", {}, ...head)), body)));
     }
   }
 

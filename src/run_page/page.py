@@ -95,7 +95,7 @@ def place_rows(runs: Sequence[Training], found: Sequence[Evaluation]) -> list[di
     return rows
 
 
-def render(places: Sequence[Place], weight: float) -> str:
+def render(places: Sequence[Place], title: str, weight: float) -> str:
     """The whole page."""
     runs, found = read(places)
     families = tables.families(found)
@@ -105,7 +105,7 @@ def render(places: Sequence[Place], weight: float) -> str:
     script = (HERE / "page.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment().get_template("page.html").render(
-        title=", ".join(place.name for place in places),
+        title=title,
         style=Markup((HERE / "page.css").read_text("utf-8")),
         script=Markup(script),
         script_digest=digest,

@@ -13,6 +13,7 @@ LEFT_OUT = (
     *("output_dir", "run", "report_to", "logging_steps", "save_strategy", "save_steps", "save_total_limit"),
     *("print_samples", "trainer.", "transfer_queue.", "data.train_files", "data.val_files"),
 )
+UNKNOWN = "not recorded"  # by the version that ran
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,6 @@ def compare(config: Mapping[str, Any], reference: str) -> list[Compared]:
         try:
             here = as_text(value_at(config, setting.key))
         except KeyError:
-            here = "not recorded"
-        rows.append(Compared(setting, here, here != setting.value))
+            here = UNKNOWN
+        rows.append(Compared(setting, here, here not in (setting.value, UNKNOWN)))
     return sorted(rows, key=lambda row: (not row.differs, not row.is_the_papers))
