@@ -6,8 +6,8 @@
 
 RUN is the folder of a training run (src/sft.py, grpo.py, dapo.py), of an evaluation (src/score.py), or one that holds
 such folders. Evaluations of the same problems are compared with the one before them. The page is one file: it opens
-from disk and requests nothing. If not all samples fit, it states which ones it has. Records are read from the data files
-that the runs name; nothing is downloaded.
+from disk and requests nothing. If not all samples fit, it states which ones it has. Records are read from the data
+files that the runs name; nothing is downloaded.
 """
 
 from __future__ import annotations

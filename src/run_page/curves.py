@@ -38,7 +38,6 @@ MEASURES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 COPIES = ("Copies of the old code", "share of completions")
 KNOWN = {key for _, _, keys in MEASURES for key in keys}
-SHARES = ("share",)
 POINTS = 300  # of a line; more steps are averaged in groups
 COLOURS = 8  # of runs, in the page's style; more runs repeat them
 INK = "#010203"  # stands for the colour of the page's text
@@ -61,7 +60,8 @@ class Panel:
 def lines_of(runs: Sequence[Training]) -> list[tuple[str, str, dict[int, Line]]]:
     """(title, unit, number of the run -> its line) of every measure that a run has logged."""
     logs = [[row for _, row in run.metrics] for run in runs]
-    others = sorted({key for log in logs for row in log for key in row if re.fullmatch(r"rewards/.*/mean", key)} - KNOWN)
+    keys_there = {key for log in logs for row in log for key in row}
+    others = sorted(key for key in keys_there - KNOWN if re.fullmatch(r"rewards/.*/mean", key))
     measures = [*MEASURES, *((f"Reward {key.split('/')[1]}", "mean", (key,)) for key in others)]
     found = []
     for title, unit, keys in measures:
@@ -144,7 +144,7 @@ def svg(figure: Any, title: str) -> Markup:
     text = content.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true" focusable="false">', text, count=1)
+    text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', text, count=1)
     text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d\d)\d+", r"\1", tag[0]), text)  # not in labels
     text = re.sub(r' id="[a-zA-Z]+\w*_\d+"', "", text)  # names that repeat in every picture and are never referred to
     # the page's own font and colours

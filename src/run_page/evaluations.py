@@ -132,7 +132,7 @@ def reasons(verdict: Verdict, answer: Answer, task: Task) -> list[Reason]:
     why = ": ".join(filter(None, (verdict.status, verdict.test, verdict.detail[-500:].strip())))
     rows: list[Reason] = [("passed", float(verdict.passed), why)]
     for name, words in MEASURES.items():
-        mine = (verdict.model_extra or {}).get(name)
+        mine: Any = (verdict.model_extra or {}).get(name)
         if isinstance(mine, bool) or is_number(mine):
             rows.append((name, float(mine), words))
     if not isinstance((verdict.model_extra or {}).get("format"), bool):

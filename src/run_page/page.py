@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,14 @@ from run_page import curves, evaluations, tables, training
 from run_page.evaluations import Evaluation
 from run_page.find import Place
 from run_page.samples import Sample, embedded, payload
-from run_page.thinning import kept, strides
+from run_page.thinning import kept, size, strides
 from run_page.training import Training
 
 HERE = Path(__file__).parent
 
 
 def escaped_controls(value: Any) -> Any:
-    """What a template writes: texts with control characters and lone surrogates as escapes; Jinja escapes the markup."""
+    """What a template writes: control characters and lone surrogates as escapes. Jinja escapes the markup."""
     return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value)
 
 
@@ -48,7 +47,7 @@ def choose(runs: Sequence[Training], families: Sequence[Sequence[Evaluation]]) -
     """The samples of the page, and for each source how many of them it shows."""
     steps = {run.place.name: list(run.steps().items()) for run in runs if run.rows}
     problems = {f"family {i}": list(family[0].result.tasks) for i, family in enumerate(families)}
-    sizes = {name: [sum(map(training.size, rows)) for _, rows in units] for name, units in steps.items()}
+    sizes = {name: [sum(size(row.completion) for row in rows) for _, rows in units] for name, units in steps.items()}
     for (name, ids), family in zip(problems.items(), families, strict=True):
         sizes[name] = sizes_of(family, ids)
     every = strides(sizes)
@@ -74,7 +73,7 @@ def sizes_of(family: Sequence[Evaluation], ids: Sequence[str]) -> list[int]:
     for one in family:
         for (identity, _), answer in one.answers.items():
             if identity in found:
-                found[identity] += len(json.dumps(answer.completion)) + training.OVERHEAD
+                found[identity] += size(answer.completion)
     return list(found.values())
 
 
@@ -104,20 +103,24 @@ def render(places: Sequence[Place], title: str, weight: float) -> str:
     data = payload(samples, place_rows(runs, found), [tables.pairs(family) for family in together])
     script = (HERE / "page.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment().get_template("page.html").render(
-        title=title,
-        style=Markup((HERE / "page.css").read_text("utf-8")),
-        script=Markup(script),
-        script_digest=digest,
-        headers=[*map(tables.of_run, runs), *map(tables.of_evaluation, found)],
-        run_names=[run.place.name for run in runs],
-        panels=curves.panels(runs, weight) if runs else [],
-        longest=max((len(run.metrics) for run in runs), default=0),
-        points=curves.POINTS,
-        weight=weight,
-        results=[tables.of_family(family) for family in families],
-        rules=rules,
-        data=embedded(data),
-        has_samples=bool(samples),
-        has_pairs=bool(together),
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            style=Markup((HERE / "page.css").read_text("utf-8")),
+            script=Markup(script),
+            script_digest=digest,
+            headers=[*map(tables.of_run, runs), *map(tables.of_evaluation, found)],
+            run_names=[run.place.name for run in runs],
+            panels=curves.panels(runs, weight) if runs else [],
+            longest=max((len(run.metrics) for run in runs), default=0),
+            points=curves.POINTS,
+            weight=weight,
+            results=[tables.of_family(family) for family in families],
+            rules=rules,
+            data=embedded(data),
+            has_samples=bool(samples),
+            has_pairs=bool(together),
+        )
     )

@@ -57,7 +57,8 @@ def explain(rewards: Mapping[str, float | None], score: Score, completion: str, 
             why = {"score": "what is trained on", "correctness": f"the rewards besides the format: {score.reason}"}
             rows.append((name, value, why.get(name, logged) if is_verl else logged))
         elif value is not None and abs(value - found[0]) > TOLERANCE:
-            rows.append((name, value, f"{logged or 'logged'}; today's src/rewards.py gives {found[0]:+.3f}: {found[1]}"))
+            today = f"today's src/rewards.py gives {found[0]:+.3f}: {found[1]}"
+            rows.append((name, value, f"{logged or 'logged'}; {today}"))
         else:
             rows.append((name, value, found[1]))
     return rows

@@ -89,7 +89,7 @@ def value_at(config: Mapping[str, Any], key: str) -> Any:
 
 
 def compare(config: Mapping[str, Any], reference: str) -> list[Compared]:
-    """Every setting of the reference that decides what is computed, those that differ first, the paper's before ours."""
+    """The settings that decide what is computed: those that differ first, the paper's before ours."""
     rows = []
     for setting in settings(CONFIGS / reference):
         if setting.key.startswith(LEFT_OUT):

@@ -77,7 +77,9 @@ def duration(run: Training) -> str | None:
     seconds = [row[key] for _, row in run.metrics for key in keys if is_number(row.get(key))]
     if seconds:
         return f"{timedelta(seconds=round(sum(seconds)))} in {len(seconds)} logged steps"
-    return f"{timedelta(seconds=round(max(times) - min(times)))} from the first logged step to the last" if times else None
+    if not times:
+        return None
+    return f"{timedelta(seconds=round(max(times) - min(times)))} from the first logged step to the last"
 
 
 def of_run(run: Training) -> Header:
@@ -185,5 +187,5 @@ def cautions(family: Sequence[Evaluation]) -> list[str]:
 def pairs(family: Sequence[Evaluation]) -> dict[str, Any]:
     """For each problem its mean in every evaluation of the family: what the page puts side by side."""
     means: list[Mapping[str, float]] = [one.means() for one in family]
-    problems = [{"id": identity, "means": [mean.get(identity) for mean in means]} for identity in family[0].result.tasks]
+    problems = [{"id": i, "means": [mean.get(i) for mean in means]} for i in family[0].result.tasks]
     return {"places": [one.place.name for one in family], "problems": problems}

@@ -7,17 +7,19 @@ the share of their source. The sources share the room equally; what one does not
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
 
 ROOM = 3_600_000  # bytes of samples in a page: with curves and tables it stays below 5 MB
+OVERHEAD = 600  # bytes of a sample besides its text, about: rewards with their reasons, labels, its share of the record
 LONGEST = 20_000  # characters of a text; longer ones are cut, and say so
 
 
 def stride(sizes: Sequence[int], room: float) -> int:
-    """The smallest n with which every n-th of these sizes, and the last, fit into the room; else all but the ends go."""
+    """The smallest n with which every n-th of these sizes, and the last, fit into the room; else only the ends stay."""
     for n in range(1, len(sizes)):
         if sum(kept(sizes, n)) <= room:
             return n
@@ -40,6 +42,14 @@ def strides(sources: Mapping[str, Sequence[int]], room: float = ROOM) -> dict[st
         found[name] = stride(sources[name], share)
         left -= sum(kept(sources[name], found[name]))
     return found
+
+
+def size(text: str) -> int:
+    """Bytes of a sample with this text in the page, at most about."""
+    text = text[:LONGEST]
+    escapes = 5 * sum(map(text.count, "<>&"))
+    twice = 2 if text and max(text) > "\uffff" else 1  # the code is then stored beside the text (samples.py)
+    return twice * (len(json.dumps(text)) + escapes) + OVERHEAD
 
 
 def cut(text: str) -> str:

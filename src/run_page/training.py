@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +18,6 @@ from run_page.find import Place, starts_of
 from run_page.reasons import explain
 from run_page.samples import Sample
 from run_page.tasks import Task, load
-
-OVERHEAD = 700  # bytes of a sample besides its text, about: numbers, reasons, code that is stored again
 
 
 class Row(BaseModel):
@@ -99,11 +96,6 @@ def copies(run: Training) -> dict[int, list[bool]]:
         if task := run.tasks.get(row.record_id):
             found[row.step].append(task.is_copy(extract(row.completion)))
     return dict(sorted(found.items()))
-
-
-def size(row: Row) -> int:
-    """Bytes of a row in the page, about."""
-    return len(json.dumps(row.completion)) + OVERHEAD
 
 
 def samples(run: Training, rows: Sequence[tuple[int, Row]]) -> list[Sample]:
