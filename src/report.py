@@ -32,10 +32,11 @@ def main() -> int:
     require_writable(args.out)
     os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported
 
-    from run_page.find import find
+    from run_page.find import find, find_curves
     from run_page.page import render
 
-    text = render(find(args.runs), ", ".join(map(one_line, args.runs)), args.ema)
+    places = find(args.runs)
+    text = render(places, find_curves(args.runs), ", ".join(map(one_line, args.runs)), args.ema)
     write_text(args.out, text)
     print(f"wrote {one_line(args.out)} ({len(text.encode('utf-8', 'backslashreplace')) / 1e6:.1f} MB)")
     return 0

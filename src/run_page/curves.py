@@ -10,11 +10,16 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from pydantic import BaseModel, Field
 
+from common.errors import InputError
+from common.files import read_json
 from common.run_logs import ema, points
+from evaluation.curve import METRIC
 from run_page.training import Training
 
 # title, unit, keys in metrics.jsonl: trl's, then verl's (src/verl_training/trainer.py); one of each trainer has values
@@ -100,6 +105,40 @@ def panels(runs: Sequence[Training], weight: float) -> list[Panel]:
 
 def summary(lines: Mapping[int, Line], names: Sequence[str]) -> str:
     return "; ".join(f"{names[i]}: first {line[1][0]:.3g}, last {line[1][-1]:.3g}" for i, line in lines.items())
+
+
+class Checkpoint(BaseModel):
+    """A row of curve.json (src/evaluation/curve.py)."""
+
+    step: int
+    scores: dict[str, dict[str, float | None]]
+
+
+class CheckpointCurve(BaseModel):
+    """curve.json, as far as it is drawn."""
+
+    folder: str
+    steps: list[Checkpoint] = Field(min_length=1)
+    paper: dict[str, float]
+
+
+def checkpoints(path: Path) -> Panel:
+    """The Pass@1 of a run's checkpoints with 95 % intervals. Raises InputError."""
+    curve = read_json(path, CheckpointCurve)
+    rows = [
+        (row.step, score) for row in curve.steps if (score := row.scores.get(METRIC)) and None not in score.values()
+    ]
+    if not rows:
+        raise InputError(f"{path}: steps: no {METRIC} with its interval")
+    steps = [step for step, _ in rows]
+    means, lows, highs = ([100 * float(score[key] or 0) for _, score in rows] for key in ("mean", "low", "high"))
+    spread = [[m - low for m, low in zip(means, lows, strict=True)], [h - m for m, h in zip(means, highs, strict=True)]]
+    figure, axis = figure_and_axis()
+    axis.errorbar(steps, means, spread, color=HUES[0], marker="o", markersize=4, capsize=2.5)
+    theirs = ", ".join(f"{name} {number:.1f}" for name, number in curve.paper.items())
+    what = f"Pass@1, % of {curve.folder}, with 95 % intervals; the paper's untrained: {theirs}"
+    said = f"first {means[0]:.1f}, last {means[-1]:.1f} percent"
+    return Panel("Checkpoints on CodeUpdateArena", what, svg(figure, f"checkpoints {path}"), said)
 
 
 def figure_and_axis() -> tuple[Any, Any]:

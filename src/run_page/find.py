@@ -12,7 +12,8 @@ from common.provenance import Start, read_starts
 from common.run_logs import METRICS, ROLLOUTS
 
 LOGS = (METRICS, ROLLOUTS)
-RESULTS, CURVE = "results.json", "curve.json"
+RESULTS = "results.json"
+CURVE = "curve.json"  # the scores of a run's checkpoints (src/checkpoint_curve.py)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ def find(folders: Sequence[Path]) -> list[Place]:
         for place in places:
             found.setdefault(place.folder.resolve(), place)
     return named(list(found.values()))
+
+
+def find_curves(folders: Sequence[Path]) -> list[Path]:
+    """The curves of checkpoints in the folders, or in the runs inside them."""
+    found = [path for folder in folders for path in sorted(folder.rglob(CURVE))]
+    return list(dict.fromkeys(found))
 
 
 def starts_of(folder: Path) -> list[Start]:

@@ -94,7 +94,7 @@ def place_rows(runs: Sequence[Training], found: Sequence[Evaluation]) -> list[di
     return rows
 
 
-def render(places: Sequence[Place], title: str, weight: float) -> str:
+def render(places: Sequence[Place], checkpoint_curves: Sequence[Path], title: str, weight: float) -> str:
     """The whole page."""
     runs, found = read(places)
     families = tables.families(found)
@@ -113,7 +113,7 @@ def render(places: Sequence[Place], title: str, weight: float) -> str:
             script_digest=digest,
             headers=[*map(tables.of_run, runs), *map(tables.of_evaluation, found)],
             run_names=[run.place.name for run in runs],
-            panels=curves.panels(runs, weight) if runs else [],
+            panels=[*curves.panels(runs, weight), *map(curves.checkpoints, checkpoint_curves)],
             longest=max((len(run.metrics) for run in runs), default=0),
             points=curves.POINTS,
             weight=weight,
