@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,44 @@ def write_quickstart(folder: Path) -> Path:
     write_evaluation(folder / "runs" / "grpo-test", data, AFTER)
     write_run(folder / "runs" / "grpo", data)
     return folder / "runs"
+
+
+# A model, a server or a file can put this into any text.
+EVIL = (
+    "</script><script>alert(1)</script><img src=x onerror=alert(2)><!-- {{ 7 * 7 }} \"'& \x00\x1b[31m\u202e\u2028\x7f"
+)
+HALF = "\ud83d"  # half of a surrogate pair
+
+
+def write_hostile(folder: Path) -> list[Path]:
+    """Runs and evaluations with EVIL in every field that takes a text."""
+    evil = EVIL.replace("\x00", "")  # no name of a file has one
+    record = replace(
+        FFT, update_info=EVIL, old_code=f"x = 1  # {evil.splitlines()[0]}", new_code="x = 2", dependency=EVIL
+    )
+    data = write_data(folder / "data", [record, AREA])
+    name = folder / re.sub("[/\n\x85\u2028]", "", evil)
+    config = CONFIG | {"learning_rate": EVIL, "lora_target_modules": [EVIL], EVIL: EVIL}
+    run = write_run(name, data, config=config)
+    first = start(data, config) | dict.fromkeys(("started", "command", "commit", "resumed_from"), EVIL)
+    first |= {"versions": {EVIL: EVIL}, "hardware": {"cpu": EVIL, "gpus": [{"name": EVIL}]}}
+    first["data"] |= {EVIL: {"sha256": EVIL}}
+    (run / "run.json").write_text(json.dumps({"starts": [first, first]}))
+    text = EVIL + HALF
+    row = rollout(1, 0, completion=f"{text}</think><answer>\n```python\n{text}\n```\n</answer>", target=text)
+    row |= {"record_id": record.normalised().id, "rewards": {text: 1.0, "es_star": float("nan")}, "reason": text}
+    (run / "rollouts.jsonl").write_text(lines([row, row | {"record_id": text, "group": 1}]))
+    (run / "metrics.jsonl").write_text(lines([metric(1, 0.5, **{f"rewards/{EVIL}/mean": 1.0, EVIL: EVIL})]))
+    places = [run]
+    for which, completions in (("before", BEFORE), ("after", AFTER)):
+        place = write_evaluation(folder / f"{which}{name.name}", write_data(folder / "plain"), completions)
+        result = json.loads((place / "results.json").read_text())
+        made = {"model": EVIL, "adapter": EVIL, "prompt": EVIL, "sampling": {EVIL: EVIL}, "benchmark": EVIL}
+        result["samples"]["made"] = made
+        result |= {"command": EVIL, "started": EVIL, "label": EVIL, "benchmark": EVIL}
+        (place / "results.json").write_text(json.dumps(result))
+        places.append(place)
+    return places
 
 
 def page_of(folder: Path, *runs: Path, **flags: object) -> str:

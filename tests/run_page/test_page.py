@@ -11,7 +11,6 @@ import pytest
 from conftest import ROOT
 from edges.checker import run_main
 from page_runs import (
-    AFTER,
     AREA,
     BEFORE,
     CONFIG,
@@ -19,12 +18,11 @@ from page_runs import (
     NO_PARSE,
     data_of,
     lines,
-    metric,
     page_of,
     rollout,
-    start,
     write_data,
     write_evaluation,
+    write_hostile,
     write_quickstart,
     write_run,
 )
@@ -102,7 +100,9 @@ def test_an_evaluation_is_compared_with_the_one_before_it(quickstart):
     assert sample(data, "grpo-test", FFT.id, "1")["tags"] == ["copy", "better than before"]
     assert sample(data, "grpo-test", AREA.id, "1")["tags"] == ["no answer", "worse than before"]
     assert not [tag for n in "01" for tag in sample(data, "base", FFT.id, n)["tags"] if "before" in tag]
-    assert "After base, grpo-test changed the held-out reward by 0.09: 2 records do not show that" in text_of(quickstart)
+    assert "After base, grpo-test changed the held-out reward by 0.09: 2 records do not show that" in text_of(
+        quickstart
+    )
 
 
 def test_the_header_says_what_ran(quickstart):
@@ -125,9 +125,8 @@ def test_a_run_with_the_papers_settings_has_no_differences(name):
     rows = reference.compare(config, name)
     assert len(rows) > 20
     assert not [row for row in rows if row.differs or row.here == reference.UNKNOWN]
-    assert any(row.setting.source.startswith("paper §4.1") for row in rows if "learning_rate" in row.setting.key) or (
-        name != "grpo.yaml"
-    )
+    sources = {row.setting.key.rpartition(".")[2]: row.setting.source for row in rows}
+    assert sources["lora_r"].startswith("paper §4.1")
 
 
 def test_curves_have_a_line_for_each_run(tmp_path):
@@ -199,40 +198,7 @@ def test_samples_that_were_drawn_again_are_not_shown(tmp_path):
 
 # --- what a model wrote stays text -----------------------------------------------------------------------------------
 
-EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)><!-- {{ 7 * 7 }} \"'& \x00\x1b[31m\u202e\u2028\x7f"
-HALF = "\ud83d"  # half of a surrogate pair
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202e\ud800-\udfff]")
-
-
-def write_hostile(folder: Path) -> list[Path]:
-    """Runs and evaluations with EVIL in every field that takes a text."""
-    from dataclasses import replace
-
-    evil = EVIL.replace("\x00", "")  # no name of a file has one
-    record = replace(FFT, update_info=EVIL, old_code=f"x = 1  # {evil.splitlines()[0]}", new_code="x = 2", dependency=EVIL)
-    data = write_data(folder / "data", [record, AREA])
-    name = folder / re.sub("[/\n\x85\u2028]", "", evil)
-    config = CONFIG | {"learning_rate": EVIL, "lora_target_modules": [EVIL], EVIL: EVIL}
-    run = write_run(name, data, config=config)
-    first = start(data, config) | {key: EVIL for key in ("started", "command", "commit", "resumed_from")}
-    first |= {"versions": {EVIL: EVIL}, "hardware": {"cpu": EVIL, "gpus": [{"name": EVIL}]}}
-    first["data"] |= {EVIL: {"sha256": EVIL}}
-    (run / "run.json").write_text(json.dumps({"starts": [first, first]}))
-    text = EVIL + HALF
-    row = rollout(1, 0, completion=f"{text}</think><answer>\n```python\n{text}\n```\n</answer>", target=text)
-    row |= {"record_id": record.normalised().id, "rewards": {text: 1.0, "es_star": float("nan")}, "reason": text}
-    (run / "rollouts.jsonl").write_text(lines([row, row | {"record_id": text, "group": 1}]))
-    (run / "metrics.jsonl").write_text(lines([metric(1, 0.5, **{f"rewards/{EVIL}/mean": 1.0, EVIL: EVIL})]))
-    places = [run]
-    for which, completions in (("before", BEFORE), ("after", AFTER)):
-        place = write_evaluation(folder / f"{which}{name.name}", write_data(folder / "plain"), completions)
-        result = json.loads((place / "results.json").read_text())
-        made = {"model": EVIL, "adapter": EVIL, "prompt": EVIL, "sampling": {EVIL: EVIL}, "benchmark": EVIL}
-        result["samples"]["made"] = made
-        result |= {"command": EVIL, "started": EVIL, "label": EVIL, "benchmark": EVIL}
-        (place / "results.json").write_text(json.dumps(result))
-        places.append(place)
-    return places
 
 
 @pytest.fixture(scope="module")
@@ -261,10 +227,10 @@ def test_text_of_any_content_adds_no_markup(hostile):
     assert not RAW.search(text)
     data = text.split('id="data">')[1].split("</script>")[0]
     assert not re.search("[<>&]", data)
-    assert "49" not in re.findall(r"\{\{ .*? \}\}|<!-- (\d+)", text)  # no template in a template
     body = text.split("</style>", 1)[1].split('<script type="application/json"')[0]
     assert "&lt;script&gt;alert(1)" in body
-    assert "<!--" not in body.replace("<!--\n", "")
+    assert "&lt;!-- {{ 7 * 7 }}" in body
+    assert "<!--" not in body
 
 
 def test_text_of_any_content_is_shown_as_it_is(hostile):
@@ -340,7 +306,11 @@ def refused(*words: object) -> str:
     ("file", "row", "message"),
     [
         ("rollouts.jsonl", rollout(1, 0) | {"step": "1"}, ":2: step: input should be a valid integer"),
-        ("rollouts.jsonl", rollout(1, 0, rewards={"es_star": "2"}), ":2: rewards.es_star: input should be a valid number"),
+        (
+            "rollouts.jsonl",
+            rollout(1, 0, rewards={"es_star": "2"}),
+            ":2: rewards.es_star: input should be a valid number",
+        ),
         ("rollouts.jsonl", {"step": 1}, ":2: record_id: field required"),
         ("rollouts.jsonl", [], ":2: not a JSON object"),
         ("metrics.jsonl", [], ":2: not a JSON object"),
@@ -375,7 +345,9 @@ def test_a_folder_without_a_run_is_one_line(tmp_path):
 def test_a_curve_of_checkpoints_is_a_panel(tmp_path):
     run = write_run(tmp_path / "run", write_data(tmp_path))
     (run / "curve").mkdir()
-    rows = [{"step": s, "scores": {"pass@1": {"mean": m, "low": m - 0.1, "high": m + 0.1}}} for s, m in ((0, 0.5), (9, 0.6))]
+    rows = [
+        {"step": s, "scores": {"pass@1": {"mean": m, "low": m - 0.1, "high": m + 0.1}}} for s, m in ((0, 0.5), (9, 0.6))
+    ]
     curve = {"folder": "runs/x", "steps": rows, "paper": {"A 32B model": 75.7}}
     (run / "curve" / "curve.json").write_text(json.dumps(curve))
     text = page_of(tmp_path, run)
