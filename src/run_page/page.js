@@ -3,6 +3,8 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const FIRST = 200; // rows of the list until more are asked for
+  const TAGS = ["copy", "best of its group", "equals the target", "does not parse", "no answer", "better than before",
+    "worse than before", "passes", "fails", "cut at the length limit"];
   const ALARMS = ["copy", "does not parse", "no answer", "worse than before", "fails", "cut at the length limit"];
   const LAST = "last - first";
   const ORDERS = { logged: "as logged", best: "best first", worst: "worst first" };
@@ -123,10 +125,9 @@
   }
 
   function buildChips() {
-    const all = ["copy", "best of its group", "equals the target", "does not parse", "no answer", "better than before", "worse than before", "passes", "fails", "cut at the length limit"];
     const base = data.samples.filter((sample) => matches(sample, []));
-    const counts = new Map(all.map((tag) => [tag, base.filter((sample) => sample.tags.includes(tag)).length]));
-    const there = all.filter((tag) => data.samples.some((sample) => sample.tags.includes(tag)));
+    const counts = new Map(TAGS.map((tag) => [tag, base.filter((sample) => sample.tags.includes(tag)).length]));
+    const there = TAGS.filter((tag) => counts.get(tag) || state.tags.has(tag));
     $("chips").replaceChildren(el("span", { class: "quiet" }, "show only"), ...there.map((tag) => el("button", {
       type: "button", "data-tag": tag, "aria-pressed": String(state.tags.has(tag)),
       onclick: () => { if (!state.tags.delete(tag)) state.tags.add(tag); refresh(); $("chips").querySelector(`[data-tag="${tag}"]`).focus(); },
@@ -283,7 +284,7 @@
       const sample = found[n];
       if (!sample) return block(pair.places[i], el("p", {}, "This answer is not in the page."));
       return block(`${pair.places[i]}: ${valueOf(sample)}`, el("div", { class: "badges" }, ...sample.tags.map(badge)),
-        sample.code === null ? prose(sample.text) : task.old ? diffBlock(task.old, sample.code) : code(sample.code),
+        sample.code === null ? prose(sample.text.trim() || "(empty)") : task.old ? diffBlock(task.old, sample.code) : code(sample.code),
         el("ul", {}, ...sample.parts.map(([name, value, why]) => el("li", {}, `${name} ${signed(value)}: ${why}`))), el("a", { href: sample.address }, "open"));
     });
     $("pair-detail").replaceChildren(el("div", { class: "head" }, el("h3", {}, `${problem.id}, answer ${n + 1} of ${most}`), el("span", {}, step(-1, "← previous answer"), " ", step(1, "next answer →"))),
