@@ -26,13 +26,16 @@ from run_page.tasks import Task, load
 from run_page.training import tags
 
 VERDICTS = "verdicts.jsonl"
-MEASURES = {  # what a verdict may say besides whether the answer passed
-    "em": "equals the target",
+DETAIL = 500  # characters of an error: its end names it
+MEASURES = {  # numbers that a verdict may have
     "es": "edit similarity to the target",
     "dm_star": "DM* (not in the paper)",
-    "old_api": "still uses the old API",
-    "upassed": "passes with the update and fails without it",
-    "base_passed": "passes the original tests",
+}
+ANSWERS = {  # flags: what they say if they are set, and if they are not
+    "em": ("equals the target", "differs from the target"),
+    "old_api": ("still uses the old API", "does not use the old API"),
+    "upassed": ("passes with the update, fails without it", "fails, or passes without the update too"),
+    "base_passed": ("passes the original tests", "fails the original tests"),
 }
 
 
@@ -129,15 +132,14 @@ def reasons(verdict: Verdict, answer: Answer, task: Task) -> list[Reason]:
         rewards = {"format": found.format, "es_star": found.es_star}
         total = (("reward", verdict.reward, "format + ES*"),)
         return [*explain(rewards, found, answer.completion, ""), *total]
-    why = ": ".join(filter(None, (verdict.status, verdict.test, verdict.detail[-500:].strip())))
-    rows: list[Reason] = [("passed", float(verdict.passed), why)]
-    for name, words in MEASURES.items():
-        mine: Any = (verdict.model_extra or {}).get(name)
-        if isinstance(mine, bool) or is_number(mine):
-            rows.append((name, float(mine), words))
-    if not isinstance((verdict.model_extra or {}).get("format"), bool):
-        return rows
-    return [*rows, ("format", found.format, explain_format(answer.completion))]
+    why = ": ".join(filter(None, (verdict.status, verdict.test, verdict.detail[-DETAIL:].strip())))
+    rows: list[Reason] = [("passed", float(verdict.passed), why or ("passes" if verdict.passed else "fails"))]
+    more: Mapping[str, Any] = verdict.model_extra or {}
+    rows += [(name, float(yes), ANSWERS[name][not yes]) for name in ANSWERS if isinstance(yes := more.get(name), bool)]
+    rows += [(name, float(more[name]), words) for name, words in MEASURES.items() if is_number(more.get(name))]
+    if isinstance(more.get("format"), bool):
+        rows.append(("format", found.format, explain_format(answer.completion)))
+    return rows
 
 
 def samples(one: Evaluation, problems: Sequence[str]) -> list[Sample]:

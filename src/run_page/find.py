@@ -47,13 +47,24 @@ def started(place: Place) -> str:
 
 
 def named(places: Sequence[Place]) -> list[Place]:
-    """The places with their names: paths without the folders that all of them share."""
+    """The places with their names: paths from the folder that holds all of them, or as many last parts of the paths as
+    tell them apart, whichever is shorter."""
     paths = [place.folder.resolve() for place in places]
     shared = Path(os.path.commonpath([path.parent for path in paths]))
+    below = [str(path.relative_to(shared)) for path in paths]
+    ends = ["/".join(path.parts[-last_parts(paths) :]) for path in paths]
+    names = min(below, ends, key=lambda some: sum(map(len, some)))
     return [
-        Place(place.folder, place.is_evaluation, str(path.relative_to(shared)))
-        for place, path in zip(places, paths, strict=True)
+        Place(place.folder, place.is_evaluation, name or str(place.folder))
+        for place, name in zip(places, names, strict=True)
     ]
+
+
+def last_parts(paths: Sequence[Path]) -> int:
+    """How many last parts of each path are enough for all to differ."""
+    longest = max(len(path.parts) for path in paths)
+    enough = (n for n in range(1, longest) if len({path.parts[-n:] for path in paths}) == len(paths))
+    return next(enough, longest)
 
 
 def find(folders: Sequence[Path]) -> list[Place]:
