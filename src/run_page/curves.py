@@ -97,9 +97,11 @@ def averaged(steps: Sequence[float], values: Sequence[float]) -> Line:
 
 def panels(runs: Sequence[Training], weight: float) -> list[Panel]:
     """A picture of each measure. Thin: logged values; thick: their moving average."""
+    measures, names = lines_of(runs), [run.place.name for run in runs]
+    steps = [step for _, _, lines in measures for line in lines.values() for step in (line[0][0], line[0][-1])]
     return [
-        Panel(title, unit, draw(title, lines, weight), summary(lines, [run.place.name for run in runs]))
-        for title, unit, lines in lines_of(runs)
+        Panel(title, unit, draw(title, lines, (min(steps), max(steps)), weight), summary(lines, names))
+        for title, unit, lines in measures
     ]
 
 
@@ -159,8 +161,8 @@ def figure_and_axis() -> tuple[Any, Any]:
     return figure, axis
 
 
-def draw(title: str, lines: Mapping[int, Line], weight: float) -> Markup:
-    """The panel of one measure."""
+def draw(title: str, lines: Mapping[int, Line], span: tuple[float, float], weight: float) -> Markup:
+    """The panel of one measure; `span`: the steps of all panels."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axis = figure_and_axis()
@@ -169,6 +171,8 @@ def draw(title: str, lines: Mapping[int, Line], weight: float) -> Markup:
         marker = "o" if len(steps) == 1 else None
         axis.plot(*averaged(steps, values), color=colour, alpha=0.45, linewidth=0.9, linestyle=dash, marker=marker)
         axis.plot(*averaged(steps, ema(values, weight)), color=colour, linewidth=2, linestyle=dash)
+    margin = 0.03 * (span[1] - span[0]) or 0.5
+    axis.set_xlim(span[0] - margin, span[1] + margin)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     low, high = axis.get_ylim()
     if high - low < 1e-6 * max(1.0, abs(high)):  # matplotlib would label an offset

@@ -37,7 +37,7 @@
 
   // [[kind, line], …] with the kinds " ", "-" and "+": the longest common subsequence of lines.
   function lineDiff(before, after) {
-    const a = before.split("\n"), b = after.split("\n");
+    const [a, b] = [before, after].map((text) => text.replace(/\n+$/, "").split("\n"));
     if (a.length * b.length > 4e6) return [...a.map((line) => ["-", line]), ...b.map((line) => ["+", line])];
     const width = b.length + 1, best = new Uint32Array((a.length + 1) * width);
     for (let i = a.length - 1; i >= 0; i--)
