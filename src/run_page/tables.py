@@ -174,7 +174,7 @@ def changes(before: Evaluation, after: Evaluation) -> str:
     old, new = before.means(), after.means()
     up = sum(new[i] > old[i] for i in old.keys() & new.keys())
     down = sum(new[i] < old[i] for i in old.keys() & new.keys())
-    return "; ".join([*gains, f"{up} problems better, {down} worse"])
+    return "; ".join([*gains, f"problems better: {up}, worse: {down}"])
 
 
 def cautions(family: Sequence[Evaluation]) -> list[str]:

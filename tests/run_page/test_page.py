@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -359,3 +360,66 @@ def test_a_curve_of_checkpoints_is_a_panel(tmp_path):
 
 def test_a_broken_answer_has_no_difference_from_the_target(quickstart):
     assert NO_PARSE in [one["text"] for one in data_of(quickstart)["samples"]]
+
+
+# --- results by execution, names -------------------------------------------------------------------------------------
+
+
+def write_scores(folder: Path, passed: dict[str, int]) -> Path:
+    """What score.py leaves of CodeUpdateArena with two samples a problem; the samples are elsewhere."""
+    mean = sum(passed.values()) / (2 * len(passed))
+    tasks = {identity: {"n": 2, "passed": n, "upassed": 0} for identity, n in passed.items()}
+    result = {"benchmark": "arena", "problems": len(tasks), "samples_per_problem": 2, "tasks": tasks, "config": {}}
+    result |= {
+        "scores": {"pass@1": {"mean": mean, "low": 0.25, "high": 0.75}},
+        "data": {"arena.jsonl": {"sha256": "d"}},
+    }
+    result |= {"samples": {"sha256": "a", "made": {"benchmark": "arena", "model": "a model"}}}
+    verdicts = [
+        {"task_id": i, "sample_id": k, "passed": k < n, "status": "pass" if k < n else "assertion"}
+        for i, n in passed.items()
+        for k in range(2)
+    ]
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(result))
+    (folder / "verdicts.jsonl").write_text(lines(verdicts))
+    return folder
+
+
+def test_pass_at_k_stands_above_the_papers(tmp_path):
+    """Before 0, 1, 2 of 2 pass; after 2, 1, 1: shares change by +1, 0, -0.5, mean 0.167."""
+    before = write_scores(tmp_path / "before", {"a": 0, "b": 1, "c": 2})
+    after = write_scores(tmp_path / "after", {"a": 2, "b": 1, "c": 1})
+    page = page_of(tmp_path, before, after)
+    text = text_of(page)
+    assert "evaluation Pass@1 before 50.0 (25.0 to 75.0) after 66.7 (25.0 to 75.0) paper: Qwen2.5-Coder-32B" in text
+    assert "paper: Qwen2.5-Coder-7B-Instruct, GRPO 74.6" in text
+    assert re.search(r"after after before: Pass@1 changed by 16\.7 \(.*?\); problems better: 1, worse: 1\.", text)
+    assert "Only 3 problems: too few for a standard error or an interval to hold." in text
+    assert "the answers are not here: samples.jsonl" in text
+    assert data_of(page)["pairs"][0]["problems"][0] == {"id": "a", "means": [0.0, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["x/grpo"], ["grpo"]),
+        (["x/grpo", "x/dapo"], ["grpo", "dapo"]),
+        (["x/sft", "x/heldout/sft"], ["sft", "heldout/sft"]),
+        (["one/very/long/path/grpo", "another/path/dapo"], ["grpo", "dapo"]),
+        (["a/b/grpo", "c/b/grpo"], ["a/b/grpo", "c/b/grpo"]),
+    ],
+)
+def test_places_have_short_names(tmp_path, folders, names):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "metrics.jsonl").write_text("")
+    assert [place.name for place in find([tmp_path / folder for folder in folders])] == names
+
+
+def test_a_folder_is_searched_and_nothing_is_shown_twice(tmp_path):
+    for name in ("b", "a", "a/checkpoint-2", "a/.hidden"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "metrics.jsonl").write_text("")
+    os.utime(tmp_path / "a" / "metrics.jsonl", (1, 1))
+    assert [place.name for place in find([tmp_path, tmp_path / "b"])] == ["a", "b"]
