@@ -20,6 +20,7 @@ from run_page.thinning import kept, size, strides
 from run_page.training import Training
 
 HERE = Path(__file__).parent
+SCRIPTS = ("diff.js", "list.js", "sample.js", "pairs.js", "page.js")  # one script in the page
 
 
 def escaped_controls(value: Any) -> Any:
@@ -101,7 +102,7 @@ def render(places: Sequence[Place], checkpoint_curves: Sequence[Path], title: st
     samples, rules = choose(runs, families)
     together = [family for family in families if len(family) > 1]
     data = payload(samples, place_rows(runs, found), [tables.pairs(family) for family in together])
-    script = (HERE / "page.js").read_text("utf-8")
+    script = "\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         environment()
