@@ -82,7 +82,8 @@ def rule(name: str, shown: int, there: int, every: int, unit: str, units: int) -
     """Which samples of a run or an evaluation the page has."""
     if every == 1:
         return f"{name}: all {there:,} samples"
-    return f"{name}: {shown:,} of {there:,} samples: all of every {every}th {unit} of {units:,}, and of the last"
+    which = f"one {unit} in {every} (of {units:,}), from the first on, and the last {unit}, whole"
+    return f"{name}: {shown:,} of {there:,} samples: {which}"
 
 
 def place_rows(runs: Sequence[Training], found: Sequence[Evaluation]) -> list[dict[str, Any]]:

@@ -282,7 +282,8 @@ def test_a_long_run_keeps_whole_steps_and_says_which(tmp_path, monkeypatch):
     assert len(found) == 4 * len(steps)
     every = steps[1] - steps[0]
     assert steps == sorted({*range(1, 101, every), 100})
-    words = f"run: {len(found)} of 400 samples: all of every {every}th step of 100, and of the last"
+    which = f"one step in {every} (of 100), from the first on, and the last step, whole"
+    words = f"run: {len(found)} of 400 samples: {which}"
     assert words in text_of(text)
     assert len(json.dumps(found)) < 40_000
 
