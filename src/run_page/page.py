@@ -45,32 +45,29 @@ def read(places: Sequence[Place]) -> tuple[list[Training], list[Evaluation]]:
 
 
 def choose(runs: Sequence[Training], families: Sequence[Sequence[Evaluation]]) -> tuple[list[Sample], list[str]]:
-    """The samples of the page, and for each source how many of them it shows."""
-    steps = {run.place.name: list(run.steps().items()) for run in runs if run.rows}
-    problems = {f"family {i}": list(family[0].result.tasks) for i, family in enumerate(families)}
-    sizes = {name: [sum(size(row.completion) for row in rows) for _, rows in units] for name, units in steps.items()}
-    for (name, ids), family in zip(problems.items(), families, strict=True):
-        sizes[name] = sizes_of(family, ids)
-    every = strides(sizes)
+    """The samples of the page, and for each run and evaluation how many of them these are."""
+    steps = [run.steps() for run in runs]
+    sizes = [[sum(size(row.completion) for row in rows) for rows in by_step.values()] for by_step in steps]
+    every = strides([*sizes, *map(sizes_of, families)])
     samples: list[Sample] = []
     lines = []
-    for run in runs:
-        if units := steps.get(run.place.name):
-            chosen = kept(units, every[run.place.name])
-            mine = [row for _, rows in chosen for row in training.numbered(rows)]
-            samples += training.samples(run, mine)
-            lines.append(rule(run.place.name, len(mine), len(run.rows), every[run.place.name], "step", len(units)))
-    for (name, ids), family in zip(problems.items(), families, strict=True):
+    for run, by_step, n in zip(runs, steps, every, strict=False):
+        rows = [row for rows in kept(list(by_step.values()), n) for row in training.numbered(rows)]
+        samples += training.samples(run, rows)
+        if rows:
+            lines.append(rule(run.place.name, len(rows), len(run.rows), n, "step", len(by_step)))
+    for family, n in zip(families, every[len(runs) :], strict=True):
+        problems = list(family[0].result.tasks)
         for one in family:
-            mine_here = evaluations.samples(one, kept(ids, every[name]))
-            samples += mine_here
-            lines.append(rule(one.place.name, len(mine_here), len(one.answers), every[name], "problem", len(ids)))
+            answers = evaluations.samples(one, kept(problems, n))
+            samples += answers
+            lines.append(rule(one.place.name, len(answers), len(one.answers), n, "problem", len(problems)))
     return samples, lines
 
 
-def sizes_of(family: Sequence[Evaluation], ids: Sequence[str]) -> list[int]:
-    """Bytes of the answers to each problem in the page, about."""
-    found = dict.fromkeys(ids, 0)
+def sizes_of(family: Sequence[Evaluation]) -> list[int]:
+    """Bytes of all answers to each problem in the page, about."""
+    found = dict.fromkeys(family[0].result.tasks, 0)
     for one in family:
         for (identity, _), answer in one.answers.items():
             if identity in found:

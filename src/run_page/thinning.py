@@ -8,7 +8,7 @@ the share of their source. The sources share the room equally; what one does not
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -32,15 +32,13 @@ def kept(units: Sequence[T], n: int) -> list[T]:
     return [*units[::n], *last]
 
 
-def strides(sources: Mapping[str, Sequence[int]], room: float = ROOM) -> dict[str, int]:
-    """Source -> n, for the sizes of its units."""
-    found = {}
+def strides(sources: Sequence[Sequence[int]], room: float = ROOM) -> list[int]:
+    """The n of each source, from the sizes of its units."""
+    found = [1] * len(sources)
     left = float(room)
-    by_size = sorted(sources, key=lambda name: sum(sources[name]))
-    for i, name in enumerate(by_size):
-        share = left / (len(by_size) - i)
-        found[name] = stride(sources[name], share)
-        left -= sum(kept(sources[name], found[name]))
+    for there, i in enumerate(sorted(range(len(sources)), key=lambda i: sum(sources[i]))):
+        found[i] = stride(sources[i], left / (len(sources) - there))
+        left -= sum(kept(sources[i], found[i]))
     return found
 
 

@@ -269,7 +269,7 @@ def test_the_stride(sizes, room, expected):
 def test_the_sources_share_the_room():
     assert thinning.kept("abcdefgh", 3) == ["a", "d", "g", "h"]
     # 100 for two: the small one needs 20 of its 50, so 80 are left for the other: every 3rd of 20 is 7, and the last
-    assert thinning.strides({"big": [10] * 20, "small": [10] * 2}, 100) == {"big": 3, "small": 1}
+    assert thinning.strides([[10] * 20, [10] * 2], 100) == [3, 1]
 
 
 def test_a_long_run_keeps_whole_steps_and_says_which(tmp_path, monkeypatch):
