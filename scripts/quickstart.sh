@@ -36,14 +36,16 @@ stage "$out/grpo/adapter_model.safetensors" \
   "$PYTHON" src/grpo.py --config configs/quickstart/grpo.yaml --resume_from_checkpoint auto "$@"
 say "held-out records: after SFT and GRPO"
 heldout grpo --model "$out/sft-merged" --adapter "$out/grpo"
-say "the reward curve and the summary"
+say "the reward curve, the summary, and the page of the runs"
 run "$PYTHON" src/plot.py "$out/grpo" --out "$out/reward.png" --ema 0.6
 run "$PYTHON" src/score.py --compare "$out"/heldout/{base,sft,grpo} --out "$out/summary.md"
+run "$PYTHON" src/report.py "$out" --out "$out/report.html" --ema 0.6
 [[ -n "${DRY_RUN:-}" ]] || cat <<END
 The weights are SmolLM2's 4-bit GGUF, dequantised. To train longer: rm -r $out/grpo $out/heldout/grpo, then
 bash scripts/quickstart.sh --max_steps 64
 
 where things are:
+  $out/report.html      open it in a browser: what ran, curves, results, every sample with its rewards and reasons
   $out/summary.md       this summary
   $out/reward.png       the reward curve
   $out/grpo             the GRPO run: adapter, metrics.jsonl, rollouts.jsonl, run.json

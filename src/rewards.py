@@ -97,22 +97,29 @@ def text_of(completion: Any) -> str:
     return "".join(texts)
 
 
-def is_well_formed(completion: str) -> bool:
-    """One think part, then one answer part, separated and followed by white space only.
+def format_fault(completion: str) -> str | None:
+    """Why the format reward is -1; None for one think part, then one answer part, with only white space around them.
 
     The completion starts inside think, because the prompt ends with <think>.
     """
     _, closed, rest = completion.partition("</think>")
     rest = END_OF_TURN.sub(" ", rest).strip()
-    return (
-        bool(closed)
-        and "<think>" not in completion
-        and "</think>" not in rest
-        and rest.startswith("<answer>")
-        and rest.endswith("</answer>")
-        and rest.count("<answer>") == 1
-        and rest.count("</answer>") == 1
-    )
+    if not closed:
+        return "no </think>"
+    if "<think>" in completion or "</think>" in rest:
+        return "more than one think part"
+    if rest.count("<answer>") != 1:
+        return "no <answer>" if "<answer>" not in rest else "more than one <answer>"
+    if rest.count("</answer>") != 1:
+        return "no </answer>" if "</answer>" not in rest else "more than one </answer>"
+    if not rest.startswith("<answer>"):
+        return "text between </think> and <answer>"
+    return None if rest.endswith("</answer>") else "text after </answer>"
+
+
+def is_well_formed(completion: str) -> bool:
+    """Whether the format reward is +1."""
+    return format_fault(completion) is None
 
 
 def last_answer(completion: str) -> str | None:

@@ -828,7 +828,7 @@ def test_the_quickstart_s_commands_exist(monkeypatch):
     names = [Path(command[1]).name for command in commands]
     assert names == [
         *("fetch_smollm2.py", "sft.py", "merge_adapter.py", "generate.py", "score.py", "generate.py", "score.py"),
-        *("grpo.py", "generate.py", "score.py", "plot.py", "score.py"),
+        *("grpo.py", "generate.py", "score.py", "plot.py", "score.py", "report.py"),
     ]
     folders = [f"runs/quickstart/heldout/{name}" for name in ("base", "sft", "grpo")]
     for command in commands:
@@ -841,7 +841,8 @@ def test_the_quickstart_s_commands_exist(monkeypatch):
             drawing = generate.parse_arguments([word for word in flags if word != "grpo"])[1]
             assert (drawing.benchmark.name, drawing.limit, drawing.max_target_tokens) == ("migration", 24, 60)
             assert (drawing.samples, drawing.sampling.recorded()) == (4, SAMPLING)
-    assert commands[-1][2:] == ["--compare", *folders, "--out", "runs/quickstart/summary.md"]
+    assert commands[-2][2:] == ["--compare", *folders, "--out", "runs/quickstart/summary.md"]
+    assert commands[-1][2:] == ["runs/quickstart", "--out", "runs/quickstart/report.html", "--ema", "0.6"]
 
 
 @pytest.mark.parametrize("gpus", ["1", "8"])

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "verl_training": {"verl_training", *SHARED},
     "curation": {"curation", *SHARED},
     "evaluation": {"evaluation", "curation", *SHARED},
+    "run_page": {"run_page", "evaluation", *SHARED},
 }
 
 

@@ -131,6 +131,27 @@ def test_format(completion, expected):
     assert format_reward([completion]) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("completion", "fault"),
+    [
+        ("a </think> <answer>b</answer>", None),
+        ("a </think> <answer>b</answer><|im_end|>", None),
+        ("<answer>b</answer>", "no </think>"),
+        ("<think>a</think><answer>b</answer>", "more than one think part"),
+        ("a</think></think><answer>b</answer>", "more than one think part"),
+        ("a</think> b", "no <answer>"),
+        ("a</think><answer>b", "no </answer>"),
+        ("a</think><answer>b</answer><answer>c</answer>", "more than one <answer>"),
+        ("a</think><answer>b</answer></answer>", "more than one </answer>"),
+        ("a</think> b <answer>c</answer>", "text between </think> and <answer>"),
+        ("a</think><answer>b</answer> c", "text after </answer>"),
+    ],
+)
+def test_the_fault_of_a_format(completion, fault):
+    assert rewards.format_fault(completion) == fault
+    assert rewards.is_well_formed(completion) == (fault is None)
+
+
 # --- which code is scored --------------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 SRC = str(Path(__file__).resolve().parent.parent) + os.sep
 # Packages of optional layers -> the requirements file that installs them.
 LAYERS = {
-    **dict.fromkeys(("torch", "transformers", "trl", "peft", "datasets", "accelerate"), "requirements.txt"),
+    **dict.fromkeys(("torch", "transformers", "trl", "peft", "datasets", "accelerate", "jinja2"), "requirements.txt"),
     **dict.fromkeys(("Levenshtein", "yaml", "tqdm", "pydantic", "pyarrow", "gguf", "matplotlib"), "requirements.txt"),
     **dict.fromkeys(("verl", "ray", "omegaconf", "hydra", "tensordict"), "requirements/dapo.txt"),
     **dict.fromkeys(("wandb", "trackio", "liger_kernel"), "requirements/extras.txt"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import checkpoint_curve
 import plot
+import report
 from adapters import AdapterConfig
 from common.checkpoints import base_of, find_checkpoints, read_checkpoint, run_start, world_size
 from common.errors import InputError
@@ -111,3 +112,31 @@ def test_plot(metrics):
         check_ended(ended, "plot", before="plot: .* values left out: .*")
         assert Path("reward.png").exists() == (ended.status == 0)
         assert not list(Path().rglob("*.part"))
+
+
+ROLLOUT = {
+    **{"step": 1, "record_id": "a1", "group": 0, "completion": "x</think><answer>```python\ny = 1\n```</answer>"},
+    **{"target": "y = 2", "rewards": {"format_reward": 1.0, "es_star": 0.5}, "advantage": 0.5, "reason": "parses"},
+}
+LOGS = {
+    "run/run.json": json.dumps(RUN).encode(),
+    "run/metrics.jsonl": b"".join(json.dumps(row).encode() + b"\n" for row in METRICS),
+    "run/rollouts.jsonl": json.dumps(ROLLOUT).encode() + b"\n",
+}
+
+
+@effort(20, 2_000)
+@given(
+    st.one_of(
+        json_file(RUN).map(lambda content: {"run/run.json": content}),
+        rows_file(METRICS, most=3).map(lambda content: {"run/metrics.jsonl": content}),
+        rows_file([ROLLOUT, ROLLOUT], most=3).map(lambda content: {"run/rollouts.jsonl": content}),
+        json_file(ROLLOUT).map(lambda content: {"run/rollouts.jsonl": content}),
+    )
+)
+def test_the_page_of_a_run(files):
+    count("pages of runs")
+    with scratch(LOGS | files) as folder:
+        ended = run_main(report.main, "report", "run", "--out", "page.html")
+        check_ended(ended, "report")
+        assert set(contents(folder)) == {*LOGS, *([] if ended.status else ["page.html"])}

@@ -31,6 +31,7 @@ PROGRAMS: dict[str, list[str]] = {
     "merge_adapter": ["--adapter", "no-such-folder", "--out", "out"],
     "migrate": ["no-such-file.py", "--model", "no-such-model/x", "--update", "note"],
     "plot": ["no-such-run"],
+    "report": ["no-such-run"],
     "review": ["no-such-run", "--data", "data"],
     "rewards": ["no-such-file.txt", "--target", "no-such-file.py"],
     "score": ["--samples", "no-such-file.jsonl", "--out", "out"],

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mini_migration import ANSWERS, PROOFS, sample_rows
 
 import check_data
+import report
 import score
 from common.errors import InputError
 from common.rows import typed
@@ -115,6 +116,35 @@ def test_compare(data, which):
             ended = run_main(score.main, "score", *flags, "--out", "out/table.md")
             check_ended(ended, "score")
         check_files(folder / "out")
+
+
+VERDICTS = [
+    {
+        "task_id": row["task_id"],
+        "sample_id": row["sample_id"],
+        "passed": True,
+        "status": "pass",
+        "detail": "",
+        "em": False,
+    }
+    for row in SAMPLES
+]
+
+
+@effort(15, 1_500)
+@given(st.data(), rows_file(VERDICTS, most=3))
+def test_the_page_of_an_evaluation(data, verdicts):
+    """Two of the same problems, one of them with faults in its result or in its verdicts."""
+    count("pages of evaluations")
+    whole = json.dumps(results()[1]).encode()
+    result = data.draw(json_file(results()[1], most=2) | st.none())
+    rows = b"".join(json.dumps(row).encode() + b"\n" for row in VERDICTS)
+    files = {"a/results.json": whole, "a/verdicts.jsonl": rows, "a/samples.jsonl": WHOLE, "data.jsonl": DATA}
+    files |= {"b/results.json": result or whole, "b/verdicts.jsonl": rows if result else verdicts}
+    with scratch(files) as folder:
+        ended = run_main(report.main, "report", "a", "b", "--out", "page.html")
+        check_ended(ended, "report")
+        assert set(contents(folder)) == {*files, *([] if ended.status else ["page.html"])}
 
 
 EVIDENCE = [
