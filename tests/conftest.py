@@ -114,6 +114,13 @@ def verl():
     return pytest.importorskip("verl", reason="requirements/dapo.txt is not installed")
 
 
+@pytest.fixture(autouse=True)
+def verl_is_imported_for_a_cpu() -> Iterator[None]:
+    """Fails a test that imports verl without the fixture above: it would fail later tests of its worker instead."""
+    yield
+    assert "verl" not in sys.modules or "verl_training.fixes" in sys.modules, "this test needs the fixture `verl`"
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "tiny.jsonl"

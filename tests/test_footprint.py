@@ -205,7 +205,7 @@ def test_trl_s_log_probabilities_take_a_tile():
     assert live.peak == pytest.approx(2 * 64 * memory.TILE_WORDS + 6 * 32 * 64, rel=0.1)
 
 
-def test_verl_s_logits_take_what_is_counted(monkeypatch):
+def test_verl_s_logits_take_what_is_counted(verl, monkeypatch):
     """verl's own log-probabilities of bf16 logits: 2 V t, and in an update 4 V t of float32 log-softmax, which CUDA's
     autocast computes (a CPU's does not). By hand, 64 tokens of 4,096 words: 6 x 64 x 4096 = 1,572,864 bytes. The
     entropy without torch.compile, which is not modelled, would take 10."""
