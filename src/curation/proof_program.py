@@ -11,6 +11,7 @@ import types
 import warnings
 
 DEPRECATIONS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+UNDER_TEST: list[dict] = []  # the namespaces of the code and of its check
 
 
 def keep_warnings():
@@ -18,8 +19,9 @@ def keep_warnings():
     add, frame = warnings.simplefilter, sys._getframe
 
     def called_by_code():
-        """Whether the caller of the caller is the code under test, whose module is __main__."""
-        return frame(2).f_globals is vars(sys.modules["__main__"])
+        """Whether the caller of the caller is code under test."""
+        caller = frame(2).f_globals
+        return any(caller is scope for scope in UNDER_TEST)
 
     def always():
         for kind in DEPRECATIONS:
@@ -61,18 +63,16 @@ def keep_warnings():
     warnings.__class__ = Module
 
 
-def run(code, check):
-    """Execute the code, then its check; raise SystemExit((outcome, text)) unless both are clean."""
+def report(steps):
+    """Take the steps, pairs (the outcome if it fails, a function); raise SystemExit((outcome, text)) unless all are
+    clean."""
     keep_warnings()
-    main = sys.modules["__main__"] = types.ModuleType("__main__")
     outcome, text = "error", ""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         try:
-            exec(compile(code, "<record>", "exec", dont_inherit=True), vars(main))
-            outcome = "check"
-            if check:
-                exec(compile(check, "<check>", "exec", dont_inherit=True), vars(main))
+            for outcome, step in steps:  # noqa: B007 (the last one is the outcome)
+                step()
             outcome = "ok"
         except BaseException as error:
             text = traceback.format_exception_only(type(error), error)[-1].strip()
@@ -84,3 +84,18 @@ def run(code, check):
         outcome, text = "warning", f"{old[0].category.__name__}: {old[0].message}"
     if outcome != "ok":  # an ImportError contains the path of the environment: evidence is the same on every machine
         raise SystemExit((outcome, text.replace(sys.prefix, "ENV")[:300]))
+
+
+def execute(name, source, scope):
+    """Execute source code that tracebacks call `name`."""
+    exec(compile(source, name, "exec", dont_inherit=True), scope)
+
+
+def run(code, check):
+    """Execute the code, then its check."""
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    UNDER_TEST.append(vars(main))
+    steps = [("error", lambda: execute("<record>", code, vars(main)))]
+    if check:
+        steps.append(("check", lambda: execute("<check>", check, vars(main))))
+    report(steps)
