@@ -1,10 +1,11 @@
-"""Check data: the rows of a file, the proofs of records, rows without proofs, and leakage of a test set.
+"""Check data: the rows of a file, the proofs of records, rows without proofs, leakage of a test set, composition.
 
     python src/check_data.py rows data/train.jsonl                  # is every row a migration?
     python src/check_data.py proofs --sample 2                      # are the records of data/ true when they are run?
     python src/check_data.py gates                                  # would their checks reject wrong code?
     python src/check_data.py published rows.jsonl --out v.jsonl     # which rows of another file run?
     python src/check_data.py leakage data/train.jsonl --test data/heldout.jsonl    # does the test set leak?
+    python src/check_data.py composition                            # what is the set made of?
 
 `python src/check_data.py VERB --help` describes each. Exit status 1: rows with errors, copies, records that are not
 proven, or leaks were found.
@@ -20,7 +21,7 @@ from types import ModuleType
 
 from common.cli import Parser, above_zero, program
 from common.errors import ReCodeError
-from curation import check_gates, check_proofs, check_published, check_rows, proof
+from curation import check_gates, check_proofs, check_published, check_rows, composition, proof
 from evaluation import leakage
 from sandbox import InfrastructureError
 
@@ -74,6 +75,13 @@ def add_leakage(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=above_zero(int), default=20, help="leaks printed per test file (default: %(default)s)")
 
 
+def add_composition(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", nargs="?", type=Path, default=DATA, help="folder or file of records (default: data/)")
+    add("--figure", type=Path, metavar="FILE", help="draw it, as PNG")
+    add("--tokenizer", metavar="MODEL", help="also count tokens, with this model's tokenizer")
+
+
 # verb -> (its flags, its module)
 VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], ModuleType]] = {
     "rows": (add_rows, check_rows),
@@ -81,6 +89,7 @@ VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], ModuleType]] =
     "gates": (add_gates, check_gates),
     "published": (add_published, check_published),
     "leakage": (add_leakage, leakage),
+    "composition": (add_composition, composition),
 }
 
 

@@ -34,7 +34,7 @@ FORWARDS = {"evaluate": "generate", "quickstart": "grpo"}  # launchers that hand
 FLAGS_IN_TEXT = [  # the programs whose flags the pages mention without a command
     *((f"src/{name}.py",) for name in ("grpo", "sft", "generate", "score", "collect", "merge_adapter", "preflight")),
     ("src/report.py",),
-    *(("src/check_data.py", verb) for verb in ("rows", "proofs", "gates", "published", "leakage")),
+    *(("src/check_data.py", verb) for verb in ("rows", "proofs", "gates", "published", "leakage", "composition")),
     ("benchmarks/bench_gpu.py",),
 ]
 OTHERS = ("source", "pip", "uv", "conda", "printf")

@@ -11,7 +11,7 @@ A proven record is true; the gates say whether it can be fooled (src/curation/ga
   variety       an update with three records or more shows three different edits; no two records have a similarity above
                 0.8, within a split or across the splits
   policy        records with the same note take the same one of the ways that it offers
-Records without the fourth run (new code on the old version), without a `fact`, or with a right form that differs in
+Records without the fourth run (new code on the old version), without `facts`, or with a right form that differs in
 more than quotes are counted, not rejected.
 
     python src/check_data.py gates                            # every record in data/; needs its new environments
@@ -57,7 +57,7 @@ WHOLE: dict[str, ModuleType] = {"variety": variety, "policy": policy}
 GATES = ("mutation", *EACH, *WHOLE)
 COUNTED: dict[str, Callable[[Entry], bool]] = {
     "no fourth run": lambda entry: "new_on_old" not in (entry.evidence.seen or {}),
-    "no fact": lambda entry: entry.evidence.fact is None,
+    "no facts": lambda entry: not entry.evidence.facts,
     "several right forms": uniqueness.has_forms,
 }
 CHUNK = 25  # records that run before they are written

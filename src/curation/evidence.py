@@ -83,7 +83,7 @@ class Evidence(BaseModel):
     use: tuple[Pattern, ...] = ()  # what the answer must use: numpy.unique_counts, DataFrame.sum(min_count=)
     alternatives: Annotated[tuple[NonEmpty, ...], Field(max_length=3)] = ()  # other right targets
     equivalents: tuple[Equivalent, ...] = ()
-    fact: Fact | None = None
+    facts: tuple[Fact, ...] = ()  # one for each update
     seen: Runs | None = None  # the runs that proved the record
 
     def to_row(self) -> dict[str, Any]:
