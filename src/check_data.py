@@ -47,6 +47,7 @@ def add_proofs(parser: argparse.ArgumentParser) -> None:
     add("--record", help="prove one record and print the outcome of each run")
     add("--sample", type=above_zero(int), help="prove this many records, chosen by --seed")
     add("--environments", type=above_zero(int), help="with --sample: use at most N environments, preferring cheap ones")
+    add("--without", nargs="+", default=[], metavar="LIBRARY", help="prove no records of these, such as PyTorch (9 GB)")
     add("--seed", default="0", help="any text, such as a commit's hash (default: %(default)s)")
     add("--log", type=Path, help="append the outcomes to this file, record by record; the next run resumes from it")
     add("--write", action="store_true", help="store the outcomes, and what pip installed, beside the records")

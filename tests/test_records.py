@@ -515,8 +515,8 @@ def our_records() -> tuple[dict[str, list[Record]], dict[str, dict]]:
 def test_our_own_records_hold_together():
     splits, evidence = our_records()
     assert all(not check_file(ROOT / "data" / f"{split}.jsonl").problems for split in splits)
-    assert {split: len(records) for split, records in splits.items()} == {"train": 389, "heldout": 205}
-    assert len({record.dependency for records in splits.values() for record in records}) == 26
+    assert {split: len(records) for split, records in splits.items()} == {"train": 834, "heldout": 322}
+    assert len({record.dependency for records in splits.values() for record in records}) == 31
     assert set(evidence) == {record.id for records in splits.values() for record in records}
     updates = {split: {evidence[record.id]["update"] for record in splits[split]} for split in splits}
     assert not updates["train"] & updates["heldout"]  # the split is by library update
@@ -538,7 +538,8 @@ def test_the_evidence_is_complete():
         assert re.search(r"\d", row["source"]), record.id  # a source names a release
         assert all("==" in pin for pin in row["old_env"] + row["new_env"]), record.id
         library = row["new_env"][0].lower()  # the library itself is the first pin
-        assert library == f"{record.dependency.lower()}=={record.new_version}", record.id
+        package = {"pytorch": "torch"}.get(record.dependency.lower(), record.dependency.lower())
+        assert library == f"{package}=={record.new_version}", record.id
         assert row["old_env"][0].lower() != library, record.id
         seen = row["seen"]
         runs = {name for name in seen if not name.startswith("alternative")}
@@ -550,13 +551,13 @@ def test_the_evidence_is_complete():
 
 
 def test_a_check_fails_on_an_empty_program():
-    """A check uses the code's variables. On held-out records the old code fails; twelve times it only warns."""
+    """A check uses the code's variables. On 69 held-out records, additions, the old code passes; 18 times it warns."""
     _, evidence = our_records()
     for row in evidence.values():
-        with pytest.raises(NameError):
+        with pytest.raises((NameError, ImportError)):  # its libraries may not be installed here
             exec(compile(row["check"], row["id"], "exec"), {})
     heldout = [row["seen"]["old_on_new"]["outcome"] for row in evidence.values() if row["split"] == "heldout"]
-    assert Counter(heldout) == {"error": 125, "check": 68, "warning": 12}
+    assert Counter(heldout) == {"error": 162, "check": 73, "ok": 69, "warning": 18}
 
 
 @pytest.mark.skipif(not PUBLISHED, reason="RECODE_PUBLISHED has no recode-train-data.jsonl")

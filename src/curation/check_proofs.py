@@ -9,7 +9,7 @@ sandbox (src/sandbox/): no network, no display, limits on time and memory.
     python src/check_data.py proofs                         # every record in data/; creates environments (slow)
     python src/check_data.py proofs out/records.jsonl       # other records: a file, or a folder, with evidence.jsonl
     python src/check_data.py proofs --log run.jsonl         # resumes after an interruption
-    python src/check_data.py proofs --sample 20 --environments 5 --seed "$(git rev-parse HEAD)"    # as in CI
+    python src/check_data.py proofs --sample 20 --environments 5 --without PyTorch --seed "$(git rev-parse HEAD)"   # CI
     python src/check_data.py proofs --record 3f2a9c01b7de   # one record, with the outcome of each run
     python src/check_data.py proofs --write                 # store outcomes and installed packages beside the records
 
@@ -32,6 +32,7 @@ from tqdm import tqdm
 from common.cli import printable
 from common.errors import InputError
 from common.files import append_jsonl, read_log, require_writable, write_jsonl
+from common.libraries import normalise_dependency
 from common.rows import typed
 from curation.evidence import SPLITS, Evidence, Runs, read_evidence
 from curation.proof import ProofSettings, failures, programs, prove_all
@@ -152,6 +153,7 @@ def run(
     record: str | None,
     sample: int | None,
     environments: int | None,
+    without: Sequence[str],
     seed: str,
     log: Path | None,
     write: bool,
@@ -160,7 +162,10 @@ def run(
     """The exit status: 1 if a record is not proven."""
     if log:
         require_writable(log)
-    chosen = [pair for pair in load(data) if record in (None, pair[0].id)]
+    pairs, left_out = load(data), {normalise_dependency(name) for name in without}
+    if unknown := left_out - {one.dependency for one, _ in pairs}:
+        raise InputError(f"--without {min(unknown)}: no record is of this library")
+    chosen = [(one, proof) for one, proof in pairs if record in (None, one.id) and one.dependency not in left_out]
     if sample is not None:
         chosen = draw(chosen, min(sample, len(chosen)), environments, seed)
     if not chosen:

@@ -334,19 +334,23 @@ def test_missing_and_doubled_evidence(tmp_path):
     assert (unknown.returncode, unknown.stderr) == (2, f"check_data: {ROOT / 'data'}: no such record\n")
     few = proofs("--sample", 400, "--environments", 2, check=False)
     assert (few.returncode, few.stderr) == (2, "check_data: 400 records do not fit into 2 environments\n")
+    none = proofs("--without", "Scrappy", check=False)
+    assert (none.returncode, none.stderr) == (2, "check_data: --without Scrappy: no record is of this library\n")
+    left = proofs("--without", "torch", "jax", "--sample", 1000, "--environments", 1, check=False)
+    assert left.stderr == "check_data: 997 records do not fit into 1 environments\n"  # 1156 - 59 - 100
 
 
 def test_the_draw_of_a_sample():
     """Any seed gives 20 records in 5 environments, the same seed the same ones; every library is drawn by some seed."""
     pairs = load(ROOT / "data")
     libraries: Counter[str] = Counter()
-    for seed in range(300):
+    for seed in range(900):
         chosen = draw(pairs, 20, 5, str(seed))
         assert len({record.id for record, _ in chosen}) == 20
         assert len({pins for _, evidence in chosen for pins in (evidence.old_env, evidence.new_env)}) <= 5
         libraries.update({record.dependency for record, _ in chosen})
     assert draw(pairs, 20, 5, "a") == draw(pairs, 20, 5, "a") != draw(pairs, 20, 5, "b")
-    assert len(libraries) == 26
+    assert len(libraries) == 31
 
 
 @pytest.mark.slow
@@ -363,6 +367,8 @@ def test_twenty_of_our_records_reproduce_in_fresh_environments(tmp_path):
             20,
             "--environments",
             5,
+            "--without",
+            "PyTorch",
             "--seed",
             commit,
             "--envs",
