@@ -1,8 +1,8 @@
 """Prove records by execution: run the old and the new code on both versions.
 
-Every record has a line in the evidence.jsonl beside it (that of data/invented.jsonl is in invented_evidence.jsonl), keyed
-by `Record.id`, with two environments (lists of exact pins) and a `check`: assertions appended to the code. If a default
-or a behaviour changed, only the check separates old from new. Old and new code run on both versions;
+Every record has a line in the evidence.jsonl beside it (of data/invented.jsonl: in invented_evidence.jsonl), keyed by
+`Record.id`, with two environments (lists of exact pins) and a `check`: assertions appended to the code. If a default or
+a behaviour changed, only the check separates old from new. Old and new code run on both versions;
 src/curation/proof.py lists what these four runs must show: the old code breaks (proof `break`), or the new code uses
 something that was added (`adopt`). The programs run in the sandbox (src/sandbox/): no network, no display, limits on
 time and memory.
