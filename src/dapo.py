@@ -15,11 +15,25 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from common.cli import Parser, program
 from common.errors import InputError
 from common.launch import refuse_launch
 from common.run_logs import results
+
+
+def prepare_reward(config: Any) -> None:
+    """Make the environments of the reward `execution`; records without evidence are refused. Raises InputError."""
+    from records import load_records
+    from verl_training.config import EXECUTION
+
+    if Path(config.reward.custom_reward_function.path) == EXECUTION:
+        from evaluation.migration.execution import execution
+
+        execution.prepare(
+            config.recode.data, [record.id for record in load_records(config.recode.data, config.recode.bad_rows)]
+        )
 
 
 @program()
@@ -57,6 +71,7 @@ def main() -> None:
     if config.trainer.device == "cpu":
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # if it is set and empty, Ray offers no logical GPU either
     final = finalise(config, chat_template(config))
+    prepare_reward(final)
     start.prepare(final)
     start.train(final)
     folder = Path(final.trainer.default_local_dir)

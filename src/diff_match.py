@@ -73,12 +73,22 @@ def diff_match(code: str | None, old: str, target: str) -> float | None:
     return (MATCH - MISS) * f + MISS
 
 
+def best_match(code: str | None, old: str, targets: Sequence[str]) -> float | None:
+    """The highest DM* over several right targets; None if it is undefined for the first."""
+    first, *others = [diff_match(code, old, target) for target in targets]
+    return None if first is None else max([first, *(value for value in others if value is not None)])
+
+
 def dm_star(
     completions: Sequence[Any], target: Sequence[str], old_code: Sequence[str], **columns: Any
 ) -> list[float | None]:
-    """DM* as a reward for trl, of each completion's code (src/rewards.py `extract`); trl leaves None out of the sum."""
-    rows = zip(completions, target, old_code, strict=True)
-    return [diff_match(extract(text_of(completion)), old, new) for completion, new, old in rows]
+    """DM* as a reward for trl, of each completion's code (src/rewards.py `extract`); trl leaves None out of the sum.
+
+    With the column `alternatives` it is the highest over the target and these.
+    """
+    others = columns.get("alternatives") or [()] * len(completions)
+    rows = zip(completions, target, old_code, others, strict=True)
+    return [best_match(extract(text_of(completion)), old, [new, *more]) for completion, new, old, more in rows]
 
 
 REWARDS: dict[str, Callable[..., list[Any]]] = {**rewards.REWARDS, "dm_star": dm_star}
@@ -100,10 +110,11 @@ def compute_score(
     """
     names = reward_names(reward, REWARDS)
     columns = {"target": [ground_truth], "old_code": [extra_info["old_code"]]}
+    columns["alternatives"] = [rewards.alternatives_of(extra_info)]
     values = {name: float(REWARDS[name]([solution_str], **columns)[0] or 0.0) for name in {*names, "dm_star"}}
     factors = [1.0] * len(names) if weights is None else weights
     return {
-        **rewards.compute_score(data_source, solution_str, ground_truth),
+        **rewards.compute_score(data_source, solution_str, ground_truth, extra_info),
         "score": float(sum(factor * values[name] for factor, name in zip(factors, names, strict=True))),
         "correctness": sum(values[name] for name in names if name != "format"),
         "dm_star": values["dm_star"],

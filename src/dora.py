@@ -19,6 +19,7 @@ import torch
 from peft.tuners.lora import Linear, LoraLayer
 from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 CHUNK = 2**22  # elements of W that are float32 at a time
 
@@ -46,16 +47,21 @@ class FactoredDora(DoraLinearVariant):
     """The variant of one layer. peft calls its methods; the layer's parameters stay where peft keeps them."""
 
     def __init__(self) -> None:
-        self.of: tuple[int, int] | None = None  # the weight whose squared norms are kept
+        self.of: tuple[StorageWeakRef, int] | None = None  # the memory whose squared norms are kept, and its version
         self.squared = torch.empty(0)
         self.fixed: Tensor | None = None  # the norms, while the adapter does not change
+
+    def __reduce__(self) -> Any:
+        return FactoredDora, ()  # a copy of a model is of other memory, and this reference to memory must not be copied
 
     def norms(self, layer: Any, adapter: str) -> Tensor:
         """The row norms of W + sBA."""
         if self.fixed is not None:
             return self.fixed
         weight = layer.get_base_layer().weight
-        if (key := (weight.data_ptr(), weight._version)) != self.of:
+        # An address would not do: freed, it may be that of the next weight. Only writes through `weight.data` are not
+        # seen; src/adapters.py restores with them what was there.
+        if (key := (StorageWeakRef(weight.untyped_storage()), weight._version)) != self.of:
             self.of, self.squared = key, squared_norms(weight.detach())
         A, B = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
         return row_norms(self.squared, weight, A, B, layer.scaling[adapter])
@@ -67,10 +73,11 @@ class FactoredDora(DoraLinearVariant):
         update = layer.lora_B[active_adapter](layer.lora_A[active_adapter](x)) * layer.scaling[active_adapter]
         scale = layer.lora_magnitude_vector[active_adapter].weight / self.norms(layer, active_adapter)
         if drops:  # the base's product scales as W does in V: without the dropped inputs
-            return result + nn.functional.linear(x, base.weight) * (scale - 1) + update * scale
+            kept = nn.functional.linear(x.to(base.weight.dtype), base.weight)  # peft gave x the adapter's dtype
+            return result + kept * (scale - 1) + update * scale
         if base.bias is None:
             return (result + update) * scale
-        return (result - base.bias + update) * scale + base.bias
+        return result + (result - base.bias) * (scale - 1) + update * scale  # rounds nothing while the scale is 1
 
     def merge_safe(self, layer: Any, active_adapter: str, orig_weight: Tensor) -> Tensor:  # type: ignore[override]
         moved = orig_weight.float() + layer.get_delta_weight(active_adapter).float()

@@ -110,8 +110,9 @@ def techniques(script: GrpoArguments, args: Any, model: Any, config: Any) -> dic
         obstacle = "dora_generation stock samples with dropout"
     if shards_weights(args):
         obstacle = "ZeRO-3 shards the weights"
-    if args.cache_implementation or args.repetition_penalty != 1:
-        obstacle = "cache_implementation and repetition_penalty are for transformers' sampling"
+    theirs = ("cache_implementation", "use_transformers_continuous_batching")
+    if any(getattr(args, key) for key in theirs) or args.repetition_penalty != 1:
+        obstacle = f"repetition_penalty, {' and '.join(theirs)} are for transformers' sampling"
     if chosen == "shared" and not args.use_vllm and obstacle:
         say(f"completions are sampled by transformers: {obstacle}")
         chosen = "transformers"
@@ -139,7 +140,7 @@ def train(script: GrpoArguments, args: Any, model: Any) -> None:
     rows, chat, checkpoint = prepare(script, args, model, empty.config)
     say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
     rewards = load_rewards(script.reward)
-    check_rewards(rewards, rows[0], chat)
+    check_rewards(rewards, rows, chat, script.data)
     functions = list(rewards.values())
     if script.overlong_buffer is not None:
         functions.append(get_soft_overlong_punishment(args.max_completion_length, script.overlong_buffer))

@@ -31,7 +31,7 @@ import sys
 import threading
 import tokenize
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -283,6 +283,11 @@ def score(completion: Any, target: str) -> Score:
     return Score(**rewards, code=code, parses=is_python, exact=exact, similarity=close, reason=reason)
 
 
+def best_score(completion: Any, targets: Sequence[str]) -> Score:
+    """The score against the target that the completion is most similar to: no reward is higher against another."""
+    return max((score(completion, target) for target in targets), key=lambda found: found.similarity)
+
+
 # --- trl -------------------------------------------------------------------------------------------------------------
 
 
@@ -292,8 +297,13 @@ def format_reward(completions: Sequence[Any], **columns: Any) -> list[float]:
 
 
 def _scores(name: str, completions: Sequence[Any], target: Sequence[str], columns: dict[str, Any]) -> list[float]:
-    """The values of one reward; trl's log_extra gets their reasons, so that nothing is scored again to explain it."""
-    found = [score(completion, code) for completion, code in zip(completions, target, strict=True)]
+    """The values of one reward; trl's log_extra gets their reasons, so that nothing is scored again to explain it.
+
+    The column `alternatives` (the key of src/grpo.py) holds other right targets of each record.
+    """
+    others = columns.get("alternatives") or [()] * len(completions)
+    rows = zip(completions, target, others, strict=True)
+    found = [best_score(completion, [code, *more]) for completion, code, more in rows]
     if "log_extra" in columns:
         columns["log_extra"](f"{name} reason", [each.reason for each in found])
     return [getattr(each, name) for each in found]
@@ -342,11 +352,17 @@ def reward_names(names: str | Sequence[str], known: Collection[str] = tuple(REWA
 # --- verl ------------------------------------------------------------------------------------------------------------
 
 
+def alternatives_of(extra_info: Mapping[str, Any] | None) -> list[str]:
+    """Other right targets that came with verl's row."""
+    found = (extra_info or {}).get("alternatives")
+    return [] if found is None else list(found)  # verl may pass an array
+
+
 def compute_score(
     data_source: str,
     solution_str: str,
     ground_truth: str,
-    extra_info: dict | None = None,
+    extra_info: Mapping[str, Any] | None = None,
     *,
     reward: str | Sequence[str] = "format,es_star",
     weights: Sequence[float] | None = None,
@@ -355,14 +371,15 @@ def compute_score(
     """verl's entry point. `reward` and `weights` mean what they mean for src/grpo.py: the score is the weighted sum.
 
     Its keys are always the same: `score`; `format` (+-1); `correctness` (the unweighted sum of the other chosen
-    rewards); `syntax` (1 if the code parses); `em` (1 on a match); `es` (similarity in [0, 1]). Raises ValueError for
-    an invalid `reward` or `weights`, never because of a completion.
+    rewards); `syntax` (1 if the code parses); `em` (1 on a match); `es` (similarity in [0, 1]). `alternatives` of
+    extra_info (the key recode.alternatives) are other right targets. Raises ValueError for an invalid `reward` or
+    `weights`, never because of a completion.
     """
     names = reward_names(reward)
     factors = [1.0] * len(names) if weights is None else [float(weight) for weight in weights]
     if len(factors) != len(names):
         raise ValueError(f"{len(names)} rewards ({', '.join(names)}) but {len(factors)} weights")
-    result = score(solution_str, ground_truth)
+    result = best_score(solution_str, [ground_truth, *alternatives_of(extra_info)])
     values = {name: getattr(result, name) for name in names}
     return {
         "score": sum(factor * values[name] for name, factor in zip(names, factors, strict=True)),

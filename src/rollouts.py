@@ -34,6 +34,8 @@ def obstacle(config: Any) -> str | None:
     is_windowed = config.model_type == "mistral" and config.sliding_window
     if is_windowed or "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         return "its attention has a sliding window"
+    if (getattr(config, "rope_parameters", None) or {}).get("rope_type") in ("dynamic", "longrope"):
+        return "its rotary embedding depends on the longest row"
     return None
 
 
@@ -161,7 +163,7 @@ def in_eval_mode(model: Any) -> Iterator[None]:
 
 def prefill(model: Any, prompts: Sequence[Sequence[int]], completions: int, tokens: int) -> Cache:
     """A cache that holds all but the last token of each prompt, with room for `tokens` of each completion."""
-    longest = max(map(len, prompts))
+    longest = max(2, *map(len, prompts))  # a model needs a column, if only of padding
     ids = torch.tensor([[0] * (longest - len(prompt)) + [*prompt[:-1]] for prompt in prompts], device=model.device)
     sizes = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
     mask = torch.arange(longest - 1, 0, -1, device=model.device) <= sizes[:, None]
@@ -176,6 +178,8 @@ def prefill(model: Any, prompts: Sequence[Sequence[int]], completions: int, toke
 def pick(logits: Tensor, uniform: Tensor) -> Tensor:
     """The tokens at which the cumulated probabilities exceed `uniform`, a number from [0, 1) for each row."""
     cumulated = logits.softmax(-1).cumsum(-1, dtype=torch.float64)
+    if cumulated[:, -1].isnan().any():  # the search would take the last word of the vocabulary
+        raise ValueError("the model's logits are not finite")
     found = torch.searchsorted(cumulated, uniform[:, None] * cumulated[:, -1:], right=True)
     return found.clamp(max=logits.shape[-1] - 1)
 

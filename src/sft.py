@@ -58,8 +58,8 @@ def train(script: SftArguments, args: Any, model: Any) -> None:
     from trl_training.callbacks import say
     from trl_training.checks import check_model
     from trl_training.data import prepare
-    from trl_training.model_card import CardSFTTrainer
     from trl_training.run import run_trainer
+    from trl_training.sft_trainer import CardSFTTrainer
 
     empty = check_model(args, model)
     rows, chat, checkpoint = prepare(script, args, model, empty.config)

@@ -67,9 +67,9 @@ def run_script(script: str, *args: object, env: dict[str, str] | None = None, ch
     return run_command(command, env=env, check=check, timeout=timeout)
 
 
-def run_command(command: list[str], *, env: dict[str, str] | None = None, check: bool = True, timeout: int = 600):
-    """A command in the repository's root."""
-    settings = {"cwd": ROOT, "env": environment(env), "timeout": timeout}
+def run_command(command: list[str], *, env=None, check: bool = True, timeout: int = 600, cwd: Path = ROOT):
+    """A command in the repository's root, or in another folder."""
+    settings = {"cwd": cwd, "env": environment(env), "timeout": timeout}
     done = subprocess.run(command, capture_output=True, text=True, check=False, **settings)
     return checked(done) if check else done
 

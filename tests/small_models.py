@@ -1,4 +1,4 @@
-"""Small random models of several families, with weights large enough that attention matters."""
+"""Small random models of several families, with weights and biases large enough that they matter."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def small_model(family: str, **settings: Any) -> Any:
     torch.manual_seed(0)
     config = AutoConfig.for_model(family, **SIZE, **TOKENS, **OWN.get(family, {}), **settings)
     model = AutoModelForCausalLM.from_config(config).eval()
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1 or name.endswith(".bias"):
             torch.nn.init.normal_(parameter, std=0.3)
     return model

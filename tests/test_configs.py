@@ -155,7 +155,7 @@ def test_batches_that_do_not_come_out_even(capsys, monkeypatch):
         (["--load_in_4bit", "true"], "load_in_4bit: not supported here"),
         (["--hub_token", "hf_0123456789"], "hub_token: would be saved in training_args.bin, which push_to_hub uploads"),
         (["--reward", "format,es-star"], "unknown reward 'es-star': choose from format, em"),
-        (["--reward", "format es_star"], "es_star, dm_star, separated by commas"),
+        (["--reward", "format es_star"], "es_star, dm_star, execution, separated by commas"),
         (["--reward_weights", "1.0"], "2 rewards (format,es_star) but 1 reward_weights"),
         (["--dora_generation", "live"], "choose from merge, cache, stock"),
         (["sk-secret"], "an argument without a flag: every flag starts with --, and takes one value"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -23,6 +24,11 @@ def policy(family: str = "qwen2", targets=None, dropout: float = 0.0, dtype=torc
     for layer in adapter_layers(model):
         torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.3)
     return model
+
+
+def factors(layer):
+    """A, B and the scaling of a layer's adapter."""
+    return layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.scaling["default"]
 
 
 def passed(model, dtype=None):
@@ -82,6 +88,16 @@ def test_in_bf16_the_error_is_not_above_peft_s():
     assert (mine - truth).abs().mean() <= 1.1 * (theirs - truth).abs().mean()
 
 
+def test_dropout_with_bf16_weights_and_without_autocast():
+    """peft computes the dropped inputs in the adapter's float32, the base in its own bf16: here all of it is bf16."""
+    model = policy(targets=LINEAR, dropout=0.3, dtype=torch.bfloat16)
+    theirs, _ = passed(model)
+    use_factored_norms(model)
+    mine, gradients = passed(model)
+    assert (mine - theirs).norm() < 0.02 * theirs.norm()
+    assert all(gradient.dtype == torch.float32 for gradient in gradients.values())
+
+
 def test_merging_and_unmerging_are_peft_s():
     theirs, mine = policy(), policy()
     use_factored_norms(mine)
@@ -117,6 +133,28 @@ def test_kept_norms_follow_the_base_weights():
     assert not torch.allclose(first, second)
     weight.data = weight.data / 2  # another tensor
     assert torch.allclose(variant.norms(layer, "default"), first)
+
+
+def test_kept_norms_are_not_those_of_a_weight_that_had_the_same_address():
+    model = policy()
+    use_factored_norms(model)
+    layer = adapter_layers(model)[0]
+    variant, weight, buffer = layer.lora_variant["default"], layer.get_base_layer().weight, bytearray(4 * 32 * 32)
+    for factor in (1.0, 2.0):  # two tensors over the same memory, one after the other
+        weight.data = torch.frombuffer(buffer, dtype=torch.float32).view(32, 32).fill_(factor)
+        expected = row_norms(squared_norms(weight), weight, *factors(layer))
+        assert torch.equal(variant.norms(layer, "default"), expected)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_keeps_no_norms(copied):
+    model = policy()
+    use_factored_norms(model)
+    layer = adapter_layers(model)[0]
+    variant = layer.lora_variant["default"]
+    variant.norms(layer, "default")
+    assert (copied(variant).of, copied(variant).fixed) == (None, None)
+    assert variant.of is not None
 
 
 def test_merged_rollouts_compute_no_norms_of_their_own(monkeypatch):

@@ -41,6 +41,12 @@ def test_a_layer_of_real_size(size):
     assert found == [greedy(model, LONG, 6)] * 2 + [greedy(model, SHORT, 6)] * 2
 
 
+@pytest.mark.parametrize("prompts", [[[30]] * 2, [[30], LONG]], ids=["alone", "beside a longer one"])
+def test_prompts_of_one_token(prompts):
+    model = small_model("qwen2")
+    assert complete(model, prompts, torch.zeros(2, 5), [], GREEDY) == [greedy(model, prompt, 5) for prompt in prompts]
+
+
 @pytest.mark.parametrize("rows", [(1, 1), (2, 4), (3, 5)], ids=str)
 def test_groups_of_any_size(rows):
     model = small_model("qwen2")
@@ -92,6 +98,11 @@ def test_a_token_without_probability_is_never_drawn():
     assert pick(logits, uniforms).tolist() == [[1], [3], [3]]
 
 
+def test_a_model_that_computes_nan_draws_nothing():
+    with pytest.raises(ValueError, match="the model's logits are not finite"):
+        pick(torch.tensor([[0.0, 1.0], [0.0, float("nan")]]), torch.tensor([0.5, 0.5], dtype=torch.float64))
+
+
 def test_sampling_follows_the_model():
     """4,000 draws of the first token against the model's probabilities: a chi-squared test on the ten likeliest."""
     model = small_model("llama")
@@ -117,11 +128,15 @@ def test_the_processors_of_the_logits():
             AutoConfig.for_model("qwen2", use_sliding_window=True, max_window_layers=2),
             "its attention has a sliding window",
         ),
+        (
+            AutoConfig.for_model("llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}),
+            "its rotary embedding depends on the longest row",
+        ),
         (AutoConfig.for_model("gemma2"), "models of type gemma2 have not been checked"),
         (AutoConfig.for_model("mamba"), "models of type mamba have not been checked"),
         (AutoConfig.for_model("qwen2"), None),
     ],
-    ids=["mistral", "qwen2 with windows", "gemma2", "mamba", "qwen2"],
+    ids=["mistral", "qwen2 with windows", "dynamic", "gemma2", "mamba", "qwen2"],
 )
 def test_what_cannot_share(config, expected):
     assert rollouts.obstacle(config) == expected

@@ -11,6 +11,7 @@ import types
 import warnings
 
 DEPRECATIONS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+UNDER_TEST: list[dict] = []  # the namespaces of the code and of its check
 
 
 def keep_warnings():
@@ -18,8 +19,9 @@ def keep_warnings():
     add, frame = warnings.simplefilter, sys._getframe
 
     def called_by_code():
-        """Whether the caller of the caller is the code under test, whose module is __main__."""
-        return frame(2).f_globals is vars(sys.modules["__main__"])
+        """Whether the caller of the caller is code under test."""
+        caller = frame(2).f_globals
+        return any(caller is scope for scope in UNDER_TEST)
 
     def always():
         for kind in DEPRECATIONS:
@@ -97,26 +99,19 @@ def add(owner, name, value):
 def install(wrapper):
     """Execute the wrapper of an invented update. Its closures keep the originals, for which an answer has no name."""
     names = {"__name__": "wrapper", "replace": replace, "rename": rename, "add": add}
-    exec(compile(wrapper, "<wrapper>", "exec", dont_inherit=True), names)
+    execute("<wrapper>", wrapper, names)
 
 
-def run(code, check, wrapper=None):
-    """Execute the code, then its check; raise SystemExit((outcome, text)) unless both are clean.
-
-    With `wrapper`, the update that it installs is in force from the first line of the code.
-    """
+def report(steps):
+    """Take the steps, pairs (the outcome if it fails, a function); raise SystemExit((outcome, text)) unless all are
+    clean."""
     keep_warnings()
-    main = sys.modules["__main__"] = types.ModuleType("__main__")
     outcome, text = "error", ""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         try:
-            if wrapper:
-                install(wrapper)
-            exec(compile(code, "<record>", "exec", dont_inherit=True), vars(main))
-            outcome = "check"
-            if check:
-                exec(compile(check, "<check>", "exec", dont_inherit=True), vars(main))
+            for outcome, step in steps:  # noqa: B007 (the last one is the outcome)
+                step()
             outcome = "ok"
         except BaseException as error:
             text = traceback.format_exception_only(type(error), error)[-1].strip()
@@ -128,3 +123,19 @@ def run(code, check, wrapper=None):
         outcome, text = "warning", f"{old[0].category.__name__}: {old[0].message}"
     if outcome != "ok":  # an ImportError contains the path of the environment: evidence is the same on every machine
         raise SystemExit((outcome, text.replace(sys.prefix, "ENV")[:300]))
+
+
+def execute(name, source, scope):
+    """Execute source code that tracebacks call `name`."""
+    exec(compile(source, name, "exec", dont_inherit=True), scope)
+
+
+def run(code, check, wrapper=None):
+    """Execute the code, then its check. The update that `wrapper` installs is in force from the code's first line."""
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    UNDER_TEST.append(vars(main))
+    steps = [("error", lambda: install(wrapper))] if wrapper else []
+    steps.append(("error", lambda: execute("<record>", code, vars(main))))
+    if check:
+        steps.append(("check", lambda: execute("<check>", check, vars(main))))
+    report(steps)

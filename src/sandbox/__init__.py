@@ -21,8 +21,8 @@ It protects against
 
 It does not protect against
 - a program that attacks its tests: they run in its own process, so code written for it can find the token in memory, or
-  replace what the tests call. For CodeUpdateArena, src/evaluation/arena/runner.py closes the known ways and lists the
-  open ones; migration checks (src/curation/proof.py) and evalplus's tests have no such guard;
+  replace what the tests call. For CodeUpdateArena and migration answers, src/evaluation/tampering.py closes the known
+  ways and lists the open ones; evalplus's tests and the proofs of records have no such guard;
 - kernel bugs, side channels, a shared time budget (on a loaded machine slow programs time out);
 - memory outside of address spaces: memfd and System V segments, for root also file systems that a program mounts;
 - randomness: numpy's and torch's global states are those of the fork server, so a program must seed them.

@@ -34,6 +34,12 @@ OF_OTHERS = {  # keys that show for which program a configuration is
 }
 
 
+def has_local_loss(config: Mapping[str, Any]) -> bool:
+    """Whether the loss has parts that depend on which completions share a micro-batch."""
+    has_entropy = config.get("entropy_coef") or config.get("use_adaptive_entropy")
+    return bool(config.get("loss_type") == "bnpo" or has_entropy or config.get("top_entropy_quantile", 1.0) != 1.0)
+
+
 def optional_packages(args: Any) -> list[str]:
     """Packages beyond requirements.txt that a trl configuration asks for."""
     asked = {tracker: tracker in args.report_to for tracker in ("wandb", "trackio")}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.alternatives import read_alternatives
 from common.chat import Chat
 from common.models import refuse_overflow
 from prompts import fit_records, load_chat, reference_completion
@@ -18,24 +19,26 @@ from trl_training.own_keys import DataArguments
 from trl_training.resume import begin
 
 
-def prompt_rows(records: Sequence[Record], chat: Chat, args: DataArguments) -> list[dict[str, str]]:
-    """Rows {prompt, target, old_code, record_id} of the records that fit."""
+def prompt_rows(records: Sequence[Record], chat: Chat, args: DataArguments) -> list[dict[str, Any]]:
+    """Rows {prompt, target, old_code, record_id} of the records that fit, and `alternatives` if the run wants them."""
     fitted = fit_records(records, chat, "data", args.max_prompt_length, args.max_target_length, args.prompt)
     say(fitted.report)
+    others = read_alternatives(args.data) if getattr(args, "alternatives", False) else None  # SFT has no such key
     return [
         {"prompt": prompt, "target": record.new_code, "old_code": record.old_code, "record_id": record.id}
+        | ({} if others is None else {"alternatives": others.get(record.id, [])})
         for record, prompt in zip(fitted.records, fitted.prompts, strict=True)
     ]
 
 
-def description(rows: Sequence[dict[str, str]], chat: Chat) -> dict[str, Any]:
+def description(rows: Sequence[dict[str, Any]], chat: Chat) -> dict[str, Any]:
     """For run.json: what identifies the prompts and targets, and how the chat template was adapted."""
     texts = "\0".join(text for row in rows for text in (row["prompt"], row["target"]))
     digest = hashlib.sha256(texts.encode()).hexdigest()
     return {"prompts": f"{len(rows)} with sha256 {digest[:12]}", "chat_template": list(chat.notes)}
 
 
-def longest(rows: Sequence[dict[str, str]], chat: Chat, args: Any) -> tuple[int, str]:
+def longest(rows: Sequence[dict[str, Any]], chat: Chat, args: Any) -> tuple[int, str]:
     """(tokens of the longest sequence that the run can train on, what they are)."""
     prompts = [len(chat.encode(row["prompt"])) for row in rows]
     if new := getattr(args, "max_completion_length", None):  # GRPO's
@@ -47,7 +50,7 @@ def longest(rows: Sequence[dict[str, str]], chat: Chat, args: Any) -> tuple[int,
 
 def prepare(
     script: DataArguments, args: Any, model: Any, config: Any
-) -> tuple[list[dict[str, str]], Chat, Path | None]:
+) -> tuple[list[dict[str, Any]], Chat, Path | None]:
     """(prompt rows, tokenizer and chat format, checkpoint to resume from). Raises InputError.
 
     `config`: the model's own configuration.

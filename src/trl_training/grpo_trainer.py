@@ -7,7 +7,6 @@ The algorithm is trl's. This file overrides private methods, so it belongs to th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,33 +14,14 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 from trl import GRPOConfig, GRPOTrainer
-from trl.trainer.utils import RepeatSampler
 
 from adapters import base_weights_kept, rollout_policy
 from common.models import own_sampling
 from common.run_logs import Rollout, frame, write_rollouts
 from rollouts import Decoding, complete
 from trl_training.model_card import WithModelCard
+from trl_training.samplers import EpochSampler, whole_epochs
 from trl_training.shared_prompt import SharesPrompts
-
-
-class EpochSampler(RepeatSampler):
-    """trl's sampler with an order that depends only on the seed and the epoch.
-
-    trl draws every epoch's order from one generator, which a resumed run starts from scratch: its second epoch would
-    repeat the order of the first, and a resume within it would skip other prompts than those already trained on.
-    """
-
-    def __init__(self, base: RepeatSampler, epoch: Callable[[], int]) -> None:
-        super().__init__(
-            base.data_source, base.mini_repeat_count, base.batch_size, base.repeat_count, base.shuffle, base.seed
-        )
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        if self.shuffle and self.seed is not None:
-            self.generator.manual_seed(self.seed + self.epoch())
-        return super().__iter__()
 
 
 def rank_seed(seed: int, process: int, tensor_parallel: int) -> int:
@@ -102,9 +82,8 @@ class DoraGRPOTrainer(SharesPrompts, WithModelCard, GRPOTrainer):
             ]
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
-        # state.epoch counts fractions of an epoch, in a resumed run too; rounding turns 2.9999999 into 3.
         sampler: Any = super()._get_train_sampler(dataset)
-        return EpochSampler(sampler, lambda: int(round(self.state.epoch or 0, 6)))
+        return EpochSampler(sampler, lambda: whole_epochs(self.state))
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         tokenizer: Any = self.processing_class

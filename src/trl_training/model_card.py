@@ -11,8 +11,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trl import SFTTrainer
-
 from common.card_files import write_card
 
 if TYPE_CHECKING:
@@ -39,7 +37,3 @@ class WithModelCard(Trainer):
 
     def _write_card(self, weights: Path, folder: Path) -> None:
         write_card(weights, folder, run=Path(str(self.args.output_dir)), step=self.state.global_step)
-
-
-class CardSFTTrainer(WithModelCard, SFTTrainer):
-    """trl's SFTTrainer with this project's model card."""

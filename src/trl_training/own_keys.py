@@ -54,6 +54,10 @@ class GrpoArguments(DataArguments):
             "dotted path: my_rewards.mine, a function as trl calls it (src/trl_training/reward_functions.py)"
         },
     )
+    alternatives: bool = field(
+        default=False,
+        metadata={"help": "score against the best of the target and the record's `alternatives` in evidence.jsonl"},
+    )
     prompts_per_step: int | None = field(
         default=None, metadata={"help": "prompts in an optimizer step; sets gradient_accumulation_steps"}
     )

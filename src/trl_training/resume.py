@@ -14,6 +14,7 @@ from common.provenance import describe, read_starts, record_start, sha256
 from common.rows import resolve
 from common.run_logs import cut_logs
 from common.same_run import check_same_run
+from trl_training.arguments import has_local_loss
 from trl_training.own_keys import DataArguments
 from trl_training.reward_functions import reward_files
 from trl_training.saved_state import check_saved
@@ -46,9 +47,8 @@ def harmless_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
     The layout counts if the loss has parts of each process's own batch, and if DeepSpeed sharded the optimizer.
     """
     fixed = config.get("prompts_per_step") or config.get("examples_per_step")
-    local = config.get("loss_type") == "bnpo" or config.get("entropy_coef") or config.get("use_adaptive_entropy")
-    local = local or config.get("top_entropy_quantile", 1.0) != 1.0
-    return (*HARMLESS, *LAYOUT) if fixed and not (local or config.get("deepspeed")) else HARMLESS
+    own = has_local_loss(config) or config.get("deepspeed")
+    return (*HARMLESS, *LAYOUT) if fixed and not own else HARMLESS
 
 
 def length_keys(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,14 +7,15 @@ A reward is called as trl calls it, with lists of equal length, and returns a nu
 
     def mine(prompts, completions, completion_ids, target, old_code, record_id, **kwargs): ...
 
-It may explain its values for rollouts.jsonl: `kwargs["log_extra"]("mine reason", [text of each completion])`.
+If it has an attribute `prepare`, that is called before the model loads, with the data and the records' ids. It may
+explain its values for rollouts.jsonl: `kwargs["log_extra"]("mine reason", [text of each completion])`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,18 @@ from prompts import reference_completion
 from rewards import reward_names
 
 Reward = Callable[..., Any]
+LATER = {"execution": "evaluation.migration.execution.execution"}  # imported if named: trainers need no sandbox
 
 
 def load_rewards(names: str) -> dict[str, Reward]:
     """Comma-separated names and dotted paths -> the functions, by the names under which trl logs them."""
     chosen = [name.strip() for name in names.split(",")]
-    known: dict[str, Reward] = {**REWARDS, **{path: import_reward(path) for path in chosen if "." in path}}
+    paths = {**LATER, **{name: name for name in chosen if "." in name}}
     try:
-        functions = [known[name] for name in reward_names(chosen, known)]
+        ordered = reward_names(chosen, [*REWARDS, *paths])
     except ValueError as error:
         raise InputError(str(error)) from None
+    functions = [REWARDS.get(name) or import_reward(paths[name]) for name in ordered]
     logged = [getattr(function, "__name__", type(function).__name__) for function in functions]
     if twice := [name for name in logged if logged.count(name) > 1]:
         raise InputError(f"reward {names}: two functions are named {twice[0]}")
@@ -67,8 +70,12 @@ def reward_files(names: str) -> dict[str, Path]:
     return {module.__name__: Path(module.__file__) for module in modules if module.__file__}
 
 
-def check_rewards(functions: Mapping[str, Reward], row: Mapping[str, str], chat: Chat) -> None:
-    """Score the reference answer of one prompt row with every reward, as trl will."""
+def check_rewards(functions: Mapping[str, Reward], rows: Sequence[Mapping[str, str]], chat: Chat, data: str) -> None:
+    """Prepare every reward for the prompt rows of `data`, and score the reference answer of the first, as trl will."""
+    for function in functions.values():
+        if prepare := getattr(function, "prepare", None):
+            prepare(data, [row["record_id"] for row in rows])
+    row = rows[0]
     answer = reference_completion(row["target"])
     columns = {name: [value] for name, value in row.items() if name != "prompt"}
     for name, function in functions.items():

@@ -64,6 +64,8 @@ def run_trainer(
     )
     if script.dora_norm == "factored" and not shards_weights(args):
         use_factored_norms(trainer.model)
+    elif script.dora_norm == "factored" and model.use_peft and model.use_dora:
+        say("DoRA's norms are computed by peft: ZeRO-3 shards the weights")
     start_from_base(trainer.model)
     if note := make_savable(trainer.model.get_base_model() if model.use_peft else trainer.model):
         say(f"model {model.model_name_or_path}: {note}")

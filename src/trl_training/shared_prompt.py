@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 import rollouts
+from trl_training.arguments import has_local_loss
 
 NAME = "sdpa_over_packed_rows"  # among transformers' attention implementations
 
@@ -80,7 +82,7 @@ def pack(groups: dict[tuple[int, ...], list[int]], ids: Tensor, mask: Tensor, co
             tokens += [prompt[-1], *own[:-1]][: len(own)]
             positions += range(len(prompt) - 1, len(prompt) - 1 + len(own))
             labels += own
-    table = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    table = pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True)
     back = [row * table.shape[1] + column for row, column in places]
     one = [torch.tensor(values, device=ids.device) for values in (tokens, positions, labels, back)]
     order = [index for members in groups.values() for index in members]
@@ -122,12 +124,13 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def log_probabilities(model: Any, ids: Tensor, mask: Tensor, completion: int) -> tuple[Tensor, Tensor | None] | None:
-    """Log-probabilities and entropies of the completions' tokens; None if no two rows have the same prompt.
+    """Log-probabilities and entropies of the completions' tokens; None if no two rows have the same prompt, or if all
+    completions are masked out.
 
     `model` attends with the implementation NAME.
     """
     groups = group(ids, mask, completion)
-    if len(groups) == len(ids):
+    if len(groups) == len(ids) or not mask[:, -completion:].any():
         return None
     packed = pack(groups, ids, mask, completion)
     out = model(
@@ -145,11 +148,17 @@ def log_probabilities(model: Any, ids: Tensor, mask: Tensor, completion: int) ->
     return unpack(out.log_probs[0], packed, own), entropy
 
 
-def by_prompt(batches: Sequence[dict[str, Any]], step: int) -> list[dict[str, Any]]:
-    """Micro-batches in which rows of the same prompt are neighbours. `step`: micro-batches of an optimizer step.
+def window(args: Any) -> int:
+    """Consecutive micro-batches that may exchange completions without a change of an optimizer step's gradient."""
+    if has_local_loss(vars(args)):
+        return 1
+    return gcd(args.gradient_accumulation_steps, args.steps_per_generation)  # a batch may be for 1.5 steps
 
-    trl shuffles the completions of all steps that a batch of rollouts is for. Which completions a step has stays as it
-    is; only their order within the step changes.
+
+def by_prompt(batches: Sequence[dict[str, Any]], step: int) -> list[dict[str, Any]]:
+    """Micro-batches in which rows of the same prompt are neighbours: only the order within each `step` of them changes.
+
+    trl shuffles the completions of all optimizer steps that a batch of rollouts is for.
     """
     found = []
     for at in range(0, len(batches), step):
@@ -200,5 +209,5 @@ class SharesPrompts(GRPOTrainer):
         inputs = super()._prepare_inputs(generation_batch)
         if not self.shared_prompt or self._buffered_inputs is before:
             return inputs
-        self._buffered_inputs = by_prompt(self._buffered_inputs, self.args.gradient_accumulation_steps)
+        self._buffered_inputs = by_prompt(self._buffered_inputs, window(self.args))
         return self._buffered_inputs[self._step % self.args.steps_per_generation]

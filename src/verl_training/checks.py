@@ -18,12 +18,17 @@ from adapters import DECAYS_MAGNITUDES
 from common.errors import InputError, message_of
 from common.models import refuse_overflow, refuse_unusable
 from common.rows import HUB
-from verl_training.config import SRC, check_keys, plain
+from verl_training.config import EXECUTION, SRC, check_keys, plain
 from verl_training.parquet import DataFiles
 from verl_training.values import check_present, check_values
 
-KNOWN = {SRC / "rewards.py": tuple(rewards.REWARDS), SRC / "diff_match.py": tuple(diff_match.REWARDS)}
-METRICS = ("reward", "score", "format", "correctness", "syntax", "em", "es", "dm_star")  # reward: score and penalty
+KNOWN = {
+    SRC / "rewards.py": tuple(rewards.REWARDS),
+    SRC / "diff_match.py": tuple(diff_match.REWARDS),
+    EXECUTION: (*rewards.REWARDS, "execution"),
+}
+# of a completion; `reward` is the score with the overlong penalty
+METRICS = ("reward", "score", "format", "correctness", "syntax", "em", "es", "dm_star", "execution")
 
 
 def need(holds: bool, message: str) -> None:

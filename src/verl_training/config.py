@@ -25,6 +25,7 @@ from verl_training.parquet import DataFiles
 from verl_training.resume import choose_resume
 
 SRC = Path(__file__).resolve().parents[1]
+EXECUTION = SRC / "evaluation" / "migration" / "execution.py"  # a reward that needs to know where the records are
 CONFIGS = SRC.parent / "configs"
 # Keys that verl reads but does not declare.
 UNDECLARED = (
@@ -201,6 +202,9 @@ def set_absolute_paths(config: DictConfig) -> None:
     """Ray's workers run in other folders."""
     reward, trainer, model = config.reward.custom_reward_function, config.trainer, config.actor_rollout_ref.model
     reward.path = str(Path(reward.path).resolve() if Path(reward.path).exists() else SRC.parent / reward.path)
+    if reward.path == str(EXECUTION):
+        reward.reward_kwargs.data = str(Path(config.recode.data).resolve())
+        reward.reward_kwargs.envs = str(Path(".venvs").resolve())
     trainer.default_local_dir = str(Path(trainer.default_local_dir).resolve())
     for split, path in DataFiles(config).files.items():
         config.data[f"{split}_files"] = str(path.resolve())

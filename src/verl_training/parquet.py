@@ -4,7 +4,8 @@ A row is what verl's RLHFDataset and reward manager read:
     prompt        the three messages of src/prompts.py in the wording of `recode.prompt`, the last one open
     reward_model  {"style": "rule", "ground_truth": the new code}
     data_source   "recode"; groups validation metrics
-    extra_info    {"index", "record_id", "split", "old_code"}; passed to the reward
+    extra_info    {"index", "record_id", "split", "old_code"}, and "alternatives" (recode.alternatives: true); passed to
+                  the reward
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 from omegaconf import DictConfig
 from pydantic import BaseModel
 
+from common.alternatives import read_alternatives
 from common.errors import InputError
 from common.files import read_json, replacing, write_json
 from common.provenance import sha256
@@ -43,19 +45,25 @@ class Manifest(BaseModel):
     val: Written
 
 
-def row(record: Record, index: int, split: str, prompt: str = DEFAULT_WORDING) -> dict[str, Any]:
+Others = Mapping[str, Sequence[str]]  # record id -> other right targets
+
+
+def row(
+    record: Record, index: int, split: str, prompt: str = DEFAULT_WORDING, others: Others | None = None
+) -> dict[str, Any]:
     """One parquet row (module docstring)."""
+    more = {} if others is None else {"alternatives": list(others.get(record.id, ()))}
     return {
         "data_source": "recode",
         "prompt": migration_messages(record, prompt),
         "reward_model": {"style": "rule", "ground_truth": record.new_code},
-        "extra_info": {"index": index, "record_id": record.id, "split": split, "old_code": record.old_code},
+        "extra_info": {"index": index, "record_id": record.id, "split": split, "old_code": record.old_code} | more,
     }
 
 
-def rows_of(records: Sequence[Record], split: str, prompt: str) -> list[dict[str, Any]]:
+def rows_of(records: Sequence[Record], split: str, prompt: str, others: Others | None) -> list[dict[str, Any]]:
     """The rows of a file."""
-    return [row(record, i, split, prompt) for i, record in enumerate(records)]
+    return [row(record, i, split, prompt, others) for i, record in enumerate(records)]
 
 
 def digest(text: str) -> str:
@@ -126,11 +134,19 @@ class DataFiles:
             raise InputError(f"{recode.val_data}: {len(shared)} of its updates are in {recode.data} too")
         return {"train": records, "val": val}
 
+    @cached_property
+    def others(self) -> Others | None:
+        """The alternatives of every record; None without recode.alternatives."""
+        recode = self.config.recode
+        if not recode.alternatives:
+            return None
+        return {i: codes for name in self.sources for i, codes in read_alternatives(name).items()}
+
     def identity(self) -> dict[str, Any]:
         """What decides the files' content. It hashes rows, not code: code that does not change them does not count."""
         model = self.config.actor_rollout_ref.model.path  # its tokenizer counts the tokens
         prompt = self.config.recode.prompt
-        rows = {split: rows_of(found, split, prompt) for split, found in self.splits.items()}
+        rows = {split: rows_of(found, split, prompt, self.others) for split, found in self.splits.items()}
         return {
             "prompt": prompt,
             **{f"{split}_rows": digest(json.dumps(found)) for split, found in rows.items()},
@@ -176,7 +192,7 @@ class DataFiles:
         made: dict[str, Any] = {"identity": self.identity(), "bad_rows": recode.bad_rows}
         for split, path in self.files.items():
             with replacing(path) as part:
-                Dataset.from_list(rows_of(kept[split], split, recode.prompt)).to_parquet(str(part))
+                Dataset.from_list(rows_of(kept[split], split, recode.prompt, self.others)).to_parquet(str(part))
             made[split] = {"file": str(path), "rows": len(kept[split]), "sha256": sha256(path)}
             print(f"wrote {path}  {len(kept[split])} rows  sha256 {made[split]['sha256'][:16]}")
         write_json(self.manifest, made)

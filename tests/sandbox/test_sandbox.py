@@ -67,6 +67,33 @@ def run(program: str, **settings: Any) -> Verdict:
     return run_all([program], progress=False, **settings)[0]
 
 
+def test_huge_pages_change_nothing_but_the_pages():
+    """64 MB of ordinary pages, in a process of its own: at least 50 are huge afterwards, with what they held."""
+    program = """
+import hashlib, mmap, os, sys
+sys.path[:0] = sys.argv[1:]
+import server
+
+def huge():
+    with open("/proc/self/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("AnonHugePages"))
+
+memory = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.madvise(mmap.MADV_NOHUGEPAGE)
+memory[:] = os.urandom(1 << 20) * 64
+memory.madvise(mmap.MADV_HUGEPAGE)
+before, content = huge(), hashlib.sha256(memory).digest()
+server.use_huge_pages()
+assert hashlib.sha256(memory).digest() == content
+print(before >> 10, huge() >> 10)
+"""
+    command = [sys.executable, "-c", program, str(ROOT / "src" / "sandbox")]
+    before, after = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    if after <= before:
+        pytest.skip("this kernel gives no huge pages")
+    assert after - before >= 50
+
+
 def processes(marker: str) -> list[str]:
     """Command lines on this machine that contain `marker`."""
     found = []

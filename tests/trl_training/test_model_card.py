@@ -30,7 +30,7 @@ def test_every_upload_has_our_card(random_model, tmp_path, monkeypatch):
     from trl import SFTConfig
 
     from adapters import adapter_config
-    from trl_training.model_card import CardSFTTrainer
+    from trl_training.sft_trainer import CardSFTTrainer
 
     hub = Hub()
     monkeypatch.setattr(transformers.trainer, "hf_api", lambda: hub)

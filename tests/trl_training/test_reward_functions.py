@@ -106,10 +106,10 @@ def test_one_reference_answer_is_scored_first(folder, random_model, name, said):
     row = {"prompt": "p", "target": "x = 1\n", "old_code": "x = 0\n", "record_id": "r"}
     rewards = load_rewards(f"my_rewards.{name},dm_star")
     if said is None:
-        check_rewards(rewards, row, chat)
+        check_rewards(rewards, [row], chat, "rows.jsonl")
         return
     with pytest.raises(InputError) as stopped:
-        check_rewards(rewards, row, chat)
+        check_rewards(rewards, [row], chat, "rows.jsonl")
     assert str(stopped.value) == f"reward {name}: {said}"
 
 

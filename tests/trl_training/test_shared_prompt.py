@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 import rollouts
 from trl_training.run import use_triton_or_cpu
-from trl_training.shared_prompt import NAME, by_prompt, group, log_probabilities, obstacle, pack, unpack
+from trl_training.shared_prompt import NAME, by_prompt, group, log_probabilities, obstacle, pack, unpack, window
 
 # Two prompts, three completions: prompts are padded on the left, completions on the right.
 IDS = torch.tensor([[3, 4, 5, 6, 7, 8], [0, 9, 5, 10, 0, 0], [3, 4, 5, 11, 12, 0]])
@@ -43,6 +44,18 @@ def test_a_completion_that_is_masked_out():
     assert packed.ids.tolist() == [3, 4, 5, 11, 9, 5]
     assert packed.labels.tolist() == [-100, -100, 11, 12, -100, 10]
     assert packed.rows.tolist() == [[0, 1, 0, 0], [0, 1, 2, 3], [4, 5, 0, 0]]
+
+
+def test_a_completion_that_is_masked_out_after_a_prompt_of_one_token():
+    """Its row has no token at all."""
+    ids, mask = torch.tensor([[5, 6, 7], [5, 8, 9]]), torch.tensor([[1, 0, 0], [1, 1, 1]])
+    packed = pack(group(ids, mask, 2), ids, mask, 2)
+    assert (packed.ids.tolist(), packed.rows.tolist(), packed.back.tolist()) == ([5, 8], [[0, 0], [0, 1]], [2, 3])
+
+
+def test_without_a_completion_that_counts_there_is_nothing_to_share():
+    ids, mask = torch.tensor([[5, 6, 7], [5, 8, 9]]), torch.tensor([[1, 0, 0], [1, 0, 0]])
+    assert log_probabilities(None, ids, mask, 2) is None
 
 
 def rows(count: int = 6, tokens: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
@@ -145,6 +158,24 @@ def test_other_passes_of_the_model_are_sdpa_s(on_completions):
 def test_without_a_shared_prompt_there_is_nothing_to_gain():
     ids, mask = rows(2)
     assert log_probabilities(None, ids, mask, 9) is None
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "batches", "own", "expected"),
+    [
+        (2, 2, {}, 2),
+        (2, 8, {}, 2),
+        (4, 2, {}, 2),  # a step has two batches of rollouts
+        (2, 3, {}, 1),  # the second of two steps begins in the first batch of rollouts and ends in the next
+        (2, 2, {"loss_type": "bnpo"}, 1),  # a mean over the tokens of a micro-batch
+        (2, 2, {"top_entropy_quantile": 0.2}, 1),
+        (2, 2, {"entropy_coef": 0.01}, 1),
+    ],
+    ids=str,
+)
+def test_which_micro_batches_exchange_completions(accumulation, batches, own, expected):
+    args = SimpleNamespace(gradient_accumulation_steps=accumulation, steps_per_generation=batches, **own)
+    assert window(args) == expected
 
 
 def test_only_the_order_within_an_optimizer_step_changes():

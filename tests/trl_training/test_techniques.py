@@ -15,12 +15,13 @@ for config in (PLAIN, OTHER):
     config._attn_implementation = "sdpa"
 
 
-def chosen(config, capsys, *, device: str = "cpu", zero: int = 0, repetition_penalty: float = 1.0, **own):
+def chosen(config, capsys, *, device="cpu", zero=0, repetition_penalty=1.0, continuous=False, **own):
     """({what the trainer gets}, what was printed)."""
     args = SimpleNamespace(
         device=SimpleNamespace(type=device),
         use_vllm=False,
         cache_implementation=None,
+        use_transformers_continuous_batching=continuous,
         repetition_penalty=repetition_penalty,
         deepspeed_plugin=SimpleNamespace(zero_stage=zero) if zero else None,
     )
@@ -38,7 +39,8 @@ def chosen(config, capsys, *, device: str = "cpu", zero: int = 0, repetition_pen
         ({"rollouts": "transformers"}, "transformers", ""),
         ({"dora_generation": "stock"}, "transformers", "dora_generation stock samples with dropout"),
         ({"zero": 3}, "transformers", "ZeRO-3 shards the weights"),
-        ({"repetition_penalty": 1.1}, "transformers", "cache_implementation and repetition_penalty are for"),
+        ({"repetition_penalty": 1.1}, "transformers", "repetition_penalty, cache_implementation and"),
+        ({"continuous": True}, "transformers", "repetition_penalty, cache_implementation and"),
     ],
     ids=str,
 )

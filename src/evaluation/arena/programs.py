@@ -30,7 +30,8 @@ from rewards import parses
 # others import torch._dynamo at their first use, which replaces torch.manual_seed.
 LIBRARIES = ("numpy", "torch", "torch._dynamo", "scipy.special", "sympy", "pandas", "pytest")
 
-PARTS = tuple(Path(__file__).with_name(name).read_text("utf-8") for name in ("tampering.py", "runner.py"))
+FOLDER = Path(__file__).parent
+PARTS = tuple(path.read_text("utf-8") for path in (FOLDER.parent / "tampering.py", FOLDER / "runner.py"))
 TAMPERED = "runner.Tampered: "  # raised against a candidate that meddles with its verdict
 
 

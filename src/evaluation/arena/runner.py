@@ -20,7 +20,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # in the sandbox the namespace holds these names already
-    from evaluation.arena.tampering import FOLLOWS, Tampered, Watch, forbid, guarded, label, refuse, watched
+    from evaluation.tampering import (
+        FOLLOWS,
+        Tampered,
+        Watch,
+        forbid,
+        guarded,
+        imported,
+        label,
+        owner,
+        refuse,
+        watched,
+    )
 
     job: dict = {}
 
@@ -40,17 +51,6 @@ def show(part: str, source: str) -> None:
 
 def run(part: str, source: str, scope: dict) -> None:
     exec(compile(source, f"<{part}>", "exec", dont_inherit=True), scope)
-
-
-def owner(path: str) -> object:
-    """The module or class that holds the last name of a dotted path."""
-    first, *rest = path.split(".")[:-1]
-    found = importlib.import_module(first)
-    for i, name in enumerate(rest):
-        if not hasattr(found, name):
-            importlib.import_module(".".join([first, *rest[: i + 1]]))
-        found = getattr(found, name)
-    return found
 
 
 def put_in_force(job: dict) -> tuple[dict, set[str]]:
@@ -75,16 +75,6 @@ def put_in_force(job: dict) -> tuple[dict, set[str]]:
                 delattr(place, old)
             setattr(place, update["name"], scope[update["name"]])
     return solution, patched
-
-
-def imported(aliases: dict[str, str]) -> dict:
-    """The objects that the reference imports, by name: tests rely on the candidate importing the same."""
-    found = {}
-    for alias, path in aliases.items():
-        first, _, last = path.rpartition(".")
-        with suppress(ImportError, AttributeError):
-            found[alias] = getattr(owner(path), last) if first else importlib.import_module(path)
-    return found
 
 
 def seed() -> None:

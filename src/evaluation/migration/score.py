@@ -2,13 +2,13 @@
 
 A sample passes when its code, then the record's check, runs on the record's new environment, in the sandbox, without an
 exception and without a deprecation warning, also one that the code tries to silence, and the code uses every name that
-the record's `use` asks for: what src/curation/proof.py, whose program it is, asks of a record's new code. If the update
-is invented, its `wrapper` is installed first. So every reference passes, and the old code never does. Checks are
-assertions on the snippet's variables: an answer that renames them fails.
+the record's `use` asks for: what src/curation/proof.py asks of a record's new code. If the update is invented, its
+`wrapper` is installed first. So every reference passes, and the old code never does. Checks are assertions on the
+snippet's variables: an answer that renames them fails.
 
 Statuses: pass, deprecated (it ran and its check held, but it warned), unused (it ran and its check held, but it does
-not use what it must), check (the check failed), no code, syntax, error, assertion, exit, and the sandbox's limits
-(timeout, memory, processes, crash).
+not use what it must), check (the check failed), tampered (src/evaluation/migration/programs.py), no code, syntax,
+error, assertion, exit, and the sandbox's limits (timeout, memory, processes, crash).
 
 Every mean is over records (the samples of one are averaged first), every interval a 95 % bootstrap over updates, since
 the records of one update are alike. A part that has a single update gets no interval.
@@ -28,13 +28,12 @@ import sandbox
 from common.api_uses import modules
 from common.estimates import mean_and_interval
 from common.markdown import table
-from curation import proof
 from curation.evidence import Evidence, evidence_path
-from curation.use import missing_uses
 from curation.virtualenvs import Pins, environment, installed, read_locks
 from diff_match import diff_match
 from evaluation.migration.old_api import uses_old_api
 from evaluation.migration.problems import Migration, load_evidence
+from evaluation.migration.programs import program, status
 from evaluation.results import Scored
 from evaluation.samples import Identity, Sample
 from evaluation.tables import (
@@ -53,7 +52,6 @@ from records import Record
 from rewards import clean, is_well_formed, parses, similarity
 
 SECONDS = 120.0  # a program: a reference takes 11 to 13 s on a busy machine, and once took more than 30
-NAMED = {"SystemExit": "exit", "AssertionError": "assertion", "MemoryError": "memory"}
 WAYS = ("passed",)
 MEASURES = {
     "em": "exact match, %",
@@ -105,19 +103,9 @@ def needs(records: Mapping[str, Record], evidence: Mapping[str, Evidence]) -> di
     return {pins: sorted(names) for pins, names in found.items()}
 
 
-def status(verdict: sandbox.Verdict, code: str, evidence: Evidence) -> tuple[str, str]:
-    """(status, message) of one run."""
-    said = proof.outcome(verdict)
-    kind, text = said["outcome"], said["text"]
-    if kind in ("error", "limit"):  # seen by the program itself, or by the sandbox
-        kind = verdict.status if text == verdict.detail else NAMED.get(text.partition(":")[0], "error")
-    if kind == "ok" and (missing := missing_uses(code, evidence.use, evidence.check)):
-        kind, text = "unused", f"does not use {', '.join(missing)}"
-    return {"ok": "pass", "warning": "deprecated"}.get(kind, kind), text
-
-
 def run_answers(
     samples: Sequence[tuple[str, str | None]],
+    records: Mapping[str, Record],
     evidence: Mapping[str, Evidence],
     interpreters: Mapping[Pins, Path],
     **options: Any,
@@ -136,11 +124,11 @@ def run_answers(
             by_env.setdefault(evidence[identity].new_env, []).append((identity, code))
     with tqdm(total=sum(map(len, by_env.values())), desc="programs") as bar:
         for pins, jobs in by_env.items():
-            proven = [(code, evidence[identity]) for identity, code in jobs]
-            programs = [proof.program(code, one.check, one.wrapper) for code, one in proven]
+            proofs = [(code, records[identity], evidence[identity]) for identity, code in jobs]
+            programs = [program(code, record, one.check or "", one.wrapper) for code, record, one in proofs]
             verdicts = sandbox.run_all(programs, python=interpreters[pins], progress=False, **options)
             for (identity, code), verdict in zip(jobs, verdicts, strict=True):
-                found[identity, code] = status(verdict, code, evidence[identity])
+                found[identity, code] = status(verdict, code, records[identity], evidence[identity])
             bar.update(len(jobs))
     return [found[sample] for sample in samples]
 
@@ -212,18 +200,18 @@ def score(
     for pins, names in needs(records, evidence).items():  # of all environments, before any sample runs
         sandbox.check_ready(python=places[pins], needs=names, **options)
     samples = [(row.task_id, row.code) for row in rows]
-    seen = run_answers(samples, evidence, places, **options)
+    seen = run_answers(samples, records, evidence, places, **options)
     verdicts = []
-    for row, (status, message) in zip(rows, seen, strict=True):
+    for row, (ending, message) in zip(rows, seen, strict=True):
         record = records[row.task_id]
         verdicts.append(
             {
                 "task_id": record.id,
                 "sample_id": row.sample_id,
-                "passed": status == "pass",
-                "status": status,
+                "passed": ending == "pass",
+                "status": ending,
                 "detail": message,
-                **measures(row.code, record, evidence[record.id].proof, status == "deprecated"),
+                **measures(row.code, record, evidence[record.id].proof, ending == "deprecated"),
                 "format": is_well_formed(row.completion),
                 "truncated": row.finish_reason == "length",
             }

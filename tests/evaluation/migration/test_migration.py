@@ -166,7 +166,7 @@ def test_the_reference_scores_everything_and_the_copy_nothing(baselines):
     ("code", "status"),
     [
         (
-            "import sys\nassert 'gizmo' not in sys.modules\nimport gizmo\nroom = gizmo.surface(2, 3)",
+            "import sys\nassert 'gizmo_old' not in sys.modules\nimport gizmo\nroom = gizmo.surface(2, 3)",
             "pass",
         ),
         ("import gizmo, gizmo_old\nroom = gizmo.surface(2, 3)", "deprecated"),  # it warns at its first import
@@ -178,7 +178,7 @@ def test_a_program_finds_nothing_imported_by_the_others(data, envs, scored, code
     python = environment(["gizmo==2.0"], envs, read_locks(data.parent))  # made when `scored` was
     both = [(ROOM.id, ROOM.new_code), (ROOM.id, code)]
     pins = ("gizmo==2.0",)
-    found = run_answers(both, evidence, {pins: python}, limits=sandbox.Limits(seconds=30))
+    found = run_answers(both, {ROOM.id: ROOM}, evidence, {pins: python}, limits=sandbox.Limits(seconds=30))
     assert [name for name, _ in found] == ["pass", status]
 
 
@@ -200,7 +200,8 @@ def test_an_addition_is_passed_by_what_uses_it_alone(data, envs, scored):
     python = environment(["gizmo==2.0"], envs, read_locks(data.parent))
     codes = [BOX.new_code, BOX.old_code, f"from gizmo import surface\n{BOX.old_code}  # surface", "size = 7"]
     samples = [(BOX.id, code) for code in codes]
-    found = run_answers(samples, {BOX.id: evidence}, {("gizmo==2.0",): python}, limits=sandbox.Limits(seconds=30))
+    given = {BOX.id: BOX}, {BOX.id: evidence}, {("gizmo==2.0",): python}
+    found = run_answers(samples, *given, limits=sandbox.Limits(seconds=30))
     unused = ("unused", "does not use gizmo.surface")
     assert found == [("pass", ""), unused, unused, ("check", "AssertionError")]
     # nothing that is old has to go
@@ -250,6 +251,18 @@ def test_an_invented_update_is_in_force_and_its_note_can_be_withheld(data, envs,
         results[name] = result_of(tmp_path / name)
     assert {name: one["verdicts"] for name, one in results.items()} == {"reference": {"pass": 1}, "copy": {"check": 1}}
     assert set(results["copy"]["data"]) == {str(records), str(evidence)}
+
+    # neither an own function nor the original, from the wrapper's closure, is what the note asks for
+    codes = [
+        UNIT.new_code,
+        "def scale(value):\n    return value\nprice = scale(4)",
+        "import gizmo\nprice = gizmo.scale.__closure__[0].cell_contents(4, 1)",
+        "import gizmo\ngizmo.scale = gizmo.scale.__closure__[0].cell_contents\nprice = gizmo.scale(4)",
+    ]
+    given = {UNIT.id: UNIT}, read_evidence(evidence)
+    python = {("gizmo==2.0",): environment(["gizmo==2.0"], envs, read_locks(data.parent))}
+    found = run_answers([(UNIT.id, code) for code in codes], *given, python, limits=sandbox.Limits(seconds=30))
+    assert [status for status, _ in found] == ["pass", "unused", "unused", "tampered"]
 
     samples = tmp_path / "without.jsonl"
     flags = ["--benchmark", "migration", "--data", records, "--copy", "--out", samples]
@@ -407,7 +420,7 @@ def endings(codes: list[str], **options) -> list[str]:
     pins = ("here==1",)
     evidence = {"a": Evidence(id="a", update="u", kind="rename", old_env=pins, new_env=pins, check="assert True")}
     answers = [("a", code) for code in codes]
-    found = run_answers(answers, evidence, {pins: Path(sys.executable)}, **options)
+    found = run_answers(answers, {"a": ROOM}, evidence, {pins: Path(sys.executable)}, **options)
     return [status for status, _ in found]
 
 

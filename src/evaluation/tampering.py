@@ -1,4 +1,4 @@
-"""The checks of runner.py against a candidate that meddles with its verdict.
+"""The checks against a candidate that meddles with its verdict: part of the programs of arena/ and migration/.
 
 The candidate's code is in the test's process and can change whatever it can reach. Three things are checked:
 
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import _signal
 import _thread
+import importlib
 import os
 import sys
 import types
@@ -80,6 +81,27 @@ def watched(given: dict, modules: list[str]) -> set[str]:
     return named | ALWAYS | {name for name in COMPARE if name.partition(".")[0] in roots}
 
 
+def owner(path: str) -> object:
+    """The module or class that holds the last name of a dotted path."""
+    first, *rest = path.split(".")[:-1]
+    found = importlib.import_module(first)
+    for i, name in enumerate(rest):
+        if not hasattr(found, name):
+            importlib.import_module(".".join([first, *rest[: i + 1]]))
+        found = getattr(found, name)
+    return found
+
+
+def imported(aliases: dict[str, str]) -> dict:
+    """The objects that the reference imports, by name: tests rely on the candidate importing the same."""
+    found = {}
+    for alias, path in aliases.items():
+        first, _, last = path.rpartition(".")
+        with suppress(ImportError, AttributeError):
+            found[alias] = getattr(owner(path), last) if first else importlib.import_module(path)
+    return found
+
+
 class Watch:
     """A snapshot of the functions, classes and submodules of modules, and of the methods of their classes."""
 
@@ -127,7 +149,10 @@ def is_rigged(value: object, scope: dict, depth: int = 3) -> bool:
     if isinstance(members["__eq__"], IN_C):
         return False
     with suppress(Exception):
-        return bool(value == object()) or all(bool(value == odd) for odd in ODD)
+        found = [value == other for other in (object(), *ODD)]
+        if getattr(members["__eq__"], "__globals__", None) is not scope and any(type(one) is kind for one in found):
+            return False  # a library's container, compared element by element: xarray's are true if they hold anything
+        return bool(found[0]) or all(map(bool, found[1:]))
     return False
 
 
