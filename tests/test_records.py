@@ -647,5 +647,9 @@ def test_the_data_folder_loads_with_datasets(tmp_path, monkeypatch):
     evidence = datasets.load_dataset(str(ROOT / "data"), "evidence", split="evidence", cache_dir=str(tmp_path))
     assert len(evidence) == lines["evidence"]
     assert set(evidence["split"]) == {"train", "heldout"}
+    invented = datasets.load_dataset(str(ROOT / "data"), "invented", split="invented", cache_dir=str(tmp_path))
+    assert (len(invented), invented.column_names) == (lines["invented"], list(FIELDS))
+    wrapped = datasets.load_dataset(str(ROOT / "data"), "invented_evidence", cache_dir=str(tmp_path))
+    assert all(wrapped["invented_evidence"]["wrapper"])
     environments = datasets.load_dataset(str(ROOT / "data"), "environments", cache_dir=str(tmp_path))
     assert len(environments["environments"]) == lines["environments"]

@@ -76,6 +76,7 @@ def key_of(entry: Entry, locks: Locks) -> str:
     record, evidence = entry.record, entry.evidence
     made = [(one.operator, one.code) for one in mutants(record)]
     parts = [evidence.check, evidence.use, evidence.alternatives, environment_name(evidence.new_env, locks)]
+    parts += [evidence.wrapper] if evidence.wrapper else []
     return hashlib.sha256(json.dumps([record.new_code, made, parts]).encode()).hexdigest()[:16]
 
 

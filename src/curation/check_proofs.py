@@ -1,13 +1,15 @@
 """Prove records by execution: run the old and the new code on both versions.
 
-Every record has a line in the evidence.jsonl beside it (keyed by `Record.id`) with two environments (lists of exact
-pins) and a `check`: assertions appended to the code. If a default or a behaviour changed, only the check separates old
-from new. Old and new code run on both versions; src/curation/proof.py lists what these four runs must show: the old
-code breaks (proof `break`), or the new code uses something that was added (`adopt`). The programs run in the
-sandbox (src/sandbox/): no network, no display, limits on time and memory.
+Every record has a line in the evidence.jsonl beside it (of data/invented.jsonl: in invented_evidence.jsonl), keyed by
+`Record.id`, with two environments (lists of exact pins) and a `check`: assertions appended to the code. If a default or
+a behaviour changed, only the check separates old from new. Old and new code run on both versions;
+src/curation/proof.py lists what these four runs must show: the old code breaks (proof `break`), or the new code uses
+something that was added (`adopt`). The programs run in the sandbox (src/sandbox/): no network, no display, limits on
+time and memory.
 
     python src/check_data.py proofs                         # every record in data/; creates environments (slow)
     python src/check_data.py proofs out/records.jsonl       # other records: a file, or a folder, with evidence.jsonl
+    python src/check_data.py proofs data/invented.jsonl     # invented updates, installed by the wrapper of the evidence
     python src/check_data.py proofs --log run.jsonl         # resumes after an interruption
     python src/check_data.py proofs --sample 20 --environments 5 --without PyTorch --seed "$(git rev-parse HEAD)"   # CI
     python src/check_data.py proofs --record 3f2a9c01b7de   # one record, with the outcome of each run
@@ -34,7 +36,7 @@ from common.errors import InputError
 from common.files import append_jsonl, read_log, require_writable, write_jsonl
 from common.libraries import normalise_dependency
 from common.rows import typed
-from curation.evidence import SPLITS, Evidence, Runs, read_evidence
+from curation.evidence import SPLITS, Evidence, Runs, evidence_path, read_evidence
 from curation.proof import ProofSettings, failures, programs, prove_all
 from curation.virtualenvs import Locks, Pins, environment, environment_name, installed, read_locks, write_locks
 from records import Record, load_records
@@ -58,7 +60,7 @@ def some(ids: Sequence[str], shown: int = 10) -> str:
 
 def load(data: Path) -> Pairs:
     """Every record of a folder (train.jsonl, heldout.jsonl) or of one file, with its evidence."""
-    path = (data if data.is_dir() else data.parent) / "evidence.jsonl"
+    path = data / "evidence.jsonl" if data.is_dir() else evidence_path(data)
     files = [data / f"{split}.jsonl" for split in SPLITS] if data.is_dir() else [data]
     present = [file for file in files if file.exists() or file == data]
     records = {record.id: (file.stem, record) for file in present for record in load_records(file)}
@@ -99,12 +101,11 @@ def environments_of(pairs: Pairs) -> list[Pins]:
     return sorted({pins for _, evidence in pairs for pins in (evidence.old_env, evidence.new_env)})
 
 
-def store(folder: Path, seen: dict[str, Runs], locks: Locks) -> None:
-    """Store these runs in evidence.jsonl, and the contents of their environments in environments.jsonl."""
-    path = folder / "evidence.jsonl"
+def store(path: Path, seen: dict[str, Runs], locks: Locks) -> None:
+    """Store these runs in the evidence, and the contents of their environments in the environments.jsonl beside it."""
     rows = {i: evidence.to_row() for i, evidence in read_evidence(path).items()}
     write_jsonl(path, [{**row, "seen": seen[i]} if i in seen else row for i, row in rows.items()])
-    write_locks(folder, {**read_locks(folder), **locks})
+    write_locks(path.parent, {**read_locks(path.parent), **locks})
 
 
 def summary(runs: Sequence[Runs]) -> str:
@@ -128,6 +129,8 @@ def prove_records(
     for record, evidence in chosen:
         places = [environment_name(pins, locks) for pins in (evidence.old_env, evidence.new_env)]
         facts[record.id] = {"environments": places, "check": evidence.check, "programs": programs(record, evidence)}
+        if evidence.wrapper:
+            facts[record.id]["wrapper"] = evidence.wrapper
     rows = [typed(LoggedRuns, row, f"{log}:{line}") for line, row in enumerate(read_log(log) if log else [], start=1)]
     logged = [row for row in rows if row.facts == facts.get(row.id)]
     seen = {row.id: row.runs for row in logged}
@@ -173,7 +176,7 @@ def run(
     folder = data if data.is_dir() else data.parent
     seen, held = prove_records(chosen, settings, read_locks(folder), log)
     if write:
-        store(folder, seen, held)
+        store(folder / "evidence.jsonl" if data.is_dir() else evidence_path(data), seen, held)
     if record:
         print(json.dumps(seen[record], indent=1))
     proven = sum(not failures(one, evidence, seen[one.id]) for one, evidence in chosen)

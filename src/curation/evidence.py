@@ -1,6 +1,7 @@
 """evidence.jsonl: how each record of a folder was proven, and which update it is about.
 
 All records of an update belong to one split (train.jsonl or heldout.jsonl), so that held-out updates stay unseen.
+Records of another file, NAME.jsonl, can have their own evidence beside it, in NAME_evidence.jsonl.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from typing_extensions import TypedDict
 
 from common.errors import InputError
@@ -78,6 +79,7 @@ class Evidence(BaseModel):
     address: str = ""
     old_env: Pins
     new_env: Pins
+    wrapper: NonEmpty | None = None  # code that installs an invented update: the new version is new_env with it
     proof: Literal["break", "adopt"] = "break"  # what the runs must show (src/curation/proof.py)
     check: NonEmpty | None = None  # assertions on the results
     use: tuple[Pattern, ...] = ()  # what the answer must use: numpy.unique_counts, DataFrame.sum(min_count=)
@@ -86,8 +88,21 @@ class Evidence(BaseModel):
     facts: tuple[Fact, ...] = ()  # one for each update
     seen: Runs | None = None  # the runs that proved the record
 
+    @field_validator("wrapper")
+    @classmethod
+    def has_one_environment(cls, wrapper: str | None, info: ValidationInfo) -> str | None:
+        if wrapper and info.data.get("old_env") != info.data.get("new_env"):
+            raise ValueError("an invented update needs the same pins in old_env and new_env")
+        return wrapper
+
     def to_row(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+def evidence_path(records: Path) -> Path:
+    """Where the evidence of a file of records is: NAME_evidence.jsonl beside NAME.jsonl, else evidence.jsonl."""
+    own = records.with_name(f"{records.stem}_evidence.jsonl")
+    return own if own.is_file() else records.with_name("evidence.jsonl")
 
 
 def read_evidence(path: Path, *, missing_ok: bool = False) -> dict[str, Evidence]:

@@ -12,6 +12,11 @@ pattern of `use` (src/curation/use.py) must hold for the new code and must not h
 `break` has patterns, they must hold for the new code. Alternatives (alternative_1_on_new, …) must pass on the new
 environment as the new code does. A run that reaches a limit proves nothing; for `break`, only the fourth may.
 
+An invented update is in no release: the evidence has a `wrapper`, code that installs it in the running process by
+replacing real functions (`replace`, `rename` and `add` of src/curation/proof_program.py). The new version is then the
+environment with the wrapper, the old version the same environment without it, and the new code must fail on the old
+version, whatever the proof: an update that the old version has already could be known.
+
 Outcomes: `ok`; `warning`, it completed but emitted a deprecation warning (DeprecationWarning,
 PendingDeprecationWarning, FutureWarning); `check`, the check failed; `limit`, it ran out of time, memory or
 processes, or crashed; `error`, everything else: another exception, a syntax error, an early exit. Programs are forked
@@ -39,6 +44,7 @@ from records import Record
 
 LIMITS = {"timeout", "memory", "processes", "crash"}  # of the sandbox's verdicts
 REPORTED = ("error", "check", "limit", "warning")  # by PROGRAM
+Job = tuple[str, str | None] | tuple[str, str | None, str | None]  # code, check, wrapper
 PROGRAM = Path(__file__).with_name("proof_program.py").read_text("utf-8")
 
 
@@ -61,9 +67,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--jobs", type=above_zero(int), default=os.cpu_count(), help="programs at a time (default: %(default)s)")
 
 
-def program(code: str, check: str | None) -> str:
+def program(code: str, check: str | None, wrapper: str | None = None) -> str:
     """The source of one run."""
-    return f"{PROGRAM}\n\nrun({code!r}, {check!r})\n"
+    return f"{PROGRAM}\n\nrun({code!r}, {check!r}, {wrapper!r})\n"
 
 
 def outcome(verdict: sandbox.Verdict) -> Run:
@@ -80,10 +86,8 @@ def outcome(verdict: sandbox.Verdict) -> Run:
     return {"outcome": kind, "text": re.sub(r"\b0x[0-9a-f]{8,}|\b\d{15}\b", "ADDRESS", text)}  # SQLAlchemy prints both
 
 
-def execute_all(
-    python: Path, jobs: Sequence[tuple[str, str | None]], settings: ProofSettings, preload: Sequence[str] = ()
-) -> list[Run]:
-    """The outcomes of (code, check) pairs in one environment, each in a process of its own."""
+def execute_all(python: Path, jobs: Sequence[Job], settings: ProofSettings, preload: Sequence[str] = ()) -> list[Run]:
+    """The outcomes of programs in one environment, each in a process of its own."""
     verdicts = sandbox.run_all(
         [program(*job) for job in jobs],
         python=python,
@@ -115,8 +119,8 @@ def prove_all(
         same = list(group)
         found: dict[tuple[int, str], Run] = {}
         for version, env in (("new", new), ("old", old)):
-            jobs = {
-                (i, name): (code, evidence.check)
+            jobs: dict[tuple[int, str], Job] = {
+                (i, name): (code, evidence.check, evidence.wrapper if version == "new" else None)
                 for i, (record, evidence) in enumerate(same)
                 for name, code in programs(record, evidence).items()
                 if name.endswith(version)
@@ -127,9 +131,9 @@ def prove_all(
             yield record, evidence, {name: found[i, name] for name in programs(record, evidence)}
 
 
-def run_failures(runs: Runs, kind: str) -> Iterator[str]:
+def run_failures(runs: Runs, kind: str, is_invented: bool) -> Iterator[str]:
     """What the runs fail to prove."""
-    matters = {name: run for name, run in runs.items() if kind == "adopt" or name != "new_on_old"}
+    matters = {name: run for name, run in runs.items() if kind == "adopt" or is_invented or name != "new_on_old"}
     for name, run in matters.items():
         what, _, version = name.partition("_on_")
         code = what.replace("_", " ") if what.startswith("alternative") else f"the {what} code"
@@ -145,8 +149,9 @@ def run_failures(runs: Runs, kind: str) -> Iterator[str]:
         yield f"the old code is not clean on the new version, so this is no addition: {runs['old_on_new']['text']}"
     if runs["old_on_old"]["outcome"] in ("error", "check"):
         yield f"the old code does not run on the old version: {runs['old_on_old']['text']}"
-    if kind == "adopt" and runs["new_on_old"]["outcome"] in ("ok", "warning"):
-        yield "the new code runs on the old version too: it uses nothing that was added"
+    if (kind == "adopt" or is_invented) and runs["new_on_old"]["outcome"] in ("ok", "warning"):
+        why = "it does not depend on the invented update" if is_invented else "it uses nothing that was added"
+        yield f"the new code runs on the old version too: {why}"
 
 
 def use_failures(record: Record, evidence: Evidence) -> Iterator[str]:
@@ -166,4 +171,4 @@ def use_failures(record: Record, evidence: Evidence) -> Iterator[str]:
 
 def failures(record: Record, evidence: Evidence, runs: Runs) -> list[str]:
     """Why the record is not proven; empty if it is."""
-    return [*run_failures(runs, evidence.proof), *use_failures(record, evidence)]
+    return [*run_failures(runs, evidence.proof, evidence.wrapper is not None), *use_failures(record, evidence)]

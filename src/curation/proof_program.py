@@ -1,4 +1,4 @@
-"""The program of one run in the sandbox: code, then its check.
+"""The program of one run in the sandbox: the wrapper of an invented update if there is one, code, then its check.
 
 src/curation/proof.py sends the text of this file with a call of `run` appended; the file is never imported. Outcomes
 other than `ok` are reported by SystemExit, whose argument the sandbox returns; `ok` is what the sandbox calls a pass.
@@ -63,6 +63,45 @@ def keep_warnings():
     warnings.__class__ = Module
 
 
+def holders(owner, name):
+    """The class, or the modules of a module's package, that have its `name`."""
+    if isinstance(owner, type):
+        return [owner]
+    kept, package = getattr(owner, name), owner.__name__.partition(".")[0]
+    modules = [module for path, module in list(sys.modules.items()) if path.partition(".")[0] == package]
+    return [module for module in modules if module and vars(module).get(name) is kept]
+
+
+def replace(owner, name, make):
+    """`make(original)` takes the place of a function or method, however it is imported from now on."""
+    original = getattr(owner, name)
+    updated = make(original)
+    for about in ("__module__", "__name__", "__qualname__"):
+        if isinstance(updated, types.FunctionType) and hasattr(original, about):
+            setattr(updated, about, getattr(original, about))
+    for place in holders(owner, name):
+        setattr(place, name, updated)
+
+
+def rename(owner, old, new):
+    """A function or method has another name."""
+    original = getattr(owner, old)
+    for place in holders(owner, old):
+        setattr(place, new, original)
+        delattr(place, old)
+
+
+def add(owner, name, value):
+    """A new function or method."""
+    setattr(owner, name, value)
+
+
+def install(wrapper):
+    """Execute the wrapper of an invented update. Its closures keep the originals, for which an answer has no name."""
+    names = {"__name__": "wrapper", "replace": replace, "rename": rename, "add": add}
+    execute("<wrapper>", wrapper, names)
+
+
 def report(steps):
     """Take the steps, pairs (the outcome if it fails, a function); raise SystemExit((outcome, text)) unless all are
     clean."""
@@ -91,11 +130,12 @@ def execute(name, source, scope):
     exec(compile(source, name, "exec", dont_inherit=True), scope)
 
 
-def run(code, check):
-    """Execute the code, then its check."""
+def run(code, check, wrapper=None):
+    """Execute the code, then its check. The update that `wrapper` installs is in force from the code's first line."""
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     UNDER_TEST.append(vars(main))
-    steps = [("error", lambda: execute("<record>", code, vars(main)))]
+    steps = [("error", lambda: install(wrapper))] if wrapper else []
+    steps.append(("error", lambda: execute("<record>", code, vars(main))))
     if check:
         steps.append(("check", lambda: execute("<check>", check, vars(main))))
     report(steps)

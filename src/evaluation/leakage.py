@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from common.api_uses import imports, uses
 from common.errors import InputError
 from common.rows import read_rows, resolve
-from curation.evidence import read_evidence
+from curation.evidence import evidence_path, read_evidence
 from curation.similarity import CLONE, CONTAMINATED, GRAM, Text, canonical, containment, grams, nearest, spread
 from evaluation.arena.problems import load_tasks
 from records import check_file
@@ -53,7 +53,7 @@ class Item:
 def read_records(source: str) -> list[Item]:
     """The records of a file that have no errors, with the names of their updates from the evidence beside it."""
     checked = check_file(source)
-    evidence = read_evidence(resolve(source).with_name("evidence.jsonl"), missing_ok=True)
+    evidence = read_evidence(evidence_path(resolve(source)), missing_ok=True)
     items = []
     for _, line, record in checked.kept:
         old, new = ast.parse(record.old_code), ast.parse(record.new_code)

@@ -38,6 +38,8 @@ def test_unknown_fields_are_kept_and_missing_ones_not_added(tmp_path):
         ),
         ({"old_env": []}, "old_env: expected a list of exact pins, such as numpy==2.0.0"),
         ({"seen": {"new_on_new": {"outcome": "ok"}}}, "seen.new_on_new.text: field required"),
+        ({"wrapper": "x = 1"}, "wrapper: an invented update needs the same pins in old_env and new_env"),
+        ({"wrapper": " "}, "wrapper: the value is empty"),
         ({}, "id: an earlier line has evidence for a"),
     ],
 )

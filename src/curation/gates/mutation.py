@@ -55,7 +55,7 @@ def passing(
     python: Path, jobs: Sequence[tuple[str, Evidence]], settings: ProofSettings, preload: Sequence[str] = ()
 ) -> list[str]:
     """For each code: why it does not pass; empty if it does."""
-    runs = execute_all(python, [(code, evidence.check) for code, evidence in jobs], settings, preload)
+    runs = execute_all(python, [(code, evidence.check, evidence.wrapper) for code, evidence in jobs], settings, preload)
     found = []
     for (code, evidence), run in zip(jobs, runs, strict=True):
         missing = missing_uses(code, evidence.use, evidence.check)

@@ -28,7 +28,7 @@ from typing import Any
 import rewards
 from common.errors import InputError
 from common.rows import HUB
-from curation.evidence import Evidence
+from curation.evidence import Evidence, evidence_path
 from curation.virtualenvs import Locks, Pins, environment, read_locks
 from evaluation.migration.problems import load_evidence
 from evaluation.migration.programs import program, status
@@ -60,7 +60,7 @@ class Execution:
 
         if data.startswith(HUB):
             raise InputError(f"reward execution: {data} has no evidence.jsonl beside it")
-        path = Path(data).with_name("evidence.jsonl")
+        path = evidence_path(Path(data))
         self.envs = envs
         self.evidence, self.locks = load_evidence(path, list(dict.fromkeys(ids))), read_locks(path.parent)
         for pins in tqdm(sorted({one.new_env for one in self.evidence.values()}), desc="environments"):
@@ -91,7 +91,7 @@ class Execution:
         """(status, message) of one answer."""
         identity, old, target, code = answer
         record, evidence = Record("", "", "", "", old, target), self.evidence[identity]
-        verdict = self.sandbox(evidence.new_env).run(program(code, record, evidence.check or ""))
+        verdict = self.sandbox(evidence.new_env).run(program(code, record, evidence.check or "", evidence.wrapper))
         return status(verdict, code, record, evidence)
 
     def run_all(self, answers: Sequence[Answer]) -> dict[Answer, tuple[str, str]]:

@@ -46,14 +46,18 @@ def own_operators(code: str, record: Record) -> list[str]:
     return sorted((mine - ours) & OPERATORS)
 
 
-def program(code: str, record: Record, check: str) -> str:
-    """The source of the program that runs an answer's code, then the check of its record."""
+def program(code: str, record: Record, check: str, wrapper: str | None = None) -> str:
+    """The source of the program that runs an answer's code, then the check of its record.
+
+    `wrapper` installs the update first, if it is invented (src/curation/proof.py).
+    """
     target, asserted = ast.parse(record.new_code), ast.parse(check)
     aliases = imports(target)
     paths = [*aliases.values(), *imports(asserted).values()]
     job = {
         "code": code,
         "check": check,
+        "wrapper": wrapper,
         "aliases": aliases,
         "bound": sorted(set(bound(target)) | {*aliases}),
         "read": sorted(loaded(check) - set(dir(builtins))),

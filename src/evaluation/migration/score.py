@@ -2,9 +2,9 @@
 
 A sample passes when its code, then the record's check, runs on the record's new environment, in the sandbox, without an
 exception and without a deprecation warning, also one that the code tries to silence, and the code uses every name that
-the record's `use` asks for: what src/curation/proof.py asks of a record's new code. So every
-reference passes, and the old code never does. Checks are assertions on the snippet's variables: an answer that renames
-them fails.
+the record's `use` asks for: what src/curation/proof.py asks of a record's new code. If the update is invented, its
+`wrapper` is installed first. So every reference passes, and the old code never does. Checks are assertions on the
+snippet's variables: an answer that renames them fails.
 
 Statuses: pass, deprecated (it ran and its check held, but it warned), unused (it ran and its check held, but it does
 not use what it must), check (the check failed), tampered (src/evaluation/migration/programs.py), no code, syntax,
@@ -28,7 +28,7 @@ import sandbox
 from common.api_uses import modules
 from common.estimates import mean_and_interval
 from common.markdown import table
-from curation.evidence import Evidence
+from curation.evidence import Evidence, evidence_path
 from curation.virtualenvs import Pins, environment, installed, read_locks
 from diff_match import diff_match
 from evaluation.migration.old_api import uses_old_api
@@ -62,7 +62,7 @@ MEASURES = {
 }
 ENVS = Path(".venvs")  # where the proofs make them too
 FLAGS: dict[str, dict[str, Any]] = {
-    "--evidence": {"type": Path, "help": "the records' proofs (default: evidence.jsonl beside the data)"},
+    "--evidence": {"type": Path, "help": "the records' proofs (default: the evidence beside the data)"},
     "--no-run": {"action": "store_true", "help": "execute nothing: the training rewards, with standard errors"},
     "--envs": {"type": Path, "help": f"where environments are kept (default: {ENVS})"},
 }
@@ -70,7 +70,7 @@ FLAGS: dict[str, dict[str, Any]] = {
 
 def judging(args: argparse.Namespace, data: Path) -> dict[str, Any]:
     """The keywords of `score` that the flags ask for, for records in `data`."""
-    proofs = args.evidence or data.with_name("evidence.jsonl")
+    proofs = args.evidence or evidence_path(data)
     return {"options": sandbox.settings(args), "proofs": proofs, "envs": args.envs or ENVS}
 
 
@@ -124,7 +124,8 @@ def run_answers(
             by_env.setdefault(evidence[identity].new_env, []).append((identity, code))
     with tqdm(total=sum(map(len, by_env.values())), desc="programs") as bar:
         for pins, jobs in by_env.items():
-            programs = [program(code, records[identity], evidence[identity].check or "") for identity, code in jobs]
+            proofs = [(code, records[identity], evidence[identity]) for identity, code in jobs]
+            programs = [program(code, record, one.check or "", one.wrapper) for code, record, one in proofs]
             verdicts = sandbox.run_all(programs, python=interpreters[pins], progress=False, **options)
             for (identity, code), verdict in zip(jobs, verdicts, strict=True):
                 found[identity, code] = status(verdict, code, records[identity], evidence[identity])

@@ -216,6 +216,64 @@ def test_an_addition_is_passed_by_what_uses_it_alone(data, envs, scored):
     assert (result["verdicts"], result["measures"]["old_api"]) == ({"unused": 2, "pass": 1, "check": 1}, None)
 
 
+UNIT = Record(
+    "gizmo",
+    "3.0",
+    "A price.",
+    "`scale` has the new keyword `step`, 10 by default; `step=1` keeps the value.",
+    "import gizmo\nprice = gizmo.scale(4)",
+    "import gizmo\nprice = gizmo.scale(4, step=1)",
+)
+STEP = """
+import gizmo
+
+def stepped(original):
+    def scale(value, factor=1, *, step=10):
+        return original(value, factor) * step
+    return scale
+
+replace(gizmo, "scale", stepped)
+"""
+
+
+def test_an_invented_update_is_in_force_and_its_note_can_be_withheld(data, envs, scored, tmp_path):
+    """In the environment of gizmo 2.0, with the wrapper of evidence that is found beside the records."""
+    row = {"id": UNIT.id, "update": "gizmo-3.0-step", "kind": "default", "wrapper": STEP, "use": ["scale(step=)"]}
+    pins = {"old_env": ["gizmo==2.0"], "new_env": ["gizmo==2.0"]}  # made when `scored` was
+    records = write_samples(tmp_path / "invented.jsonl", [UNIT.to_row()])
+    evidence = write_samples(tmp_path / "invented_evidence.jsonl", [{**row, **pins, "check": "assert price == 4"}])
+    (tmp_path / "environments.jsonl").write_text((data.parent / "environments.jsonl").read_text())
+    results = {}
+    for name in ("reference", "copy"):
+        samples = tmp_path / f"{name}.jsonl"
+        run_script("generate.py", "--benchmark", "migration", "--data", records, f"--{name}", "--out", samples)
+        score(records, envs, samples, tmp_path / name, "--k", 1)
+        results[name] = result_of(tmp_path / name)
+    assert {name: one["verdicts"] for name, one in results.items()} == {"reference": {"pass": 1}, "copy": {"check": 1}}
+    assert set(results["copy"]["data"]) == {str(records), str(evidence)}
+
+    # neither an own function nor the original, from the wrapper's closure, is what the note asks for
+    codes = [
+        UNIT.new_code,
+        "def scale(value):\n    return value\nprice = scale(4)",
+        "import gizmo\nprice = gizmo.scale.__closure__[0].cell_contents(4, 1)",
+        "import gizmo\ngizmo.scale = gizmo.scale.__closure__[0].cell_contents\nprice = gizmo.scale(4)",
+    ]
+    given = {UNIT.id: UNIT}, read_evidence(evidence)
+    python = {("gizmo==2.0",): environment(["gizmo==2.0"], envs, read_locks(data.parent))}
+    found = run_answers([(UNIT.id, code) for code in codes], *given, python, limits=sandbox.Limits(seconds=30))
+    assert [status for status, _ in found] == ["pass", "unused", "unused", "tampered"]
+
+    samples = tmp_path / "without.jsonl"
+    flags = ["--benchmark", "migration", "--data", records, "--copy", "--out", samples]
+    done = run_script("generate.py", *flags, "--no-docs")
+    assert "The API of gizmo has changed in version 3.0." in done.stderr and "step=1" not in done.stderr
+    assert json.loads(samples.with_suffix(".json").read_text())["identity"]["docs"] is False
+    assert "another --no-docs" in run_script("generate.py", *flags, check=False).stderr
+    score(records, envs, samples, tmp_path / "without", "--k", 1)
+    assert "update withheld" in (tmp_path / "without" / "table.md").read_text()
+
+
 def test_comparing_draws_whole_updates(scored, baselines):
     """Reference - answers, by record: 3/4 and 1/2 (surface), 3/4 (tally), 1/2 (scale): mean 0.625.
 
