@@ -97,8 +97,8 @@ def draw(pairs: Pairs, size: int, environments: int | None, seed: str) -> Pairs:
 
 
 def environments_of(pairs: Pairs) -> list[Pins]:
-    """The lists of pins that these records need."""
-    return sorted({pins for _, evidence in pairs for pins in (evidence.old_env, evidence.new_env)})
+    """The lists of pins that these records need, each in one order."""
+    return sorted({tuple(sorted(pins)) for _, evidence in pairs for pins in (evidence.old_env, evidence.new_env)})
 
 
 def store(path: Path, seen: dict[str, Runs], locks: Locks) -> None:
