@@ -19,7 +19,7 @@ from curation.evidence import SPLITS, Evidence
 from records import Record
 
 TITLES = {"train": "train", "heldout": "held-out"}
-OUTCOMES = {"error": "raises", "check": "fails its check", "warning": "warns", "ok": "passes (adopt)"}
+OUTCOMES = {"error": "raises", "check": "fails its check", "warning": "warns", "ok": "passes (addition)"}
 LONG = 15  # lines
 
 

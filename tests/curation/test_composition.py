@@ -55,7 +55,7 @@ def test_the_tables(tmp_path):
         "| old code on the new version: raises | 2 | 1 |",
         "| old code on the new version: fails its check | 0 | 0 |",
         "| old code on the new version: warns | 0 | 0 |",
-        "| old code on the new version: passes (adopt) | 0 | 0 |",
+        "| old code on the new version: passes (addition) | 0 | 0 |",
     ]
     assert lengths.splitlines()[2] == "| lines | 1 | 2 | 16 | 16 |"  # the blank line does not count
 

@@ -2,8 +2,8 @@
 
 Unlike the programs of the proofs (src/curation/proof.py), whose code is ours, these do not trust the code: an answer
 that replaces what its check calls, returns values that equal everything, or reads the check from its callers' frames is
-`tampered` (src/evaluation/tampering.py). So is one that defines an operator which neither its record's old code nor its
-target defines: a check is made of operators. An operator whose name is put together at run time is not seen.
+`tampered` (src/evaluation/tampering.py). So is one that mentions an operator which neither its record's old code nor its
+target mentions: a check is made of operators. An operator whose name is put together at run time is not seen.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def program(code: str, record: Record, check: str, wrapper: str | None = None) -
 def status(verdict: sandbox.Verdict, code: str, record: Record, evidence: Evidence) -> tuple[str, str]:
     """(status, message) of one run."""
     if found := own_operators(code, record):
-        return "tampered", f"the answer defines __{found[0]}__"
+        return "tampered", f"only the answer mentions __{found[0]}__"
     said = proof.outcome(verdict)
     kind, text = said["outcome"], said["text"]
     named = NAMED.get(text.partition(":")[0].rpartition(".")[2])
