@@ -65,7 +65,8 @@ def main(job: dict) -> None:
         if job["wrapper"]:
             install(job["wrapper"])
         with quietly():
-            watches.append(Watch(watched({}, job["roots"]), set(FOLLOWS)))
+            # torch._dynamo, which torch imports at the first use of some of its parts, replaces torch.manual_seed
+            watches.append(Watch(watched({}, job["roots"]), {*FOLLOWS, "torch.manual_seed"}))
         forbid([globals(), test])
         execute("<record>", job["code"], scope)
         refuse(changes(watches[0]), reasons)
