@@ -9,11 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from common.alternatives import read_alternatives
+from common.errors import InputError
 from common.files import numbered_jsonl
 from common.provenance import Start
 from common.rows import typed
 from common.run_logs import METRICS, ROLLOUTS, is_number
-from rewards import extract, score
+from rewards import best_score, extract
 from run_page.find import Place, starts_of
 from run_page.reasons import explain
 from run_page.samples import Sample
@@ -45,6 +47,7 @@ class Training:
     tasks: dict[str, Task]
     remarks: list[str]
     weights: dict[str, float]  # of the rewards
+    others: dict[str, list[str]]  # record id -> other right targets that the rewards took
     copies: dict[int, list[bool]] = field(default_factory=dict)  # step -> for each completion
 
     @property
@@ -75,7 +78,7 @@ def read(place: Place) -> Training:
     rows = [typed(Row, row, f"{folder / ROLLOUTS}:{line}") for line, row in lines]
     sources = {name: str(one.get("sha256", "")) for start in starts for name, one in start.data.items()}
     tasks, remarks = load(sources, [row.record_id for row in rows]) if rows else ({}, [])
-    run = Training(place, starts, metrics, rows, tasks, remarks, weights(starts, rows))
+    run = Training(place, starts, metrics, rows, tasks, remarks, weights(starts, rows), others(starts))
     if tasks:
         run.copies = copies(run)
     return run
@@ -87,6 +90,18 @@ def weights(starts: Sequence[Start], rows: Sequence[Row]) -> dict[str, float]:
     if not isinstance(given, list) or not rows or not all(map(is_number, given)):
         return {}
     return dict(zip(rows[0].rewards, map(float, given), strict=False))
+
+
+def others(starts: Sequence[Start]) -> dict[str, list[str]]:
+    """What the key `alternatives` added to the targets; nothing if its file is no longer there."""
+    config = starts[-1].config if starts else {}
+    own = config.get("recode", config)  # DAPO's keys
+    if not isinstance(own, Mapping) or own.get("alternatives") is not True:
+        return {}
+    try:
+        return read_alternatives(str(own.get("data")))
+    except InputError:
+        return {}
 
 
 def copies(run: Training) -> dict[int, list[bool]]:
@@ -105,7 +120,7 @@ def samples(run: Training, rows: Sequence[tuple[int, Row]]) -> list[Sample]:
         task = run.tasks.get(row.record_id, Task(row.record_id, target=row.target))
         if task.target != row.target:
             task = Task(row.record_id, task.title, task.note, task.old, row.target)
-        found = score(row.completion, row.target)
+        found = best_score(row.completion, [row.target, *run.others.get(row.record_id, [])])
         out.append(
             Sample(
                 place=run.place.name,

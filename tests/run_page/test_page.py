@@ -76,6 +76,21 @@ def test_the_rewards_of_a_run_with_their_reasons(quickstart):
     assert (silent["code"], silent["tags"]) == (None, ["no answer"])
 
 
+def test_a_reward_for_another_right_target_is_not_called_outdated(tmp_path):
+    """With the key `alternatives` the copy, which is an alternative here, earned the maximum."""
+    data = write_data(tmp_path)
+    line = {"id": FFT.id, "alternatives": [FFT.old_code]}
+    (data.parent / "evidence.jsonl").write_text(lines([line]))
+    run = write_run(tmp_path / "run", data, 1, {**CONFIG, "data": str(data), "alternatives": True})
+    rows = [rollout(1, 0, rewards={"format_reward": 1.0, "es_star": 2.0})]
+    (run / "rollouts.jsonl").write_text(lines(rows))
+    shown = sample(data_of(page_of(tmp_path, run)), "run", "1", "0", "0")
+    assert shown["parts"][1] == ["es_star", 2.0, "3.5 x similarity 1.000 - 1.5"]
+    (data.parent / "evidence.jsonl").unlink()  # then today's value is shown beside the logged one
+    shown = sample(data_of(page_of(tmp_path, run)), "run", "1", "0", "0")
+    assert shown["parts"][1][2].startswith("logged; today's src/rewards.py gives +1.242")
+
+
 def test_the_question_is_that_of_the_record(quickstart):
     data = data_of(quickstart)
     task = data["tasks"][sample(data, "grpo", "1", "0", "0")["task"]]
