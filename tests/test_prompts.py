@@ -108,14 +108,14 @@ RENDERED = {  # base model -> the prompt of RECORD, and the sha256 of the prompt
     "Qwen2.5-Coder": (
         f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{USER}<|im_end|>\n"
         "<|im_start|>assistant\nLet me solve this step by step.\n<think>",
-        "2c8f906e97cca027333e4599eae66eef9002d9ec738045a4b58a14256a83e142",
+        "7bcaa609499c830db0acc38d72fe4528c29ec83d7f696a3ea7907f90138a1879",
     ),
     "DeepSeek-Coder": (
         f"{SYSTEM}\n### Instruction:\n{USER}\n### Response:\nLet me solve this step by step.\n<think>",
-        "db21ea6c40717b2490d3c15cb7adfb2d84910b8c75e60a8c84e1edb77a13a76e",
+        "3613b5226e0900a0ebb1f526a6b5a7ab5b7fa45fc057ce45b9a3acfec7863ab7",
     ),
 }
-REFERENCES = "cecbe90a9f43bba2a8efc12bd5708db40cea2193567a0d4c1cbe0ffc9d5e117f"
+REFERENCES = "8e72d554c0c784a640f7613563283e4e096811034e5f5bb3a9d90944d5310225"
 
 
 def base_tokenizer(model: str) -> Any:

@@ -630,4 +630,4 @@ def test_an_adapter_that_is_damaged_or_of_another_model_is_one_line(data, random
 
 def test_prompts_that_do_not_fit(data, random_model, tmp_path):
     flags = ["--data", data, "--model", random_model, "--out", tmp_path / "x.jsonl", "--max-new-tokens", 500]
-    assert "new ones: 754 tokens exceed the model's context of 512" in failure(*flags)
+    assert "new ones: 760 tokens exceed the model's context of 512" in failure(*flags)

@@ -130,7 +130,7 @@ def test_every_saved_folder_has_our_card(trained, warm_model, tiny_data, tmp_pat
         assert "recode" in ModelCard(text).data.tags
     assert "GRPO, 3 steps." in (trained / "checkpoint-3" / "README.md").read_text()
     assert "GRPO, 5 steps." in (trained / "README.md").read_text()
-    assert "SFT, 70 steps." in (warm_model / "README.md").read_text()
+    assert "SFT, 100 steps." in (warm_model / "README.md").read_text()
     written = (trained / "README.md").read_text()
     run_script("model_card.py", trained)
     assert (trained / "README.md").read_text() == written
