@@ -166,7 +166,7 @@ def warm_model(random_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("models") / "warm"
     run_script(
         *("sft.py", "--model_name_or_path", random_model, "--data", tiny_data, "--output_dir", out),
-        *("--max_steps", 100, "--per_device_train_batch_size", 4, "--learning_rate", "3e-3", "--save_strategy", "no"),
+        *("--max_steps", 70, "--per_device_train_batch_size", 4, "--learning_rate", "3e-3", "--save_strategy", "no"),
         *("--lr_scheduler_type", "cosine", "--gradient_checkpointing", "false", *CPU),
     )
     return out

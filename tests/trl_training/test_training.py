@@ -50,10 +50,9 @@ def trained(warm_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
     return out
 
 
-def test_the_warm_model_writes_the_tags_and_its_groups_differ(trained):
+def test_the_groups_of_the_warm_model_differ(trained):
     metrics = lines(trained / "metrics.jsonl")
     assert [row["step"] for row in metrics] == [1, 2, 3, 4, 5]
-    assert max(row["rewards/format_reward/mean"] for row in metrics) > -1.0
     assert any(row["frac_reward_zero_std"] < 1 and row["reward_std"] > 0 for row in metrics)
     assert all(-3 <= row["reward"] <= 3 for row in metrics)
 
@@ -130,7 +129,7 @@ def test_every_saved_folder_has_our_card(trained, warm_model, tiny_data, tmp_pat
         assert "recode" in ModelCard(text).data.tags
     assert "GRPO, 3 steps." in (trained / "checkpoint-3" / "README.md").read_text()
     assert "GRPO, 5 steps." in (trained / "README.md").read_text()
-    assert "SFT, 100 steps." in (warm_model / "README.md").read_text()
+    assert "SFT, 70 steps." in (warm_model / "README.md").read_text()
     written = (trained / "README.md").read_text()
     run_script("model_card.py", trained)
     assert (trained / "README.md").read_text() == written
