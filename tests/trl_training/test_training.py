@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CPU, ROOT, TINY_ROWS, run_command, run_script
+from conftest import CPU, ROOT, TINY_ROWS, run_command, run_script, train_warm_model
 from safetensors.torch import load_file
 from trainers import build
 
@@ -42,6 +42,12 @@ def lines(path: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
+def warm_model(random_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
+    """Warmer than that of the other tests: it writes the tags."""
+    return train_warm_model(tmp_path_factory.mktemp("models") / "warm", random_model, tiny_data, 100)
+
+
+@pytest.fixture(scope="module")
 def trained(warm_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
     """An uninterrupted GRPO run of five steps."""
     out = tmp_path_factory.mktemp("runs") / "grpo"
@@ -50,9 +56,10 @@ def trained(warm_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
     return out
 
 
-def test_the_groups_of_the_warm_model_differ(trained):
+def test_the_warm_model_writes_the_tags_and_its_groups_differ(trained):
     metrics = lines(trained / "metrics.jsonl")
     assert [row["step"] for row in metrics] == [1, 2, 3, 4, 5]
+    assert max(row["rewards/format_reward/mean"] for row in metrics) > -1.0
     assert any(row["frac_reward_zero_std"] < 1 and row["reward_std"] > 0 for row in metrics)
     assert all(-3 <= row["reward"] <= 3 for row in metrics)
 
@@ -129,7 +136,7 @@ def test_every_saved_folder_has_our_card(trained, warm_model, tiny_data, tmp_pat
         assert "recode" in ModelCard(text).data.tags
     assert "GRPO, 3 steps." in (trained / "checkpoint-3" / "README.md").read_text()
     assert "GRPO, 5 steps." in (trained / "README.md").read_text()
-    assert "SFT, 70 steps." in (warm_model / "README.md").read_text()
+    assert "SFT, 100 steps." in (warm_model / "README.md").read_text()
     written = (trained / "README.md").read_text()
     run_script("model_card.py", trained)
     assert (trained / "README.md").read_text() == written
