@@ -6,6 +6,8 @@ the tests that need it are skipped without it.
 
 from __future__ import annotations
 
+import ast
+import builtins
 import json
 import os
 import re
@@ -20,10 +22,13 @@ import pytest
 from conftest import ROOT
 from published_data import published
 
+from common.api_uses import imports
 from common.errors import InputError
 from common.files import read_jsonl
 from common.libraries import normalise_dependency, normalise_version
 from common.provenance import sha256
+from curation.similarity import bound
+from curation.use import loaded
 from records import FIELDS, Record, check_file, load_records
 
 PUBLISHED = published("recode-train-data.jsonl")
@@ -554,7 +559,10 @@ def test_a_check_fails_on_an_empty_program():
     """A check uses the code's variables. On 69 held-out records, additions, the old code passes; 18 times it warns."""
     _, evidence = our_records()
     for row in evidence.values():
-        with pytest.raises((NameError, ImportError)):  # its libraries may not be installed here
+        tree = ast.parse(row["check"])
+        own = {*bound(tree), *imports(tree), *dir(builtins)}
+        assert loaded(row["check"]) - own, row["id"]  # it reads a name that only the code can bind
+        with pytest.raises((NameError, ImportError)):  # a library that it imports may not be installed here
             exec(compile(row["check"], row["id"], "exec"), {})
     heldout = [row["seen"]["old_on_new"]["outcome"] for row in evidence.values() if row["split"] == "heldout"]
     assert Counter(heldout) == {"error": 162, "check": 73, "ok": 69, "warning": 18}

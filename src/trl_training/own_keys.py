@@ -50,7 +50,8 @@ class GrpoArguments(DataArguments):
     reward: str = field(
         default="format,es_star",
         metadata={
-            "help": "rewards by name: format,em,es,em_star,es_star, and ours: dm_star (src/diff_match.py); or by "
+            "help": "rewards by name: format,em,es,em_star,es_star, and ours: dm_star (src/diff_match.py), execution "
+            "(src/evaluation/migration/execution.py); or by "
             "dotted path: my_rewards.mine, a function as trl calls it (src/trl_training/reward_functions.py)"
         },
     )

@@ -3,7 +3,8 @@
 Unlike the programs of the proofs (src/curation/proof.py), whose code is ours, these do not trust the code: an answer
 that replaces what its check calls, returns values that equal everything, or reads the check from its callers' frames is
 `tampered` (src/evaluation/tampering.py). So is one that mentions an operator which neither its record's old code nor
-its target mentions: a check is made of operators. An operator whose name is put together at run time is not seen.
+its target mentions: a check is made of operators. An operator whose name is put together at run time is not seen,
+and a right answer that mentions one without need, such as `self.__class__`, is rejected.
 """
 
 from __future__ import annotations
