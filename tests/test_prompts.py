@@ -108,14 +108,14 @@ RENDERED = {  # base model -> the prompt of RECORD, and the sha256 of the prompt
     "Qwen2.5-Coder": (
         f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{USER}<|im_end|>\n"
         "<|im_start|>assistant\nLet me solve this step by step.\n<think>",
-        "5bc2b31a7a90454a25b7cba5e4c71f0394b04cdc81b34bec8f6b845eaac15d49",
+        "25550034c512237ab363bd6130dab6b6130c16fab3d9fed41fc5e0860997b74d",
     ),
     "DeepSeek-Coder": (
         f"{SYSTEM}\n### Instruction:\n{USER}\n### Response:\nLet me solve this step by step.\n<think>",
-        "e48ce528c7ea4a0f502c55d80c8790a583590b3f632b7fd56d52691bc9c2c417",
+        "badf4018bc7631c9f4c845d9d154a49eb4006ca27d9c98f6f9c0aa8731557bce",
     ),
 }
-REFERENCES = "00cb86f778914b0ee3a59bebf861a33c093a2d8235a0fd94f0712a5f342805c2"
+REFERENCES = "0c9f5e16c497538d6b63ccb6cec3a002267842c023657ca28e8685cf09b2819c"
 
 
 def base_tokenizer(model: str) -> Any:
