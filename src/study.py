@@ -1,0 +1,171 @@
+"""Train and measure every run of a study, one after another: a queue that resumes.
+
+    python src/study.py configs/study/small.yaml --list
+    python src/study.py configs/study/small.yaml --only 'grpo-*' --model models/Qwen2.5-Coder-0.5B-Instruct
+    python src/study.py configs/study/paper.yaml --gpus 8 --dry-run
+
+scripts/study.sh installs what the stages need and calls this program. Each run has a folder in --out: train/ and one
+for each measure, as their programs write them, and log.txt with every command and its output. A stage whose result is
+there is skipped; one that was interrupted resumes. A stage that fails does not stop the others, but the exit status is
+then 1. Two queues may share --out: a run that one of them works on is skipped by the other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.cli import Parser, between, one_line, program
+from common.errors import InputError
+from common.files import write_text
+from common.markdown import table
+from common.signals import exit_on_sigterm
+from experiments.grid import Run, choose, read_study, runs_of
+from experiments.stages import TRAIN, Machine, Stage, stages, trained_steps, with_files
+
+LOCK, LOG, FAILED = "lock", "log.txt", "failed.txt"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Whether no other process works on this run; until the block ends, none will."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def call(command: Sequence[str], log: Path) -> int:
+    """Run a command, its output in the log. Returns its status; it ends with this program."""
+    with log.open("ab") as file:
+        file.write(f"\n$ {shlex.join(command)}\n".encode())
+        file.flush()
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        try:
+            return process.wait()
+        except BaseException:  # a signal
+            process.terminate()
+            process.wait()
+            raise
+
+
+def last_line(log: Path) -> str:
+    """What a command said last: why it failed, if it did."""
+    lines = log.read_bytes()[-4000:].decode("utf-8", "replace").strip().splitlines()
+    return one_line(lines[-1]) if lines else ""
+
+
+def work_on(todo: Sequence[Stage], folder: Path) -> dict[str, str]:
+    """Do the stages that are left; without a training, nothing is measured. Returns stage -> why it failed."""
+    failed: dict[str, str] = {}
+    log = folder / LOG
+    for stage in todo:
+        if stage.is_done or TRAIN in failed:
+            continue
+        print(f"  {stage.name}", flush=True)
+        for command in stage.commands:
+            if status := call(command, log):
+                failed[stage.name] = f"status {status}: {last_line(log)}"
+                print(f"    failed: {failed[stage.name]}  ({log})", flush=True)
+                break
+    return failed
+
+
+def state(folder: Path, todo: Sequence[Stage]) -> str:
+    """Done, running, failed or waiting."""
+    if all(stage.is_done for stage in todo):
+        return "done"
+    if (folder / LOCK).exists():
+        with locked(folder) as is_free:
+            if not is_free:
+                return "running"
+    if (folder / FAILED).exists():
+        return f"failed: {(folder / FAILED).read_text('utf-8').splitlines()[0]}"
+    return "interrupted" if (folder / LOG).exists() else "waiting"
+
+
+def listing(runs: Mapping[Run, Sequence[Stage]], out: Path) -> str:
+    """A line for each run: the steps of its training, what is measured, and its state."""
+    rows = []
+    for run, todo in runs.items():
+        folder = out / run.name
+        trains = [stage for stage in todo if stage.name == TRAIN]
+        measures = [stage for stage in todo if stage.name != TRAIN]
+        steps = f"{trained_steps(folder)} steps{', saved' if trains[0].is_done else ''}" if trains else "-"
+        done = sum(stage.is_done for stage in measures)
+        rows.append((run.name, steps, f"{done} of {len(measures)}", state(folder, todo)))
+    return table(["run", "training", "measured", "state"], rows, aligned=True)
+
+
+def work(runs: Mapping[Run, Sequence[Stage]], out: Path) -> bool:
+    """Do everything that is not done. Returns whether nothing failed."""
+    all_well = True
+    for number, (run, todo) in enumerate(runs.items(), start=1):
+        folder = out / run.name
+        with locked(folder) as is_free:
+            print(f"{number}/{len(runs)} {run.name}{'' if is_free else ': another process works on it'}", flush=True)
+            if not is_free:
+                continue
+            (folder / FAILED).unlink(missing_ok=True)
+            if failed := work_on(todo, folder):
+                all_well = False
+                write_text(folder / FAILED, "".join(f"{name}: {why}\n" for name, why in failed.items()))
+    return all_well
+
+
+def named_files(given: Sequence[str]) -> dict[str, str]:
+    """NAME=FILE -> a mapping. Raises InputError."""
+    pairs = [text.partition("=") for text in given]
+    if wrong := [name for name, equals, file in pairs if not (name and equals and file)]:
+        raise InputError(f"--data {wrong[0]}: expected NAME=FILE")
+    return {name: file for name, _, file in pairs}
+
+
+@program()
+def main() -> int:
+    exit_on_sigterm()
+    parser = Parser(description=__doc__)
+    add = parser.add_argument
+    add("study", type=Path, help="the file of the study (src/experiments/grid.py)")
+    add("--out", type=Path, help="folder of the runs (default: runs/study/NAME of the file)")
+    add("--list", action="store_true", help="show the state of each run and stop")
+    add("--only", action="append", default=[], metavar="NAME", help="only runs of this name; * is any text; repeatable")
+    add("--model", help="instead of the file's: a folder or a hub name")
+    add("--data", action="append", default=[], metavar="NAME=FILE", help="another file of these records; repeatable")
+    add("--arena", metavar="FILE", help="CodeUpdateArena's problems (default: the hub's)")
+    add("--envs", type=Path, default=Path(".venvs"), help="environments of the records (default: %(default)s)")
+    add("--evalplus", default="python", help="the interpreter that has evalplus (default: %(default)s)")
+    add("--gpus", type=between(int, 0, 4096), default=0, help="GPUs of this machine (default: %(default)s)")
+    add("--dry-run", action="store_true", help="print the commands that are left")
+    args = parser.parse_args()
+    if not Path("scripts/grpo.sh").is_file():
+        raise InputError(f"{Path.cwd()}: not the root of the repository, where the launch scripts are")
+    study = with_files(read_study(args.study), args.model, named_files(args.data), args.arena)
+    out = args.out or Path("runs/study") / args.study.stem
+    machine = Machine(args.gpus, args.envs, args.evalplus)
+    runs = {run: stages(run, study, out / run.name, machine) for run in choose(list(runs_of(study)), args.only)}
+    if args.list:
+        print(listing(runs, out))
+        return 0
+    if args.dry_run:
+        for todo in runs.values():
+            for stage in todo:
+                if not stage.is_done:
+                    print(*map(shlex.join, stage.commands), sep="\n")
+        return 0
+    all_well = work(runs, out)
+    print(f"\n{listing(runs, out)}\n\nwhere things are:\n  {out}/RUN/train, {out}/RUN/MEASURE, {out}/RUN/{LOG}")
+    return 0 if all_well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
