@@ -7,7 +7,8 @@
 scripts/study.sh installs what the stages need and calls this program. Each run has a folder in --out: train/ and one
 for each measure, as their programs write them, and log.txt with every command and its output. A stage whose result is
 there is skipped; one that was interrupted resumes. A stage that fails does not stop the others, but the exit status is
-then 1. Two queues may share --out: a run that one of them works on is skipped by the other.
+then 1. Two queues may share --out: a run that one of them works on is skipped by the other. In the end, or at any time
+with --report, it writes what is known so far to --out: study.md (tables), scores.png, completions.png.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from common.files import write_text
 from common.markdown import table
 from common.signals import exit_on_sigterm
 from experiments.grid import Run, choose, read_study, runs_of
+from experiments.report import write_report
 from experiments.stages import TRAIN, Machine, Stage, stages, trained_steps, with_files
 
 LOCK, LOG, FAILED = "lock", "log.txt", "failed.txt"
@@ -138,6 +140,7 @@ def main() -> int:
     add("study", type=Path, help="the file of the study (src/experiments/grid.py)")
     add("--out", type=Path, help="folder of the runs (default: runs/study/NAME of the file)")
     add("--list", action="store_true", help="show the state of each run and stop")
+    add("--report", action="store_true", help="write tables and figures of what is there, and stop")
     add("--only", action="append", default=[], metavar="NAME", help="only runs of this name; * is any text; repeatable")
     add("--model", help="instead of the file's: a folder or a hub name")
     add("--data", action="append", default=[], metavar="NAME=FILE", help="another file of these records; repeatable")
@@ -156,6 +159,9 @@ def main() -> int:
     if args.list:
         print(listing(runs, out))
         return 0
+    if args.report:
+        print(*(write_report(runs, study, out) or [f"{out}: nothing is measured or trained yet"]), sep="\n")
+        return 0
     if args.dry_run:
         for todo in runs.values():
             for stage in todo:
@@ -163,7 +169,8 @@ def main() -> int:
                     print(*map(shlex.join, stage.commands), sep="\n")
         return 0
     all_well = work(runs, out)
-    print(f"\n{listing(runs, out)}\n\nwhere things are:\n  {out}/RUN/train, {out}/RUN/MEASURE, {out}/RUN/{LOG}")
+    files = [*write_report(runs, study, out), *(f"{out}/RUN/{name}" for name in (TRAIN, "MEASURE", LOG))]
+    print("", listing(runs, out), "", "where things are:", *(f"  {file}" for file in files), sep="\n")
     return 0 if all_well else 1
 
 
