@@ -14,9 +14,11 @@ with --report, it writes what is known so far to --out: study.md (tables), score
 from __future__ import annotations
 
 import fcntl
+import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,7 @@ from experiments.grid import Run, choose, read_study, runs_of
 from experiments.report import write_report
 from experiments.stages import TRAIN, Machine, Stage, stages, trained_steps, with_files
 
+CHECKS_ONLY = {"INSTALL_ONLY": "1"}  # the launch scripts check, install, and do not train
 LOCK, LOG, FAILED = "lock", "log.txt", "failed.txt"
 
 
@@ -47,23 +50,43 @@ def locked(folder: Path) -> Iterator[bool]:
 
 
 def call(command: Sequence[str], log: Path) -> int:
-    """Run a command, its output in the log. Returns its status; it ends with this program."""
+    """Run a command, its output and its time in the log. Returns its status; it ends with this program."""
+    started = time.monotonic()
     with log.open("ab") as file:
         file.write(f"\n$ {shlex.join(command)}\n".encode())
         file.flush()
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
-            return process.wait()
+            status = process.wait()
         except BaseException:  # a signal
             process.terminate()
             process.wait()
             raise
+        file.write(f"# status {status}, {time.monotonic() - started:.0f} s\n".encode())
+    return status
+
+
+def check(runs: Mapping[Run, Sequence[Stage]]) -> None:
+    """Check every training, and every measure once, before hours of work begin. Raises InputError."""
+    from tqdm import tqdm
+
+    once: dict[str, tuple[Run, Stage]] = {}
+    for run, todo in runs.items():
+        for stage in todo:
+            if not stage.is_done:
+                once.setdefault(run.name if stage.name == TRAIN else stage.name, (run, stage))
+    for run, stage in tqdm(once.values(), desc="checks"):
+        variables = os.environ | CHECKS_ONLY
+        done = subprocess.run(stage.check, env=variables, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+            raise InputError(f"{run.name}, {stage.name}: {said[-1]}", f"  found by {shlex.join(stage.check)}")
 
 
 def last_line(log: Path) -> str:
-    """What a command said last: why it failed, if it did."""
-    lines = log.read_bytes()[-4000:].decode("utf-8", "replace").strip().splitlines()
-    return one_line(lines[-1]) if lines else ""
+    """What a command said last, above its status: why it failed, if it did."""
+    *_, said, _ = log.read_bytes()[-4000:].decode("utf-8", "replace").strip().splitlines()
+    return one_line(said)
 
 
 def work_on(todo: Sequence[Stage], folder: Path) -> dict[str, str]:
@@ -73,12 +96,17 @@ def work_on(todo: Sequence[Stage], folder: Path) -> dict[str, str]:
     for stage in todo:
         if stage.is_done or TRAIN in failed:
             continue
-        print(f"  {stage.name}", flush=True)
+        started = time.monotonic()
+        print(f"  {stage.name}", end="", flush=True)
         for command in stage.commands:
             if status := call(command, log):
                 failed[stage.name] = f"status {status}: {last_line(log)}"
-                print(f"    failed: {failed[stage.name]}  ({log})", flush=True)
                 break
+        print(
+            f", {time.monotonic() - started:.0f} s",
+            f": failed: {why}" if (why := failed.get(stage.name)) else "",
+            sep="",
+        )
     return failed
 
 
@@ -114,7 +142,8 @@ def work(runs: Mapping[Run, Sequence[Stage]], out: Path) -> bool:
     for number, (run, todo) in enumerate(runs.items(), start=1):
         folder = out / run.name
         with locked(folder) as is_free:
-            print(f"{number}/{len(runs)} {run.name}{'' if is_free else ': another process works on it'}", flush=True)
+            where = f"log: {folder / LOG}" if is_free else "another process works on it"
+            print(f"{number}/{len(runs)} {run.name}  ({where})", flush=True)
             if not is_free:
                 continue
             (folder / FAILED).unlink(missing_ok=True)
@@ -168,6 +197,7 @@ def main() -> int:
                 if not stage.is_done:
                     print(*map(shlex.join, stage.commands), sep="\n")
         return 0
+    check(runs)
     all_well = work(runs, out)
     files = [*write_report(runs, study, out), *(f"{out}/RUN/{name}" for name in (TRAIN, "MEASURE", LOG))]
     print("", listing(runs, out), "", "where things are:", *(f"  {file}" for file in files), sep="\n")

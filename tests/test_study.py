@@ -20,7 +20,7 @@ from experiments.stages import Stage
 
 
 def stage(name: str, folder: Path, command: str) -> Stage:
-    return Stage(name, (("bash", "-c", command),), folder / f"{name}.done")
+    return Stage(name, (("bash", "-c", command),), folder / f"{name}.done", ("true",))
 
 
 def test_a_failed_measure_does_not_stop_the_others(tmp_path):
@@ -32,7 +32,7 @@ def test_a_failed_measure_does_not_stop_the_others(tmp_path):
     assert study.work_on(todo, tmp_path) == {"arena": "status 3: no problems"}
     assert (tmp_path / "multi.done").exists()
     log = (tmp_path / "log.txt").read_text()
-    assert "$ bash -c 'echo no problems; exit 3'\nno problems\n" in log
+    assert "$ bash -c 'echo no problems; exit 3'\nno problems\n# status 3, 0 s\n" in log
 
 
 def test_nothing_is_measured_without_training(tmp_path):
@@ -48,7 +48,7 @@ def test_what_is_done_is_not_done_again(tmp_path):
 
 
 def test_the_second_command_of_a_stage_needs_the_first(tmp_path):
-    todo = [Stage("arena", (("false",), ("touch", f"{tmp_path}/scored")), tmp_path / "scored")]
+    todo = [Stage("arena", (("false",), ("touch", f"{tmp_path}/scored")), tmp_path / "scored", ("true",))]
     assert list(study.work_on(todo, tmp_path)) == ["arena"]
     assert not (tmp_path / "scored").exists()
 
@@ -74,7 +74,8 @@ def small(tmp_path_factory, random_model, tiny_data) -> list[str]:
     records = mini_migration.write(folder)
     (folder / "sft.yaml").write_text(
         "max_steps: 1\nlogging_steps: 1\nper_device_train_batch_size: 1\nuse_peft: true\nuse_dora: true\n"
-        "report_to: none\nsave_strategy: no\nmax_length: 512\ngradient_checkpointing: false\nbf16: false\ndtype: float32\n"
+        "report_to: none\nsave_strategy: no\nmax_length: 512\ngradient_checkpointing: false\n"
+        "bf16: false\ndtype: float32\n"
     )
     (folder / "eval.yaml").write_text("samples: 1\ntemperature: 0\nmax_new_tokens: 8\ndtype: float32\n")
     spec = {
@@ -101,7 +102,7 @@ def test_a_study_from_its_start_to_its_end(small):
     log = (out / "sft-ours-1" / "log.txt").read_text()
     assert log.count("\n$ ") == 3
     again = run_script("study.py", *small, env=pip)
-    assert again.stdout.splitlines()[:2] == ["1/2 untrained", "2/2 sft-ours-1"]
+    assert again.stdout.splitlines()[0] == f"1/2 untrained  (log: {out}/untrained/log.txt)"
     assert (out / "sft-ours-1" / "log.txt").read_text() == log
 
 
@@ -112,18 +113,30 @@ def test_a_run_of_another_queue_is_skipped(small):
         fcntl.flock(file, fcntl.LOCK_EX)
         flags = [small[0], "--out", str(folder.parent), "--only", "untrained"]
         done = run_script("study.py", *flags)
-    assert done.stdout.splitlines()[0] == "1/1 untrained: another process works on it"
+    assert "1/1 untrained  (another process works on it)" in done.stdout
     assert not (folder / "log.txt").exists()
 
 
-def test_a_failure_is_the_exit_status_and_is_listed(small):
-    out = Path(small[2]).parent / "failing"
-    flags = [small[0], "--out", str(out), "--only", "untrained", "--model", "none/such"]
+def test_a_model_that_is_not_there_is_found_before_anything_runs(small):
+    out = Path(small[2]).parent / "checked"
+    flags = [small[0], "--out", str(out), "--model", "none/such"]
     done = run_script("study.py", *flags, check=False)
+    assert done.returncode == 2
+    why, command = done.stderr.splitlines()[-2:]
+    assert why.startswith("study: untrained, migration: generate: none/such: ")
+    assert command.startswith("  found by ")
+    assert not list(out.glob("*/log.txt"))
+
+
+def test_a_failure_is_the_exit_status_and_is_listed(small):
+    """pip finds no wheel for the records' environment: the samples are there, the score is not."""
+    out = Path(small[2]).parent / "failing"
+    flags = [small[0], "--out", str(out), "--only", "untrained", "--envs", str(out / "envs")]
+    done = run_script("study.py", *flags, env=only(out), check=False)
     assert done.returncode == 1
-    assert "    failed: status 2: generate: " in done.stdout
+    assert "s: failed: status 2: score: pip could not install gizmo==2.0: " in done.stdout
     listed = run_script("study.py", *flags, "--list").stdout
-    assert "| failed: migration: status 2: generate: " in listed
+    assert "| failed: migration: status 2: score: pip could not install gizmo==2.0" in listed
 
 
 def test_sigterm_ends_the_running_command(tmp_path):

@@ -34,11 +34,15 @@ class Machine:
 
 @dataclass(frozen=True)
 class Stage:
-    """Commands that each resume if they were interrupted, and the file that the last one writes when it is done."""
+    """Commands that each resume if they were interrupted, and the file that the last one writes when it is done.
+
+    `check`: a command that finds what would keep them from starting; a launch script with INSTALL_ONLY.
+    """
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     done: Path
+    check: tuple[str, ...]
 
     @property
     def is_done(self) -> bool:
@@ -56,7 +60,8 @@ def training(run: Run, study: Study, folder: Path, machine: Machine) -> Stage:
     flags += ["--reward_weights", *weights] if weights else []
     flags += ["--seed", str(run.seed), "--output_dir", out, "--resume_from_checkpoint", "auto"]
     flags += [] if machine.gpus else ["--use_cpu", "true"]
-    return Stage(TRAIN, (("bash", f"scripts/{run.method}.sh", *flags),), folder / TRAIN / "adapter_model.safetensors")
+    command = ("bash", f"scripts/{run.method}.sh", *flags)
+    return Stage(TRAIN, (command,), folder / TRAIN / "adapter_model.safetensors", command)
 
 
 def dapo_training(run: Run, study: Study, folder: Path, weights: Sequence[str]) -> Stage:
@@ -71,24 +76,23 @@ def dapo_training(run: Run, study: Study, folder: Path, weights: Sequence[str]) 
     train = ("bash", "scripts/dapo.sh", "--config-name", name, *keys)
     last = '--checkpoint "$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")" --out "$2"'
     merge = ("bash", "-c", f'exec "$0" src/merge_adapter.py {last}', sys.executable, str(out), str(out / MERGED))
-    return Stage(TRAIN, (train, merge), out / MERGED)
+    return Stage(TRAIN, (train, merge), out / MERGED, train)
 
 
 def measure(name: str, run: Run, study: Study, folder: Path, machine: Machine) -> Stage:
     """The samples and the scores of one measure."""
     out, flags = folder / name, shlex.split(study.measures[name])
     samples = out / "samples.jsonl"
-    model = ["--model", study.model]
-    if run.method == "dapo":
-        model = ["--model", str(folder / TRAIN / MERGED)]
-    elif run.method != UNTRAINED:
-        model += ["--adapter", str(folder / TRAIN)]
+    base = ["--model", study.model]
+    adapter = [] if run.method == UNTRAINED else ["--adapter", str(folder / TRAIN)]
+    model = ["--model", str(folder / TRAIN / MERGED)] if run.method == "dapo" else [*base, *adapter]
     benchmark = benchmark_of(study, name)
     has_python = ["--python", machine.evalplus] if benchmark in ("humaneval", "mbpp") else []
     has_envs = ["--envs", str(machine.envs)] if benchmark == "migration" else []
-    draw = [sys.executable, "src/generate.py", "--config", study.evaluation, *flags, *model, *has_python]
+    draw = [sys.executable, "src/generate.py", "--config", study.evaluation, *flags, *has_python]
     score = [sys.executable, "src/score.py", "--samples", str(samples), "--out", str(out), *has_python, *has_envs]
-    return Stage(name, ((*draw, "--out", str(samples)), tuple(score)), out / "results.json")
+    commands = ((*draw, *model, "--out", str(samples)), tuple(score))
+    return Stage(name, commands, out / "results.json", (*draw, *base, "--out", str(samples), "--check"))
 
 
 def benchmark_of(study: Study, name: str) -> str:

@@ -51,7 +51,7 @@ def test_an_untrained_model_is_only_measured():
             "python src/score.py --samples out/arena/samples.jsonl --out out/arena",
         ],
         "humaneval": [
-            "python src/generate.py --config eval.yaml --benchmark humaneval --model base --python evalplus/python "
+            "python src/generate.py --config eval.yaml --benchmark humaneval --python evalplus/python --model base "
             "--out out/humaneval/samples.jsonl",
             "python src/score.py --samples out/humaneval/samples.jsonl --out out/humaneval --python evalplus/python",
         ],
@@ -97,6 +97,17 @@ def test_other_files_of_the_same_data():
     assert "--data heldout.jsonl --model folder" in found["migration"][0]
     with pytest.raises(InputError, match=r"^--data theirs: expected one of ours$"):
         with_files(STUDY, None, {"theirs": "rows.jsonl"}, None)
+
+
+def test_measures_are_checked_with_the_base_model():
+    """The adapter is not there yet."""
+    run = Run("sft", "ours", seed=7)
+    train, _, arena, _ = stages(run, STUDY, Path("out"), CPU)
+    assert train.check == train.commands[0]
+    assert shlex.join(arena.check).replace(sys.executable, "python") == (
+        "python src/generate.py --config eval.yaml --benchmark arena --limit 2 --model base "
+        "--out out/arena/samples.jsonl --check"
+    )
 
 
 def test_a_measure_with_a_flag_that_does_not_exist():
