@@ -108,14 +108,14 @@ RENDERED = {  # base model -> the prompt of RECORD, and the sha256 of the prompt
     "Qwen2.5-Coder": (
         f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{USER}<|im_end|>\n"
         "<|im_start|>assistant\nLet me solve this step by step.\n<think>",
-        "7bcaa609499c830db0acc38d72fe4528c29ec83d7f696a3ea7907f90138a1879",
+        "5bc2b31a7a90454a25b7cba5e4c71f0394b04cdc81b34bec8f6b845eaac15d49",
     ),
     "DeepSeek-Coder": (
         f"{SYSTEM}\n### Instruction:\n{USER}\n### Response:\nLet me solve this step by step.\n<think>",
-        "3613b5226e0900a0ebb1f526a6b5a7ab5b7fa45fc057ce45b9a3acfec7863ab7",
+        "e48ce528c7ea4a0f502c55d80c8790a583590b3f632b7fd56d52691bc9c2c417",
     ),
 }
-REFERENCES = "8e72d554c0c784a640f7613563283e4e096811034e5f5bb3a9d90944d5310225"
+REFERENCES = "00cb86f778914b0ee3a59bebf861a33c093a2d8235a0fd94f0712a5f342805c2"
 
 
 def base_tokenizer(model: str) -> Any:

@@ -337,7 +337,7 @@ def test_missing_and_doubled_evidence(tmp_path):
     none = proofs("--without", "Scrappy", check=False)
     assert (none.returncode, none.stderr) == (2, "check_data: --without Scrappy: no record is of this library\n")
     left = proofs("--without", "torch", "jax", "--sample", 1000, "--environments", 1, check=False)
-    assert left.stderr == "check_data: 995 records do not fit into 1 environments\n"  # 1152 - 57 - 100
+    assert left.stderr == "check_data: 995 records do not fit into 1 environments\n"  # 1149 - 54 - 100
 
 
 def test_the_draw_of_a_sample():
