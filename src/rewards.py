@@ -270,6 +270,11 @@ def similarity(a: str, b: str) -> float:
     return 1.0 - Levenshtein.distance(a, b) / longest if longest else 1.0
 
 
+def scaled(share: float) -> float:
+    """A similarity in [0, 1] as a reward in [MISS, MATCH]: 3.5 x - 1.5 (paper §3.3)."""
+    return (MATCH - MISS) * share + MISS
+
+
 def score(completion: Any, target: str) -> Score:
     """Score one completion (text or chat list) against the target code. Never raises."""
     completion, target = text_of(completion), text_of(target)
@@ -282,7 +287,7 @@ def score(completion: Any, target: str) -> Score:
         return Score(form, code=code, reason=f"the code is longer than {MAX_CODE:,} characters")
     (ours, is_python), (theirs, _) = clean(code), _clean_target(target)
     exact, close = ours == theirs, similarity(ours, theirs)
-    em, es = MATCH if exact else MISS, (MATCH - MISS) * close + MISS
+    em, es = MATCH if exact else MISS, scaled(close)
     em_star, es_star = (em, es) if is_python else (NO_PARSE, NO_PARSE)
     rewards = {"format": form, "em": em, "es": es, "em_star": em_star, "es_star": es_star}
     found = "equals the target" if exact else f"parses, similarity {close:.3f}"

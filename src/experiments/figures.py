@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.run_logs import ema
 from experiments.curves import PANELS, Line
+from experiments.grid import UNTRAINED
 from experiments.tables import Results, columns, heading
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def completion_figure(lines: Mapping[str, Mapping[str, Line]], weight: float) ->
     for axis, (name, words) in zip(axes, PANELS.items(), strict=True):
         for number, (run, panels) in enumerate(lines.items()):
             steps, values = panels[name]
-            colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+            again = number // len(COLOURS)  # a colour that is used again has another dash
+            colour, dash = COLOURS[number % len(COLOURS)], DASHES[(number + again) % len(DASHES)]
             axis.plot(steps, values, ".", markersize=3, alpha=0.35, color=colour)
             axis.plot(steps, ema(values, weight), linewidth=2, color=colour, linestyle=dash, label=run)
         axis.set_title(words, fontsize=11, loc="left")
@@ -48,12 +50,14 @@ def score_figure(results: Results) -> Figure:
     drawn = Figure(figsize=(7, height * len(shown) + 0.4), **SIZES)
     axes: Sequence[Any] = list(drawn.subplots(len(shown), 1, squeeze=False)[:, 0])
     for axis, (measure, metric) in zip(axes, shown, strict=True):
-        for row, mine in enumerate(results.values()):
-            score = mine[measure].scores.get(metric) if measure in mine else None
-            if score is not None and score["mean"] is not None:
-                mean, low, high = (100 * (score[key] or 0.0) for key in ("mean", "low", "high"))
-                axis.plot([low, high], [row, row], linewidth=2, color=COLOURS[0])
-                axis.plot(mean, row, "o" if row else "D", markersize=6, color="black" if row == 0 else COLOURS[0])
+        for row, (run, measured) in enumerate(results.items()):
+            score = measured[measure].scores.get(metric) if measure in measured else None
+            values = {key: 100 * value for key, value in (score or {}).items() if value is not None}
+            if {"low", "high"} <= values.keys():
+                axis.plot([values["low"], values["high"]], [row, row], linewidth=2, color=COLOURS[0])
+            if "mean" in values:
+                marker, colour = ("D", "black") if run == UNTRAINED else ("o", COLOURS[0])
+                axis.plot(values["mean"], row, marker, markersize=6, color=colour)
         axis.set_yticks(range(len(results)), list(results), fontsize=9)
         axis.set_ylim(len(results) - 0.5, -0.5)
         axis.set_xlim(left=0)

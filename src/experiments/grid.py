@@ -13,6 +13,7 @@ measures:                                   # name -> flags of src/generate.py
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -25,7 +26,7 @@ from common.cli import one_line
 from common.errors import InputError, message_of
 from common.settings import not_a_file
 
-UNTRAINED = "untrained"
+UNTRAINED, TRAIN = "untrained", "train"
 Method = Literal["untrained", "sft", "grpo", "dapo"]
 WITH_REWARD = ("grpo", "dapo")
 
@@ -49,6 +50,10 @@ class Entry(Strict):
             raise ValueError(f"data: {self.method} {'has no' if self.data else 'needs'} training data")
         if (self.reward is None) != (self.method not in WITH_REWARD):
             raise ValueError(f"reward: {self.method} {'has no' if self.reward else 'needs a'} reward")
+        if self.reward is not None and "format" not in self.reward:
+            raise ValueError("reward: format is missing")
+        if self.method == "dapo" and {"dm_star", "execution"} <= set(self.reward or ()):
+            raise ValueError("reward: verl reads one file of rewards: dm_star or execution")
         if self.weights is not None and len(self.weights) != len(self.reward or ()):
             raise ValueError(f"weights: expected one for each of {', '.join(self.reward or ('no reward',))}")
         return self
@@ -66,11 +71,16 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
+        for kind, known in {"data": self.data, "measures": self.measures}.items():
+            if wrong := [name for name in known if not re.fullmatch(r"\w[\w.-]*", name) or name == TRAIN]:
+                raise ValueError(f"{kind}: {wrong[0]!r}: expected letters, digits, dots and dashes, and not {TRAIN}")
         for entry in self.runs:
             if entry.method != UNTRAINED and entry.method not in self.configs:
                 raise ValueError(f"configs: none for {entry.method}")
             if entry.data is not None and entry.data not in self.data:
                 raise ValueError(f"runs: data {entry.data!r}: expected one of {', '.join(self.data)}")
+        if "dapo" in self.configs and not self.configs["dapo"].startswith("configs/"):
+            raise ValueError(f"configs.dapo: {self.configs['dapo']}: expected a file in configs/, as scripts/dapo.sh")
         names = [run.name for run in runs_of(self)]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"runs: {twice[0]} is there twice")
@@ -90,7 +100,7 @@ class Run:
     @property
     def name(self) -> str:
         """METHOD-REWARD-DATA-SEED, without `format`, which every reward has; a weight is written as 0.5x."""
-        factors = [f"{weight:g}x" for weight in self.weights] or [""] * len(self.reward)
+        factors = [f"{weight}x" for weight in self.weights] or [""] * len(self.reward)
         parts = [f"{factor}{part}" for factor, part in zip(factors, self.reward, strict=True) if part != "format"]
         return "-".join(str(part) for part in (self.method, "+".join(parts), self.data, self.seed) if part)
 

@@ -8,104 +8,165 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common.errors import InputError
-from common.files import read_jsonl
+from common.files import read_json, read_jsonl, write_json
+from common.provenance import sha256
+from common.rows import HUB
 from common.run_logs import METRICS
+from common.settings import read_yaml
 from evaluation.flags import make_parser
-from experiments.grid import UNTRAINED, Run, Study
+from evaluation.samples import FileFormat
+from experiments.grid import TRAIN, UNTRAINED, Run, Study
 
 OF_ARENA = ("arena", "multi")
-TRAIN, MERGED = "train", "merged"
+EVALPLUS = ("humaneval", "mbpp")
+MERGED = "merged"
 REWARD_FILES = {  # verl: rewards that the file of configs/dapo.yaml, src/rewards.py, does not have
     "dm_star": "src/diff_match.py",
     "execution": "src/evaluation/migration/execution.py",
 }
+Command = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a study is run with on this machine; none of it changes what a run is."""
+    """What a study is run with here."""
 
     gpus: int
-    envs: Path  # the environments of the migration records
     evalplus: str  # the interpreter that has evalplus
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of every command: the launch scripts read GPUS; without GPUs, none is visible."""
+        return {"GPUS": str(self.gpus), **({} if self.gpus else {"CUDA_VISIBLE_DEVICES": ""})}
+
+
+class Made(FileFormat):
+    """MARKER: with which settings a stage was done."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Commands that each resume if they were interrupted, and the file that the last one writes when it is done.
+    """A training or a measure of a run.
 
-    `check`: a command that finds what would keep them from starting; a launch script with INSTALL_ONLY.
+    `commands`: each resumes if it was interrupted. `checks`: commands that find what would keep them from starting
+    (a launch script with INSTALL_ONLY=1). `made`: what the result depends on; the marker records it when it is done.
     """
 
     name: str
-    commands: tuple[tuple[str, ...], ...]
-    done: Path
-    check: tuple[str, ...]
+    folder: Path  # of the run
+    commands: tuple[Command, ...]
+    checks: tuple[Command, ...]
+    made: Mapping[str, Any]
+
+    @property
+    def marker(self) -> Path:
+        return self.folder / "done" / f"{self.name}.json"
+
+    @property
+    def results(self) -> Path:
+        """The folder of what it writes."""
+        return self.folder / self.name
 
     @property
     def is_done(self) -> bool:
-        return self.done.exists()
+        """Raises InputError if it was done with other settings."""
+        if not self.marker.is_file():
+            return False
+        before = read_json(self.marker, Made).model_dump()
+        for key in {**before, **self.made}:
+            if before.get(key) != self.made.get(key):
+                was, now = before.get(key), self.made.get(key)
+                raise InputError(f"{self.marker}: was made with {key} {was}, now {now}: choose another --out")
+        return True
+
+    def finish(self) -> None:
+        """Record that it is done."""
+        write_json(self.marker, dict(self.made))
+
+
+Stages = Mapping[Run, Sequence[Stage]]
+
+
+def settings_of(config: str) -> dict[str, Any]:
+    """The keys of a configuration, without its comments."""
+    return {setting.key: setting.value for setting in read_yaml(config)}
+
+
+def content_of(data: str) -> str:
+    """What identifies a data file: its hash, or the hub's name for it."""
+    return data if data.startswith(HUB) else sha256(Path(data))
 
 
 def training(run: Run, study: Study, folder: Path, machine: Machine) -> Stage:
     """The training of a run, by the launch script of its method."""
-    out, records, reward = str(folder / TRAIN), study.data[str(run.data)], ",".join(run.reward)
-    weights = [f"{weight:g}" for weight in run.weights]
+    config, records = study.configs[run.method], study.data[str(run.data)]
+    made = {
+        **{"method": run.method, "model": study.model, "data": content_of(records), "seed": run.seed},
+        **{"reward": list(run.reward), "weights": list(run.weights), "config": settings_of(config)},
+    }
     if run.method == "dapo":
-        return dapo_training(run, study, folder, weights)
-    flags = ["--config", study.configs[run.method], "--model_name_or_path", study.model, "--data", records]
-    flags += ["--reward", reward] if reward else []
-    flags += ["--reward_weights", *weights] if weights else []
-    flags += ["--seed", str(run.seed), "--output_dir", out, "--resume_from_checkpoint", "auto"]
+        train, merge = dapo_commands(run, study, folder / TRAIN)
+        return Stage(TRAIN, folder, (train, merge), (train,), made)
+    flags = ["--config", config, "--model_name_or_path", study.model, "--data", records]
+    flags += ["--reward", ",".join(run.reward)] if run.reward else []
+    flags += ["--reward_weights", *map(str, run.weights)] if run.weights else []
+    flags += ["--seed", str(run.seed), "--output_dir", str(folder / TRAIN), "--resume_from_checkpoint", "auto"]
     flags += [] if machine.gpus else ["--use_cpu", "true"]
-    command = ("bash", f"scripts/{run.method}.sh", *flags)
-    return Stage(TRAIN, (command,), folder / TRAIN / "adapter_model.safetensors", command)
+    train = ("bash", f"scripts/{run.method}.sh", *flags)
+    return Stage(TRAIN, folder, (train,), (train,), made)
 
 
-def dapo_training(run: Run, study: Study, folder: Path, weights: Sequence[str]) -> Stage:
+def dapo_commands(run: Run, study: Study, out: Path) -> tuple[Command, Command]:
     """DAPO's training, which resumes by itself, and the merge of its last checkpoint."""
-    out, function = folder / TRAIN, "reward.custom_reward_function"
-    keys = [f"run={run.name}", f"trainer.default_local_dir={out}", f"data.seed={run.seed}"]
-    keys += [f"actor_rollout_ref.model.path={study.model}", f"recode.data={study.data[str(run.data)]}"]
-    keys += [f"{function}.reward_kwargs.reward='{','.join(run.reward)}'"]
-    keys += [f"{function}.reward_kwargs.weights=[{','.join(weights)}]"] if weights else []
-    keys += [f"{function}.path={file}" for part, file in REWARD_FILES.items() if part in run.reward]
+    function = "reward.custom_reward_function"
+    keys = {
+        "run": run.name,
+        "trainer.default_local_dir": str(out),
+        "data.train_files": str(out / "data" / "train.parquet"),
+        "data.val_files": str(out / "data" / "val.parquet"),
+        "actor_rollout_ref.model.path": study.model,
+        "recode.data": study.data[str(run.data)],
+        f"{function}.reward_kwargs.reward": ",".join(run.reward),
+        **{f"{function}.path": file for part, file in REWARD_FILES.items() if part in run.reward},
+    }
+    quoted = [f"{key}='{value}'" for key, value in keys.items()]  # Hydra would read a bare comma as a list
+    weights = [f"++{function}.reward_kwargs.weights=[{','.join(map(str, run.weights))}]"] if run.weights else []
     name = str(Path(study.configs["dapo"]).relative_to("configs").with_suffix(""))
-    train = ("bash", "scripts/dapo.sh", "--config-name", name, *keys)
-    last = '--checkpoint "$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")" --out "$2"'
-    merge = ("bash", "-c", f'exec "$0" src/merge_adapter.py {last}', sys.executable, str(out), str(out / MERGED))
-    return Stage(TRAIN, (train, merge), out / MERGED, train)
+    train = ("bash", "scripts/dapo.sh", "--config-name", name, *quoted, f"data.seed={run.seed}", *weights)
+    return train, (sys.executable, "src/merge_adapter.py", "--checkpoint", str(out), "--out", str(out / MERGED))
 
 
 def measure(name: str, run: Run, study: Study, folder: Path, machine: Machine) -> Stage:
-    """The samples and the scores of one measure."""
-    out, flags = folder / name, shlex.split(study.measures[name])
-    samples = out / "samples.jsonl"
+    """The samples and the scores of one measure. It is checked with the base model: the adapter is not there yet."""
+    benchmark, flags = benchmark_of(study, name)[0], shlex.split(study.measures[name])
+    samples = folder / name / "samples.jsonl"
     base = ["--model", study.model]
     adapter = [] if run.method == UNTRAINED else ["--adapter", str(folder / TRAIN)]
     model = ["--model", str(folder / TRAIN / MERGED)] if run.method == "dapo" else [*base, *adapter]
-    benchmark = benchmark_of(study, name)
-    has_python = ["--python", machine.evalplus] if benchmark in ("humaneval", "mbpp") else []
-    has_envs = ["--envs", str(machine.envs)] if benchmark == "migration" else []
-    draw = [sys.executable, "src/generate.py", "--config", study.evaluation, *flags, *has_python]
-    score = [sys.executable, "src/score.py", "--samples", str(samples), "--out", str(out), *has_python, *has_envs]
-    commands = ((*draw, *model, "--out", str(samples)), tuple(score))
-    return Stage(name, commands, out / "results.json", (*draw, *base, "--out", str(samples), "--check"))
+    python = ["--python", machine.evalplus] if benchmark in EVALPLUS else []
+    draw = [sys.executable, "src/generate.py", "--config", study.evaluation, *flags, *python, "--out", str(samples)]
+    score = [sys.executable, "src/score.py", "--samples", str(samples), "--out", str(folder / name), *python]
+    checks: list[Command] = [(*draw, *base, "--check")]
+    if benchmark in EVALPLUS:
+        checks.append((sys.executable, "src/score.py", "--benchmark", benchmark, "--check", *python))
+    made = {"model": study.model, "flags": flags, "config": settings_of(study.evaluation)}
+    return Stage(name, folder, ((*draw, *model), tuple(score)), tuple(checks), made)
 
 
-def benchmark_of(study: Study, name: str) -> str:
-    """The benchmark of a measure. Raises InputError if its flags are none of src/generate.py's."""
+def benchmark_of(study: Study, name: str) -> tuple[str, str | None]:
+    """(benchmark, data file) of a measure. Raises InputError if its flags are none of src/generate.py's."""
     parser = make_parser(None)
     parser.exit_on_error = False
     try:
         known, unknown = parser.parse_known_args(shlex.split(study.measures[name]))
-    except argparse.ArgumentError as error:
+    except (argparse.ArgumentError, ValueError) as error:  # ValueError: an open quotation mark
         raise InputError(f"measures.{name}: {error}") from None
     if unknown:
         raise InputError(f"measures.{name}: {unknown[0]}: src/generate.py has no such flag")
-    return str(known.benchmark)
+    return known.benchmark, known.data
 
 
 def stages(run: Run, study: Study, folder: Path, machine: Machine) -> list[Stage]:
@@ -124,8 +185,9 @@ def with_files(study: Study, model: str | None, data: Mapping[str, str], arena: 
     """The study with another model, other files of its training data, or another file of CodeUpdateArena's problems."""
     if unknown := sorted(data.keys() - study.data.keys()):
         raise InputError(f"--data {unknown[0]}: expected one of {', '.join(study.data)}")
+    more = {name: benchmark_of(study, name)[0] in OF_ARENA for name in study.measures} if arena else {}
     measures = {
-        name: f"{flags} {shlex.join(['--data', arena])}" if arena and benchmark_of(study, name) in OF_ARENA else flags
+        name: f"{flags} {shlex.join(['--data', str(arena)])}" if more.get(name) else flags
         for name, flags in study.measures.items()
     }
     chosen = {"model": model or study.model, "data": {**study.data, **data}, "measures": measures}

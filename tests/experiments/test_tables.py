@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import InputError
 from evaluation.results import Result
 from experiments.curves import completion_measures, curves
 from experiments.figures import completion_figure, score_figure
 from experiments.tables import gain, markdown
 from records import Record
+from run_page.tasks import of_record
 
 AREA = Record(
     "gizmo",
@@ -50,7 +50,7 @@ def migration(passed: dict[str, int], share: float) -> Result:
         benchmark="migration",
         measures={**dict.fromkeys(names, value), "old_api": None},
         tasks={
-            name: {"n": 1, "passed": count, "update": name, **dict.fromkeys(names, share)}
+            name: {"n": 1, "passed": count, "update": name, **dict.fromkeys(names, share), "old_api": None}
             for name, count in passed.items()
         },
         rates={"format": 0.75, "no_code": 0.25, "truncated": 0.0},
@@ -60,36 +60,60 @@ def migration(passed: dict[str, int], share: float) -> Result:
 
 def test_a_gain_is_paired_by_problem():
     before, after = result({"a": 0, "b": 1, "c": 0, "d": 0}), result({"d": 1, "c": 1, "b": 1, "a": 0})
-    found = gain(before, after, "pass@1")  # 0, 0, 1, 1
-    assert found["mean"] == 0.5
-    assert (found["low"], found["high"]) == (0.0, 1.0)
-    with pytest.raises(InputError, match=r"^arena: two runs answered different problems$"):
-        gain(before, result({"a": 1}), "pass@1")
+    assert gain(before, after, "pass@1") == "50.0 (0.0 to 100.0)"  # 0, 0, 1, 1
+    assert gain(before, result({"a": 1}), "pass@1") == "other problems"
 
 
 def test_the_tables_of_two_runs():
-    same = {"a": 1, "b": 1}
+    both = {"a": 1, "b": 1}
     results = {
-        "untrained": {"arena": result({"a": 0, "b": 1}), "arena-no-note": result({"a": 0, "b": 0})},
-        "sft-ours-1": {"arena": result(same), "migration": migration(same, 0.5)},
+        "untrained": {
+            "arena": result({"a": 0, "b": 1}),
+            "arena-no-note": result({"a": 0, "b": 0}),
+            "migration": migration({"a": 0, "b": 0}, 0.25),
+        },
+        "sft-ours-1": {
+            "arena": result(both),
+            "arena-no-note": result({"a": 0, "b": 0}),
+            "migration": migration(both, 0.5),
+        },
     }
-    assert markdown(results).split("\n\n")[1:] == [
-        "| Pass@k, % | arena Pass@1 | arena Pass@1, no note | migration Pass@1 |\n"
-        "| --- | --- | --- | --- |\n"
-        "| untrained | 50.0 (0.0 to 100.0) | 0.0 (0.0 to 100.0) |  |\n"
-        "| sft-ours-1 | 100.0 (0.0 to 100.0) |  | 100.0 (0.0 to 100.0) |",
-        "| points over untrained, paired | arena Pass@1 | arena Pass@1, no note |\n"
-        "| --- | --- | --- |\n"
-        "| sft-ours-1 | 50.0 (0.0 to 100.0) |  |",
-        "| points with the note over without, paired | arena Pass@1 |\n"
-        "| --- | --- |\n"
-        "| untrained | 50.0 (0.0 to 100.0) |\n"
-        "| sft-ours-1 |  |",
-        "| answers to migration | ES* | DM* | exact match, % | returns the old code, % | uses the old API, % "
-        "| well formed, % | no code, % | cut, % | tokens |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
-        "| sft-ours-1 | 0.50 (0.50 to 0.50) | 0.50 (0.50 to 0.50) | 50.0 (50.0 to 50.0) | 50.0 (50.0 to 50.0) |  "
-        "| 75.0 | 25.0 | 0.0 | 41 |",
+    empty = "0.0 (0.0 to 0.0)"
+    half, whole = "50.0 (0.0 to 100.0)", "100.0 (100.0 to 100.0)"
+    assert [block.splitlines() for block in markdown(results, "untrained").split("\n\n")[1:]] == [
+        [
+            "| Pass@k, % | arena Pass@1 | arena Pass@1, no note | migration Pass@1 |",
+            "| --- | --- | --- | --- |",
+            "| untrained | 50.0 (0.0 to 100.0) | 0.0 (0.0 to 100.0) | 0.0 (0.0 to 100.0) |",
+            "| sft-ours-1 | 100.0 (0.0 to 100.0) | 0.0 (0.0 to 100.0) | 100.0 (0.0 to 100.0) |",
+        ],
+        [
+            "| points over untrained, paired | arena Pass@1 | arena Pass@1, no note | migration Pass@1 |",
+            "| --- | --- | --- | --- |",
+            f"| sft-ours-1 | {half} | {empty} | {whole} |",
+        ],
+        [
+            "| points with the note over without, paired | arena Pass@1 |",
+            "| --- | --- |",
+            f"| untrained | {half} |",
+            f"| sft-ours-1 | {whole} |",
+        ],
+        ["| ... and more than untrained, paired | arena Pass@1 |", "| --- | --- |", f"| sft-ours-1 | {half} |"],
+        [
+            "| answers to migration | ES* | DM* | exact match, % | returns the old code, % | uses the old API, % "
+            "| well formed, % | no code, % | cut, % | tokens |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+            "| untrained | 0.25 (0.25 to 0.25) | 0.25 (0.25 to 0.25) | 25.0 (25.0 to 25.0) | 25.0 (25.0 to 25.0) |  "
+            "| 75.0 | 25.0 | 0.0 | 41 |",
+            "| sft-ours-1 | 0.50 (0.50 to 0.50) | 0.50 (0.50 to 0.50) | 50.0 (50.0 to 50.0) | 50.0 (50.0 to 50.0) |  "
+            "| 75.0 | 25.0 | 0.0 | 41 |",
+        ],
+        [
+            "| answers to migration, over untrained, paired | ES* | DM* | exact match, % | returns the old code, % "
+            "| uses the old API, % |",
+            "| --- | --- | --- | --- | --- | --- |",
+            "| sft-ours-1 | 0.25 (0.25 to 0.25) | 0.25 (0.25 to 0.25) | 25.0 (25.0 to 25.0) | 25.0 (25.0 to 25.0) |  |",
+        ],
     ]
 
 
@@ -99,11 +123,11 @@ def answer(code: str) -> str:
 
 def test_what_a_completion_is_like():
     right = {"copies": 0.0, "exact": 100.0, "format": 100.0, "dm_star": 2.0}
-    assert completion_measures(answer(AREA.new_code + "  # renamed"), AREA) == right
+    assert completion_measures(answer(AREA.new_code + "  # renamed"), of_record(AREA)) == right
     copied = {"copies": 100.0, "exact": 0.0, "format": 100.0, "dm_star": -1.5}
-    assert completion_measures(answer(AREA.old_code), AREA) == copied
+    assert completion_measures(answer(AREA.old_code), of_record(AREA)) == copied
     nothing = {"copies": 0.0, "exact": 0.0, "format": 0.0, "dm_star": -2.0}
-    assert completion_measures("I do not know", AREA) == nothing
+    assert completion_measures("I do not know", of_record(AREA)) == nothing
 
 
 def log(folder: Path) -> Path:
@@ -122,7 +146,7 @@ def log(folder: Path) -> Path:
 
 
 def test_the_curves_of_a_run(tmp_path):
-    assert curves(log(tmp_path), {AREA.id: AREA}) == {
+    assert curves(log(tmp_path), {AREA.id: of_record(AREA)}) == {
         "copies": ([1, 2], [50.0, 0.0]),
         "exact": ([1, 2], [50.0, 100.0]),
         "format": ([1, 2], [100.0, 100.0]),
@@ -132,7 +156,7 @@ def test_the_curves_of_a_run(tmp_path):
 
 
 def test_the_figures(tmp_path):
-    lines = curves(log(tmp_path), {AREA.id: AREA})
+    lines = curves(log(tmp_path), {AREA.id: of_record(AREA)})
     drawn = completion_figure({"one": lines, "two": lines}, 0.5)
     top = drawn.axes[0]
     assert top.get_title(loc="left") == "Completions that return the old code, %"
@@ -140,6 +164,9 @@ def test_the_figures(tmp_path):
     assert [line.get_label() for line in thick] == ["one", "two"]
     assert thick[0].get_linestyle() != thick[1].get_linestyle()  # told apart without colour
     assert list(thick[0].get_ydata()) == [50.0, pytest.approx(50 / 3)]  # (0.25 * 50 + 0.5 * 0) / 0.75
+    seven = completion_figure({str(n): lines for n in range(7)}, 0.5).axes[0].lines
+    styles = {(line.get_color(), line.get_linestyle()) for line in seven if line.get_linestyle() != "None"}
+    assert len(styles) == 7
     scores = score_figure({"untrained": {"arena": result({"a": 0, "b": 1})}, "sft": {}})
     [axis] = scores.axes
     assert axis.get_title(loc="left") == "arena Pass@1, %"

@@ -49,7 +49,7 @@ from evaluation.tables import (
     title,
 )
 from records import Record
-from rewards import MATCH, MISS, NO_PARSE, clean, is_well_formed, parses, similarity
+from rewards import NO_PARSE, clean, is_well_formed, parses, scaled, similarity
 
 SECONDS = 120.0  # a program: a reference takes 11 to 13 s on a busy machine, and once took more than 30
 WAYS = ("passed",)
@@ -92,7 +92,7 @@ def measures(code: str | None, record: Record, proof_kind: str, is_deprecated: b
     return {
         "em": code is not None and is_python and mine == theirs,
         "es": es,
-        "es_star": MISS + (MATCH - MISS) * es if code is not None and is_python else NO_PARSE,
+        "es_star": scaled(es) if code is not None and is_python else NO_PARSE,
         "dm_star": diff_match(code, old, target),
         "is_copy": code is not None and mine == before,
         "old_api": None if named is None else named or is_deprecated,
