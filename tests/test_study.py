@@ -131,6 +131,7 @@ def run_study(root: Path, *flags: str, check: bool = True, **environment: str):
     return run_command(command, env=environment, check=check, cwd=root)
 
 
+@pytest.mark.slow
 def test_a_study_from_its_start_to_its_end(small, root):
     out = Path(small[2])
     pip = only(out.parent)
@@ -168,11 +169,12 @@ def test_a_model_that_is_not_there_is_found_before_anything_runs(small):
     done = run_script("study.py", *flags, check=False)
     assert done.returncode == 2
     why, command = done.stderr.splitlines()[-2:]
-    assert why.startswith("study: untrained, migration: generate: none/such: ")
+    assert why.startswith("study: untrained, migration: generate: model none/such: cannot be loaded: ")
     assert command.startswith("  found by ")
     assert not list(out.glob("*/log.txt"))
 
 
+@pytest.mark.slow
 def test_a_failure_is_the_exit_status_and_is_listed(small, root):
     """pip finds no wheel for the records' environment: the samples are there, the score is not."""
     out = Path(small[2]).parent / "failing"

@@ -121,7 +121,8 @@ def answer_table(results: Results, measure: str) -> str:
             more: Mapping[str, Any] = result.model_extra or {}
             cells = [shown(result.measures.get(name), words) for name, words in ANSWERS.items()]
             shares = [f"{100 * more['rates'][name]:.1f}" for name in RATES]
-            rows.append([run, *cells, *shares, f"{more['mean_tokens']:.0f}"])
+            tokens = more.get("mean_tokens")
+            rows.append([run, *cells, *shares, "" if tokens is None else f"{tokens:.0f}"])
     return table([f"answers to {heading_of(measure)}", *ANSWERS.values(), *RATES.values(), "tokens"], rows)
 
 

@@ -35,7 +35,7 @@ from evaluation.migration.old_api import uses_old_api
 from evaluation.migration.problems import Migration, load_evidence
 from evaluation.migration.programs import program, status
 from evaluation.results import Scored
-from evaluation.samples import Identity, Sample
+from evaluation.samples import Identity, Sample, mean_tokens
 from evaluation.tables import (
     by_part,
     counted,
@@ -222,5 +222,9 @@ def score(
         )
     used = {" ".join(pins): dict(pin.split("==") for pin in installed(python)) for pins, python in places.items()}
     executed_with = {"python": sys.version.split()[0], "environments": used}
-    numbers = {**summarise(records, evidence, verdicts, ks), "executed_with": executed_with}
+    numbers = {
+        **summarise(records, evidence, verdicts, ks),
+        "mean_tokens": mean_tokens(rows),
+        "executed_with": executed_with,
+    }
     return Scored(verdicts, numbers, markdown, {str(proofs): proofs})
