@@ -21,7 +21,6 @@ trainer.max_actor_ckpt_to_keep=null for src/dapo.py.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import shlex
 import shutil
 import signal
@@ -36,6 +35,7 @@ from common.checkpoints import Checkpoint, find_checkpoints
 from common.cli import Parser, above_zero, fail, in_range, parse_flags, program
 from common.errors import InputError, ReCodeError
 from common.files import read_json, replacing, require_writable, write_json, write_text
+from common.locks import locked
 from common.models import refuse_unusable
 from common.provenance import sha256
 from common.ranges import BELOW_ONE
@@ -131,20 +131,6 @@ def claim(out: Path, settings: Mapping[str, Any], *, write: bool) -> None:
                 raise InputError(f"{out} holds a curve with {key} {was}, now {now}: choose another --out")
     elif write:
         write_json(path, dict(settings))
-
-
-def locked(out: Path) -> IO[str]:
-    """A lock on the folder, passed on to the programs that are started for it: they may outlive a killed call.
-
-    It is held while any of them has the file open. Raises ReCodeError if it is taken.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    file = open(out / ".lock", "w")  # noqa: SIM115 (open until the end)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ReCodeError(f"{out}: another call, or a program that it started, is still running there") from None
-    return file
 
 
 def run_program(name: str, words: Sequence[object], log: Path, lock: IO[str]) -> None:

@@ -34,7 +34,7 @@ from typing import Any
 
 import rewards
 from common.syntax_trees import too_large
-from rewards import MATCH, MISS, NO_PARSE, dedent, extract, reward_names, syntax_tree, text_of
+from rewards import MATCH, MISS, NO_PARSE, compute_score_with, dedent, extract, syntax_tree, text_of
 
 LAYOUT = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT, tokenize.ENDMARKER}
 Pairs = Counter[tuple[str | None, str | None]]
@@ -108,14 +108,5 @@ def compute_score(
 
     An undefined DM* counts 0, for every completion of the record alike. `extra_info` must hold the record's old_code.
     """
-    names = reward_names(reward, REWARDS)
-    columns = {"target": [ground_truth], "old_code": [extra_info["old_code"]]}
-    columns["alternatives"] = [rewards.alternatives_of(extra_info)]
-    values = {name: float(REWARDS[name]([solution_str], **columns)[0] or 0.0) for name in {*names, "dm_star"}}
-    factors = [1.0] * len(names) if weights is None else weights
-    return {
-        **rewards.compute_score(data_source, solution_str, ground_truth, extra_info),
-        "score": float(sum(factor * values[name] for factor, name in zip(factors, names, strict=True))),
-        "correctness": sum(values[name] for name in names if name != "format"),
-        "dm_star": values["dm_star"],
-    }
+    own, columns = {"dm_star": dm_star}, {"old_code": [extra_info["old_code"]]}
+    return compute_score_with(own, solution_str, ground_truth, extra_info, columns, reward, weights)

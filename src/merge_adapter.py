@@ -3,6 +3,7 @@
     python src/merge_adapter.py --adapter runs/grpo --out runs/grpo-merged
     python src/merge_adapter.py --adapter runs/grpo/checkpoint-500 --out merged --base Qwen/Qwen2.5-Coder-7B-Instruct
     python src/merge_adapter.py --checkpoint runs/dapo/global_step_500 --out runs/dapo-500
+    python src/merge_adapter.py --checkpoint runs/dapo --out runs/dapo-last        # the last complete checkpoint
 
 --adapter takes what src/sft.py and src/grpo.py save, --checkpoint what src/dapo.py saves (DoRA or full weights, any
 number of GPUs). vLLM loads LoRA adapters but not DoRA, and verl's own merger does not support DoRA either, so a DoRA
@@ -19,7 +20,7 @@ from pathlib import Path
 from adapters import adapter_base, load_merged, named_adapter
 from common.card_files import find_run, run_starts, write_card
 from common.chat import load_tokenizer
-from common.checkpoints import base_of, run_start, shard_files
+from common.checkpoints import base_of, choose, run_start, shard_files
 from common.cli import Parser, program
 from common.files import write_json
 from common.trained_prompt import trained_prompt
@@ -31,7 +32,7 @@ def main() -> None:
     parser = Parser(description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--adapter", type=Path, help="folder with adapter_config.json")
-    which.add_argument("--checkpoint", type=Path, help="verl's global_step_N folder")
+    which.add_argument("--checkpoint", type=Path, help="verl's global_step_N folder, or the run's")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; must not exist")
     parser.add_argument("--base", help="base model (default: the one named by the adapter or the run)")
     parser.add_argument("--revision", default="main", help="revision of the base model (default: %(default)s)")
@@ -42,6 +43,8 @@ def main() -> None:
     import torch
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.checkpoint and (last := choose(args.checkpoint, verl=True)[0]):  # the folder of a run
+        args.checkpoint = last.folder
     source = args.adapter or args.checkpoint
     run_starts(find_run(source))  # for the model card: if there is a run.json, it must be readable
     adapter = named_adapter(args.adapter) if args.adapter else None

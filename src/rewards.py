@@ -270,6 +270,11 @@ def similarity(a: str, b: str) -> float:
     return 1.0 - Levenshtein.distance(a, b) / longest if longest else 1.0
 
 
+def scaled(share: float) -> float:
+    """A similarity in [0, 1] as a reward in [MISS, MATCH]: 3.5 x - 1.5 (paper §3.3)."""
+    return (MATCH - MISS) * share + MISS
+
+
 def score(completion: Any, target: str) -> Score:
     """Score one completion (text or chat list) against the target code. Never raises."""
     completion, target = text_of(completion), text_of(target)
@@ -282,7 +287,7 @@ def score(completion: Any, target: str) -> Score:
         return Score(form, code=code, reason=f"the code is longer than {MAX_CODE:,} characters")
     (ours, is_python), (theirs, _) = clean(code), _clean_target(target)
     exact, close = ours == theirs, similarity(ours, theirs)
-    em, es = MATCH if exact else MISS, (MATCH - MISS) * close + MISS
+    em, es = MATCH if exact else MISS, scaled(close)
     em_star, es_star = (em, es) if is_python else (NO_PARSE, NO_PARSE)
     rewards = {"format": form, "em": em, "es": es, "em_star": em_star, "es_star": es_star}
     found = "equals the target" if exact else f"parses, similarity {close:.3f}"
@@ -383,18 +388,48 @@ def compute_score(
     `weights`, never because of a completion.
     """
     names = reward_names(reward)
-    factors = [1.0] * len(names) if weights is None else [float(weight) for weight in weights]
-    if len(factors) != len(names):
-        raise ValueError(f"{len(names)} rewards ({', '.join(names)}) but {len(factors)} weights")
     result = best_score(solution_str, [ground_truth, *alternatives_of(extra_info)])
-    values = {name: getattr(result, name) for name in names}
     return {
-        "score": sum(factor * values[name] for name, factor in zip(names, factors, strict=True)),
+        **_sums({name: getattr(result, name) for name in names}, weights),
         "format": result.format,
-        "correctness": float(sum(value for name, value in values.items() if name != "format")),
         "syntax": float(result.parses),
         "em": float(result.exact),
         "es": result.similarity,
+    }
+
+
+def compute_score_with(
+    own: Mapping[str, Callable[..., Sequence[float | None]]],
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Mapping[str, Any],
+    columns: Mapping[str, Sequence[Any]],
+    reward: str | Sequence[str],
+    weights: Sequence[float] | None,
+) -> dict[str, float]:
+    """`compute_score` with rewards of another file: each is one more name, and one more key of the result.
+
+    `columns`: what they need besides target and alternatives. An undefined value counts 0.
+    """
+    known = {**REWARDS, **own}
+    names = reward_names(reward, known)
+    columns = {"target": [ground_truth], "alternatives": [alternatives_of(extra_info)], **columns}
+    values = {name: float(known[name]([solution_str], **columns)[0] or 0.0) for name in (*names, *own)}
+    return {
+        **compute_score("", solution_str, ground_truth, extra_info),
+        **_sums({name: values[name] for name in names}, weights),
+        **{name: values[name] for name in own},
+    }
+
+
+def _sums(values: Mapping[str, float], weights: Sequence[float] | None) -> dict[str, float]:
+    """The weighted sum of the chosen rewards, and the plain one without the format."""
+    factors = [1.0] * len(values) if weights is None else [float(weight) for weight in weights]
+    if len(factors) != len(values):
+        raise ValueError(f"{len(values)} rewards ({', '.join(values)}) but {len(factors)} weights")
+    return {
+        "score": float(sum(factor * value for factor, value in zip(factors, values.values(), strict=True))),
+        "correctness": float(sum(value for name, value in values.items() if name != "format")),
     }
 
 

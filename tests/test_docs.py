@@ -33,7 +33,7 @@ PATH = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./-]*\w")
 FORWARDS = {"evaluate": "generate", "quickstart": "grpo"}  # launchers that hand their flags to another program
 FLAGS_IN_TEXT = [  # the programs whose flags the pages mention without a command
     *((f"src/{name}.py",) for name in ("grpo", "sft", "generate", "score", "collect", "merge_adapter", "preflight")),
-    ("src/report.py",),
+    *((f"src/{name}.py",) for name in ("report", "study")),
     *(("src/check_data.py", verb) for verb in ("rows", "proofs", "gates", "published", "leakage", "composition")),
     ("benchmarks/bench_gpu.py",),
 ]

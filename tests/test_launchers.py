@@ -966,3 +966,26 @@ def test_help_answers_without_a_heavy_import(program):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
     assert done.stdout.splitlines()[-1] == "HEAVY set()"
+
+
+# --- study.sh --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scale", "trained"), [("small", 7), ("paper", 6)])
+def test_the_study_s_commands_are_taken_by_their_programs(scale, trained):
+    """Every training through its launcher's own dry run, which checks its flags; every measure through the parser."""
+    commands = dry_run("study.sh", "--scale", scale, GPUS="8" if scale == "paper" else "0")
+    trainings = [words for words in commands if words[0] == "bash"]
+    assert len(trainings) == trained
+    for words in trainings:
+        assert dry_run(Path(words[1]).name, *words[2:], GPUS="8" if scale == "paper" else "0")
+    for words in commands:
+        if words[1] == "src/generate.py":
+            at = words.index("--adapter") if "--adapter" in words else len(words)  # it is not trained yet
+            generate.parse_arguments([*words[2:at], "--check", "flags"])
+
+
+def test_a_study_that_is_not_there():
+    said = the_mistake(launcher("study.sh", "--scale", "large"))
+    assert said.startswith("study.sh: --scale large: configs/study/large.yaml does not exist")

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "curation": {"curation", *SHARED},
     "evaluation": {"evaluation", "curation", *SHARED},
     "run_page": {"run_page", "evaluation", *SHARED},
+    "experiments": {"experiments", "run_page", "evaluation", "curation", *SHARED},
 }
 
 

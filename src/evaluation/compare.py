@@ -24,13 +24,42 @@ def compare(folders: Sequence[Path]) -> str:
     """The comparison of results by execution, or of results with rewards (--no-run). Raises InputError."""
     results = [read_result(folder) for folder in folders]
     first = results[0]
-    problems = [(r.benchmark, set(r.tasks), {entry.sha256 for entry in r.data.values()}) for r in results]
-    for folder, result, mine in zip(folders, results, problems, strict=True):
+    for folder, result in zip(folders, results, strict=True):
         if bool(result.rewards) != bool(first.rewards):
             raise InputError(f"{folders[0]} and {folder}: one was run, the other was scored with --no-run")
-        if mine != problems[0]:
+        if not of_same_problems(first, result):
             raise InputError(f"{folders[0]} and {folder} are not of the same problems")
     return (compare_rewards if first.rewards else compare_scores)(folders, results)
+
+
+def of_same_problems(before: Result, after: Result) -> bool:
+    """Whether two results can be paired."""
+    one, other = ((r.benchmark, set(r.tasks), {entry.sha256 for entry in r.data.values()}) for r in (before, after))
+    return one == other
+
+
+def updates_of(result: Result) -> list[str] | None:
+    """The update of each problem, if all problems name theirs (migration): whole updates are drawn then."""
+    updates = [str(task["update"]) for task in result.tasks.values() if "update" in task]
+    return updates if len(updates) == len(result.tasks) else None
+
+
+def gains(before: Result, after: Result, metric: str) -> list[float]:
+    """Problem by problem, the Pass@k of `after` minus that of `before`. `metric`: pass@k, upass@k, base_pass@k."""
+    part, _, k = metric.partition("@")
+
+    def value(task: Mapping[str, Any]) -> float:
+        return pass_at_k(task["n"], task[f"{part}ed"], int(k))
+
+    return [value(after.tasks[i]) - value(task) for i, task in before.tasks.items()]
+
+
+def measure_gain(name: str, before: Result, after: Result, *others: Result) -> dict[str, float | None] | None:
+    """What a measure (migration) gained, over the problems for which all results define it; None if there are none."""
+    shared = [i for i in before.tasks if all(r.tasks[i].get(name) is not None for r in (before, after, *others))]
+    values = [after.tasks[i][name] - before.tasks[i][name] for i in shared]
+    found = mean_and_interval(values, [before.tasks[i]["update"] for i in shared]) if shared else None
+    return {**found, "problems": len(shared)} if found else None
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:
@@ -73,14 +102,8 @@ def score_rows(results: Sequence[Result], clusters: Sequence[Any] | None) -> lis
     before, after = results[-2:]
     rows = []
     for name in set.intersection(*(set(result.scores) for result in results)):
-        part, _, k = name.partition("@")
-
-        def value(task: Mapping[str, Any], part: str = f"{part}ed", k: int = int(k)) -> float:
-            return pass_at_k(task["n"], task[part], k)  # part: passed, upassed, base_passed
-
-        gains = [value(after.tasks[i]) - value(task) for i, task in before.tasks.items()]
         means = [percent({**result.scores[name], "low": None, "high": None}) for result in results]
-        rows.append((title(name), *means, percent(mean_and_interval(gains, clusters))))
+        rows.append((title(name), *means, percent(mean_and_interval(gains(before, after, name), clusters))))
     return rows
 
 
@@ -88,11 +111,9 @@ def measure_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
     """A row for each measure (migration), over the problems for which it is defined in all results."""
     before, after = results[-2:]
     rows = []
-    for name in before.measures:
-        shared = [i for i in before.tasks if all(result.tasks[i][name] is not None for result in results)]
-        if shared:
-            gains = [after.tasks[i][name] - before.tasks[i][name] for i in shared]
-            gain = mean_and_interval(gains, [before.tasks[i]["update"] for i in shared])
+    for name in before.measures:  # an older version may have measured fewer
+        shared = [i for i in before.tasks if all(result.tasks[i].get(name) is not None for result in results)]
+        if gain := measure_gain(name, before, after, *results[:-2]):
             means = [f"{sum(result.tasks[i][name] for i in shared) / len(shared):.3f}" for result in results]
             rows.append((f"{name} ({len(shared)} problems)", *means, number(gain, digits=3)))
     return rows
@@ -104,8 +125,7 @@ def compare_scores(folders: Sequence[Path], results: Sequence[Result]) -> str:
     If the problems name their update (migration), whole updates are drawn.
     """
     before, after = results[-2:]
-    updates = [task.get("update") for task in before.tasks.values()]
-    clusters = None if None in updates else updates
+    clusters = updates_of(before)
     share = {i: after.tasks[i]["passed"] / after.tasks[i]["n"] - t["passed"] / t["n"] for i, t in before.tasks.items()}
     changed = sorted((i for i in share if share[i]), key=lambda i: (share[i], i))
     up = sum(share[i] > 0 for i in changed)

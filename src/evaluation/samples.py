@@ -49,6 +49,12 @@ class Sample(FileFormat):
     finish_reason: str = Field(pattern="^(stop|length)$")  # length: it was cut (src/common/completion.py)
 
 
+def mean_tokens(rows: Sequence[Sample]) -> float | None:
+    """The mean length of the samples whose length is known; None without any."""
+    lengths = [row.completion_tokens for row in rows if row.completion_tokens is not None]
+    return sum(lengths) / len(lengths) if lengths else None
+
+
 class Identity(FileFormat):
     """What samples depend on: none of it may differ within a file. src/generate.py adds more: adapter, hashes, …"""
 

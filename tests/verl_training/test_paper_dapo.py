@@ -110,5 +110,7 @@ def test_the_weights_move_from_the_second_step_on(trained, warm_model):
 
 def test_the_checkpoint_becomes_a_model(trained, tmp_path):
     _, _, run, _ = trained
-    done = run_script("merge_adapter.py", "--checkpoint", run / "global_step_2", "--out", tmp_path / "merged")
+    done = run_script("merge_adapter.py", "--checkpoint", run, "--out", tmp_path / "merged")  # the run's last one
     assert Path(tmp_path / "merged" / "config.json").is_file(), done.stdout
+    merged_from = json.loads((tmp_path / "merged" / "merged_from.json").read_text())
+    assert merged_from["source"] == str(run / "global_step_2")

@@ -19,13 +19,12 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import rewards
 from common.errors import InputError
 from common.rows import HUB
 from curation.evidence import Evidence, evidence_path
@@ -33,7 +32,7 @@ from curation.virtualenvs import Locks, Pins, environment, read_locks
 from evaluation.migration.problems import load_evidence
 from evaluation.migration.programs import program, status
 from records import Record
-from rewards import MATCH, MISS, NO_PARSE, extract, parses, reward_names, text_of
+from rewards import MATCH, MISS, NO_PARSE, compute_score_with, extract, parses, text_of
 from sandbox import Limits, Sandbox
 
 ENVS = Path(".venvs")
@@ -122,7 +121,6 @@ class Execution:
 
 
 execution = Execution()
-REWARDS: dict[str, Callable[..., list[float]]] = {**rewards.REWARDS, "execution": execution}
 
 
 def compute_score(
@@ -145,14 +143,5 @@ def compute_score(
     identity = extra_info["record_id"]
     if identity not in execution.evidence:
         execution.prepare(data, [*execution.evidence, identity], Path(envs))
-    names = reward_names(reward, REWARDS)
-    columns = {"target": [ground_truth], "old_code": [extra_info["old_code"]], "record_id": [identity]}
-    columns["alternatives"] = [rewards.alternatives_of(extra_info)]
-    values = {name: float(REWARDS[name]([solution_str], **columns)[0]) for name in {*names, "execution"}}
-    factors = [1.0] * len(names) if weights is None else weights
-    return {
-        **rewards.compute_score(data_source, solution_str, ground_truth, extra_info),
-        "score": float(sum(factor * values[name] for factor, name in zip(factors, names, strict=True))),
-        "correctness": sum(values[name] for name in names if name != "format"),
-        "execution": values["execution"],
-    }
+    own, columns = {"execution": execution}, {"old_code": [extra_info["old_code"]], "record_id": [identity]}
+    return compute_score_with(own, solution_str, ground_truth, extra_info, columns, reward, weights)

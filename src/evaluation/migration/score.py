@@ -35,7 +35,7 @@ from evaluation.migration.old_api import uses_old_api
 from evaluation.migration.problems import Migration, load_evidence
 from evaluation.migration.programs import program, status
 from evaluation.results import Scored
-from evaluation.samples import Identity, Sample
+from evaluation.samples import Identity, Sample, mean_tokens
 from evaluation.tables import (
     by_part,
     counted,
@@ -49,13 +49,14 @@ from evaluation.tables import (
     title,
 )
 from records import Record
-from rewards import clean, is_well_formed, parses, similarity
+from rewards import NO_PARSE, clean, is_well_formed, parses, scaled, similarity
 
 SECONDS = 120.0  # a program: a reference takes 11 to 13 s on a busy machine, and once took more than 30
 WAYS = ("passed",)
 MEASURES = {
     "em": "exact match, %",
     "es": "edit similarity, 0 to 1",
+    "es_star": "ES*, -2 to 2",
     "dm_star": "DM* (ours), -2 to 2",
     "is_copy": "returns the old code, %",
     "old_api": "still uses the old API, %",
@@ -78,17 +79,20 @@ def measures(code: str | None, record: Record, proof_kind: str, is_deprecated: b
     """What is measured of one answer without running it.
 
     `em`: equals the target, comments and layout aside. `es`: edit similarity to it in [0, 1], 0 without code.
-    `dm_star`: src/diff_match.py. `is_copy`: equals the old code as `em` does the target. `old_api`: uses a name that
-    the migration removes (src/evaluation/migration/old_api.py), or warned; None if the code does not parse, no name is
-    removed, or the record is an addition (proof `adopt`), where the old API stays right.
+    `es_star`: the reward (src/rewards.py). `dm_star`: src/diff_match.py. `is_copy`: equals the old code as `em` does
+    the target. `old_api`: uses a name that the migration removes (src/evaluation/migration/old_api.py), or warned; None
+    if the code does not parse, no name is removed, or the record is an addition (proof `adopt`), where the old API
+    stays right.
     """
     old, target = record.old_code, record.new_code
     mine, is_python = clean(code or "")
     theirs, before = clean(target)[0], clean(old)[0]
+    es = 0.0 if code is None else similarity(mine, theirs)
     named = None if proof_kind == "adopt" else uses_old_api(code, old, target)
     return {
         "em": code is not None and is_python and mine == theirs,
-        "es": 0.0 if code is None else similarity(mine, theirs),
+        "es": es,
+        "es_star": scaled(es) if code is not None and is_python else NO_PARSE,
         "dm_star": diff_match(code, old, target),
         "is_copy": code is not None and mine == before,
         "old_api": None if named is None else named or is_deprecated,
@@ -218,5 +222,9 @@ def score(
         )
     used = {" ".join(pins): dict(pin.split("==") for pin in installed(python)) for pins, python in places.items()}
     executed_with = {"python": sys.version.split()[0], "environments": used}
-    numbers = {**summarise(records, evidence, verdicts, ks), "executed_with": executed_with}
+    numbers = {
+        **summarise(records, evidence, verdicts, ks),
+        "mean_tokens": mean_tokens(rows),
+        "executed_with": executed_with,
+    }
     return Scored(verdicts, numbers, markdown, {str(proofs): proofs})

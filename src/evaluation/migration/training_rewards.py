@@ -14,7 +14,7 @@ from common.estimates import mean_and_error
 from common.markdown import table
 from evaluation.migration.problems import Migration
 from evaluation.results import Scored
-from evaluation.samples import Identity, Sample
+from evaluation.samples import Identity, Sample, mean_tokens
 from evaluation.tables import headline, rates, task_means, with_error
 from prompts import reference_completion
 from records import Record
@@ -61,13 +61,12 @@ def score_unexecuted(
     ]
     means = task_means(verdicts, PARTS)
     copies = [parts(reference_completion(record.old_code), record) for record in records.values()]
-    lengths = [row.completion_tokens for row in rows if row.completion_tokens is not None]
     numbers = {
         "problems": len(records),
         "samples_per_problem": len(rows) // len(records),
         "rewards": {name: mean_and_error([row[name] for row in means.values()]) for name in PARTS},
         "copy_baseline": {name: mean_and_error([row[name] for row in copies]) for name in PARTS},
-        "mean_tokens": sum(lengths) / len(lengths) if lengths else None,
+        "mean_tokens": mean_tokens(rows),
         "rates": rates(verdicts, ["truncated"]),
         "tasks": means,
     }

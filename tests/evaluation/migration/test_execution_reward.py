@@ -90,7 +90,6 @@ def test_sandboxes_stay_open(reward):
 
 
 def test_verl_gets_the_same(reward, data, monkeypatch):
-    monkeypatch.setitem(module.REWARDS, "execution", reward)
     monkeypatch.setattr(module, "execution", reward)
     about = {"record_id": ROOM.id, "old_code": ROOM.old_code}
     settings = {"data": str(data), "envs": "unused", "weights": [1.0, 0.5]}

@@ -154,11 +154,14 @@ def test_the_reference_scores_everything_and_the_copy_nothing(baselines):
     assert results["reference"]["verdicts"] == {"pass": 4}
     assert results["copy"]["verdicts"] == {"error": 2, "deprecated": 1, "check": 1}
     measures = {name: {k: v["mean"] for k, v in r["measures"].items()} for name, r in results.items()}
-    assert measures["reference"] == {"em": 1.0, "es": 1.0, "dm_star": 2.0, "is_copy": 0.0, "old_api": 0.0}
-    del measures["copy"]["es"]
+    assert measures["reference"] == {
+        **{"em": 1.0, "es": 1.0, "es_star": 2.0, "dm_star": 2.0, "is_copy": 0.0, "old_api": 0.0},
+    }
+    del measures["copy"]["es"], measures["copy"]["es_star"]
     assert measures["copy"] == {"em": 0.0, "dm_star": -1.5, "is_copy": 1.0, "old_api": 1.0}
     # "import gizmo\nbill = gizmo.tally([1, 2])" has 13 + 26 characters; from total to tally it is 4 edits.
     assert results["copy"]["tasks"][SUM.id]["es"] == pytest.approx(1 - 4 / 39)
+    assert results["copy"]["tasks"][SUM.id]["es_star"] == pytest.approx(3.5 * (1 - 4 / 39) - 1.5)
     assert results["copy"]["samples"]["made"]["model"] == "old code"
 
 
@@ -447,7 +450,7 @@ def test_a_model_s_samples(data, envs, scored, random_model, tmp_path):
     result = result_of(tmp_path / "out")
     assert result["verdicts"] == {"no code": 8}
     assert {name: value and value["mean"] for name, value in result["measures"].items()} == {
-        **{"em": 0.0, "es": 0.0, "dm_star": -2.0, "is_copy": 0.0, "old_api": None},
+        **{"em": 0.0, "es": 0.0, "es_star": -2.0, "dm_star": -2.0, "is_copy": 0.0, "old_api": None},
     }
 
 

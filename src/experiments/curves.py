@@ -1,0 +1,48 @@
+"""The completions of a training, step by step: copies of the old code, DM*, exact matches, format, length."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from common.files import read_jsonl
+from common.run_logs import METRICS, ROLLOUTS, series
+from diff_match import diff_match
+from rewards import clean, extract, is_well_formed
+from run_page.tasks import Task
+
+PANELS = {
+    "copies": "Completions that return the old code, %",
+    "dm_star": "DM*, -2 to 2",
+    "exact": "Exact matches, %",
+    "format": "Well formed, %",
+    "length": "Mean length, tokens",
+}
+Line = tuple[list[int], list[float]]  # steps, values
+
+
+def completion_measures(completion: str, task: Task) -> dict[str, float]:
+    """Of one completion; DM* as the reward counts it, -2 without code."""
+    code = extract(completion)
+    match = diff_match(code, task.old, task.target)
+    return {
+        "copies": 100.0 * task.is_copy(code),
+        "exact": 100.0 * (code is not None and clean(code) == clean(task.target)),
+        "format": 100.0 * is_well_formed(completion),
+        **({} if match is None else {"dm_star": match}),
+    }
+
+
+def curves(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Line]:
+    """Panel -> (steps, means over a step's completions); completions to unknown records are left out."""
+    by_step: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in read_jsonl(folder / ROLLOUTS):
+        if task := tasks.get(row["record_id"]):
+            for name, value in completion_measures(row["completion"], task).items():
+                by_step[row["step"]][name].append(value)
+    found: dict[str, Line] = {"length": series(read_jsonl(folder / METRICS), "response_length")}
+    for name in PANELS.keys() - found.keys():
+        steps = [step for step, values in sorted(by_step.items()) if values[name]]
+        found[name] = (steps, [sum(by_step[step][name]) / len(by_step[step][name]) for step in steps])
+    return found

@@ -1,0 +1,60 @@
+"""The results of a study so far: its tables and its two figures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.files import read_jsonl, replacing, write_text
+from common.provenance import read_starts
+from common.run_logs import ROLLOUTS
+from evaluation.results import Result, read_result
+from experiments.curves import Line, curves
+from experiments.figures import completion_figure, score_figure
+from experiments.grid import TRAIN
+from experiments.stages import Stages
+from experiments.tables import markdown
+from run_page.tasks import load
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EMA = 0.8  # ours: about the mean of the last five steps
+
+
+def results_of(runs: Stages) -> dict[str, dict[str, Result]]:
+    """Run -> measure -> its result, of what is measured."""
+    measured = {
+        run.name: {stage.name: read_result(stage.results) for stage in todo if stage.name != TRAIN and stage.is_done}
+        for run, todo in runs.items()
+    }
+    return {name: results for name, results in measured.items() if results}
+
+
+def curves_of(folder: Path) -> dict[str, Line]:
+    """The curves of a training, with the records that its run.json names. What is not known of them is on stderr."""
+    sources = {name: str(file.get("sha256", "")) for start in read_starts(folder) for name, file in start.data.items()}
+    tasks, remarks = load(sources, [row["record_id"] for row in read_jsonl(folder / ROLLOUTS)])
+    for remark in remarks:
+        print(f"{folder}: {remark}", file=sys.stderr)
+    return curves(folder, tasks)
+
+
+def write_report(runs: Stages, out: Path, base: str) -> list[str]:
+    """Write tables, with gains over the run `base` if it is measured, and figures. Returns the files."""
+    written: list[str] = []
+    if results := results_of(runs):
+        write_text(out / "study.md", markdown(results, base) + "\n")
+        written += [str(out / "study.md"), save(score_figure(results), out / "scores.png")]
+    trained = {run.name: out / run.name / TRAIN for run in runs if (out / run.name / TRAIN / ROLLOUTS).is_file()}
+    if trained:
+        lines = {name: curves_of(folder) for name, folder in trained.items()}
+        written.append(save(completion_figure(lines, EMA), out / "completions.png"))
+    return written
+
+
+def save(figure: Figure, path: Path) -> str:
+    with replacing(path) as part:
+        figure.savefig(part, format="png")
+    return str(path)
