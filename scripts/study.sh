@@ -28,9 +28,7 @@ done
 use_python
 use_gpus
 need requirements.txt
-[[ -n "$only_reads" ]] || need requirements/eval.txt
-if [[ -n "$only_reads" ]]; then EVALPLUS_PYTHON=python; else evalplus_python; fi
-study=("$PYTHON" src/study.py "configs/study/$scale.yaml" --gpus "$GPUS" --evalplus "$EVALPLUS_PYTHON" "${flags[@]}")
+study=("$PYTHON" src/study.py "configs/study/$scale.yaml" --gpus "$GPUS" --evalplus .venvs/evalplus/bin/python "${flags[@]}")
 if [[ -n "$only_reads" ]]; then
   run_last "${study[@]}"
   exit 0 # a dry run
@@ -40,6 +38,9 @@ if [[ -n "${DRY_RUN:-}" ]]; then # the commands of the stages; before anything i
   run "${study[@]}"
   exit 0
 fi
+left="$("${study[@]}" --dry-run)" # reports a wrong flag before anything else is installed
+need requirements/eval.txt
+if [[ "$left" == *"--benchmark humaneval"* || "$left" == *"--benchmark mbpp"* ]]; then evalplus_python; fi
 layers="$("${study[@]}" --check)"
 read -ra layers <<<"$layers"
 need "${layers[@]}"

@@ -58,6 +58,7 @@ def call(command: Sequence[str], log: Path, variables: Mapping[str, str], lock: 
         try:
             status = process.wait()
         except BaseException:  # SystemExit by SIGTERM, or KeyboardInterrupt
+            print(": interrupted; the same command resumes", flush=True)
             process.terminate()
             process.wait()
             raise
@@ -90,6 +91,9 @@ def work_on(todo: Sequence[Stage], log: Path, variables: Mapping[str, str], lock
                 break
         else:
             stage.finish()
+            if stage.name == TRAIN:  # what was measured of an earlier training does not count
+                for other in todo[1:]:
+                    other.marker.unlink(missing_ok=True)
         why = f": failed: {failed[stage.name]}" if stage.name in failed else ""
         print(f", {time.monotonic() - started:.0f} s{why}", flush=True)
     return failed
@@ -131,9 +135,12 @@ def listing(runs: Stages, out: Path) -> str:
     for run, todo in runs.items():
         folder = out / run.name
         training = [stage for stage in todo if stage.name == TRAIN]
-        steps = f"{trained_steps(folder)} steps{', done' if training[0].is_done else ''}" if training else "-"
-        done = sum(stage.is_done for stage in todo if stage.name != TRAIN)
-        rows.append((run.name, steps, f"{done} of {len(todo) - len(training)}", state(folder, todo)))
+        try:
+            steps = f"{trained_steps(folder)} steps{', done' if training[0].is_done else ''}" if training else "-"
+            done = sum(stage.is_done for stage in todo if stage.name != TRAIN)
+            rows.append((run.name, steps, f"{done} of {len(todo) - len(training)}", state(folder, todo)))
+        except InputError as error:
+            rows.append((run.name, "", "", f"changed: {error}"))
     return table(["run", "training", "measured", "state"], rows, aligned=True)
 
 
@@ -184,8 +191,11 @@ def main() -> int:
     elif args.check:
         print(*layers_of(chosen, study, machine.variables))
     elif args.dry_run:
-        left = [stage for todo in chosen.values() for stage in todo if not stage.is_done]
-        print(*(shlex.join(command) for stage in left for command in stage.commands), sep="\n")
+        print("# with", *(f"{name}={value}" for name, value in machine.variables.items()))
+        for run, todo in chosen.items():
+            for stage in todo:
+                if not stage.is_done:
+                    print(f"# {run.name}, {stage.name}", *map(shlex.join, stage.commands), sep="\n")
     else:
         is_well = work(chosen, out, machine.variables)
         files = [*write_report(every, out, args.against), *(f"{out}/RUN/{name}" for name in (TRAIN, "MEASURE", LOG))]

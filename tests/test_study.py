@@ -70,6 +70,12 @@ def test_what_is_done_is_not_done_again(tmp_path):
     assert not (tmp_path / "log.txt").exists()
 
 
+def test_what_was_measured_of_an_earlier_training_does_not_count(tmp_path):
+    todo = [stage("train", tmp_path, "true"), stage("arena", tmp_path, "exit 3")]
+    todo[1].finish()
+    assert list(work_on(todo, tmp_path)) == ["arena"]
+
+
 def test_a_file_that_a_killed_training_left_is_not_a_result(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "adapter_model.safetensors").touch()
@@ -151,8 +157,9 @@ def test_a_study_from_its_start_to_its_end(small, root):
     assert again.stdout.splitlines()[0] == f"1/1 sft-ours-1  (log: {out}/sft-ours-1/log.txt)"
     assert (out / "sft-ours-1" / "log.txt").read_text() == log
     assert (out / "study.md").read_text() == tables  # of all runs, whichever were chosen
-    changed = run_study(root, *small, "--list", "--model", "other", check=False)
-    assert changed.stderr.endswith("now other: choose another --out\n")
+    changed = run_study(root, *small, "--list", "--model", "other")
+    assert changed.stdout.count("| changed: ") == 2
+    assert ", now other: remove it and " in changed.stdout
 
 
 def test_a_run_of_another_queue_is_skipped(small):

@@ -45,6 +45,8 @@ def write_report(runs: Stages, out: Path, base: str) -> list[str]:
     """Write tables, with gains over the run `base` if it is measured, and figures. Returns the files."""
     written: list[str] = []
     if results := results_of(runs):
+        if base not in results:
+            print(f"{base} is not measured yet, so there are no gains over it", file=sys.stderr)
         write_text(out / "study.md", markdown(results, base) + "\n")
         written += [str(out / "study.md"), save(score_figure(results), out / "scores.png")]
     trained = {run.name: out / run.name / TRAIN for run in runs if (out / run.name / TRAIN / ROLLOUTS).is_file()}

@@ -13,8 +13,9 @@ from typing import Any
 from common.errors import InputError
 from common.files import read_json, read_jsonl, write_json
 from common.provenance import sha256
-from common.rows import HUB
+from common.rows import HUB, resolve
 from common.run_logs import METRICS
+from common.same_run import differences
 from common.settings import read_yaml
 from evaluation.flags import make_parser
 from evaluation.samples import FileFormat
@@ -76,10 +77,13 @@ class Stage:
         if not self.marker.is_file():
             return False
         before = read_json(self.marker, Made).model_dump()
-        for key in {**before, **self.made}:
-            if before.get(key) != self.made.get(key):
-                was, now = before.get(key), self.made.get(key)
-                raise InputError(f"{self.marker}: was made with {key} {was}, now {now}: choose another --out")
+        changed = [*differences(before, self.made), *differences(self.made, before)]
+        if changed:
+            key = changed[0][0]
+            was, now = (value_at(made, key) for made in (before, self.made))
+            raise InputError(
+                f"{self.marker}: was made with {key} {was}, now {now}: remove it and {self.results}, or --out"
+            )
         return True
 
     def finish(self) -> None:
@@ -90,14 +94,22 @@ class Stage:
 Stages = Mapping[Run, Sequence[Stage]]
 
 
+def value_at(made: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path; None if it is not there."""
+    value: Any = made
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 def settings_of(config: str) -> dict[str, Any]:
     """The keys of a configuration, without its comments."""
     return {setting.key: setting.value for setting in read_yaml(config)}
 
 
 def content_of(data: str) -> str:
-    """What identifies a data file: its hash, or the hub's name for it."""
-    return data if data.startswith(HUB) else sha256(Path(data))
+    """What identifies a data file: its hash, or the hub's name for it. Raises InputError if there is no such file."""
+    return data if data.startswith(HUB) else sha256(resolve(data))
 
 
 def training(run: Run, study: Study, folder: Path, machine: Machine) -> Stage:
@@ -141,7 +153,7 @@ def dapo_commands(run: Run, study: Study, out: Path) -> tuple[Command, Command]:
 
 def measure(name: str, run: Run, study: Study, folder: Path, machine: Machine) -> Stage:
     """The samples and the scores of one measure. It is checked with the base model: the adapter is not there yet."""
-    benchmark, flags = benchmark_of(study, name)[0], shlex.split(study.measures[name])
+    (benchmark, data), flags = benchmark_of(study, name), shlex.split(study.measures[name])
     samples = folder / name / "samples.jsonl"
     base = ["--model", study.model]
     adapter = [] if run.method == UNTRAINED else ["--adapter", str(folder / TRAIN)]
@@ -153,6 +165,7 @@ def measure(name: str, run: Run, study: Study, folder: Path, machine: Machine) -
     if benchmark in EVALPLUS:
         checks.append((sys.executable, "src/score.py", "--benchmark", benchmark, "--check", *python))
     made = {"model": study.model, "flags": flags, "config": settings_of(study.evaluation)}
+    made |= {"data": content_of(data)} if data else {}
     return Stage(name, folder, ((*draw, *model), tuple(score)), tuple(checks), made)
 
 

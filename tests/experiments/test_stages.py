@@ -24,7 +24,7 @@ STUDY = Study.model_validate(
         "runs": [{"method": "untrained"}],
         "evaluation": "configs/study/eval.yaml",
         "measures": {
-            "migration": "--benchmark migration --data heldout.jsonl",
+            "migration": "--benchmark migration --data data/heldout.jsonl",
             "arena": "--benchmark arena --limit 2",
             "humaneval": "--benchmark humaneval",
         },
@@ -45,7 +45,7 @@ def commands(run: Run, study: Study = STUDY, machine: Machine = CPU) -> dict[str
 def test_an_untrained_model_is_only_measured():
     assert commands(Run("untrained")) == {
         "migration": [
-            "python src/generate.py --config configs/study/eval.yaml --benchmark migration --data heldout.jsonl "
+            "python src/generate.py --config configs/study/eval.yaml --benchmark migration --data data/heldout.jsonl "
             "--out out/migration/samples.jsonl --model base",
             "python src/score.py --samples out/migration/samples.jsonl --out out/migration",
         ],
@@ -116,12 +116,14 @@ def test_hydra_takes_dapo_s_overrides():
     assert config["data"]["seed"] == 7
 
 
-def test_other_files_of_the_same_data():
-    study = with_files(STUDY, "folder", {"ours": "data/heldout.jsonl"}, "my problems.jsonl")
+def test_other_files_of_the_same_data(tmp_path):
+    problems = tmp_path / "my problems.jsonl"
+    problems.touch()
+    study = with_files(STUDY, "folder", {"ours": "data/heldout.jsonl"}, str(problems))
     found = commands(Run("sft", "ours", seed=7), study)
     assert "--model_name_or_path folder --data data/heldout.jsonl" in found["train"][0]
-    assert "--limit 2 --data 'my problems.jsonl' --out" in found["arena"][0]
-    assert "--data heldout.jsonl --out out/migration/samples.jsonl --model folder" in found["migration"][0]
+    assert f"--limit 2 --data '{problems}' --out" in found["arena"][0]
+    assert "--data data/heldout.jsonl --out out/migration/samples.jsonl --model folder" in found["migration"][0]
     with pytest.raises(InputError, match=r"^--data theirs: expected one of ours$"):
         with_files(STUDY, None, {"theirs": "rows.jsonl"}, None)
 
@@ -151,13 +153,11 @@ def test_a_stage_that_was_done_with_other_settings_is_refused(tmp_path):
     assert json.loads((tmp_path / "done" / "train.json").read_text())["data"] == sha256(Path("data/train.jsonl"))
     other = with_files(STUDY, None, {"ours": "data/heldout.jsonl"}, None)
     again, same, *_ = stages(run, other, tmp_path, CPU)
-    with pytest.raises(
-        InputError, match=r"done/train.json: was made with data \w{64}, now \w{64}: choose another --out$"
-    ):
+    with pytest.raises(InputError, match=r"done/train.json: was made with data \w{64}, now \w{64}: remove it and"):
         assert again.is_done
     assert same.is_done
     greedy = STUDY.model_copy(update={"measures": {"migration": "--benchmark migration --limit 3"}})
-    with pytest.raises(InputError, match=r"done/migration.json: was made with flags .*: choose another --out$"):
+    with pytest.raises(InputError, match=r"done/migration.json: was made with flags .*, now .*: remove it and"):
         assert stages(run, greedy, tmp_path, CPU)[1].is_done
 
 
