@@ -46,7 +46,9 @@ def failure(capsys, *flags: str, parse=grpo.parse_arguments) -> str:
 def test_there_is_no_other_training_config():
     found = {path for path in (ROOT / "configs").rglob("*.yaml") if "accelerate" not in path.parts}
     verl_s = {path for path in found if path.stem.startswith("dapo")}  # test_dapo_config.py
-    assert found - verl_s == {*TRAINING_CONFIGS, EVAL_CONFIG}
+    names = ("eval", "grpo", "paper", "sft", "small")  # test_launchers.py and experiments/test_grid.py
+    study_s = {ROOT / "configs" / "study" / f"{name}.yaml" for name in names}
+    assert found - verl_s == {*TRAINING_CONFIGS, EVAL_CONFIG, *study_s}
 
 
 @pytest.mark.parametrize("config", GRPO_CONFIGS, ids=str)
