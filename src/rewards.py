@@ -414,7 +414,7 @@ def compute_score_with(
     known = {**REWARDS, **own}
     names = reward_names(reward, known)
     columns = {"target": [ground_truth], "alternatives": [alternatives_of(extra_info)], **columns}
-    values = {name: float(known[name]([solution_str], **columns)[0] or 0.0) for name in (*names, *own)}
+    values = {name: float(known[name]([solution_str], **columns)[0] or 0.0) for name in {*names, *own}}  # each once
     return {
         **compute_score("", solution_str, ground_truth, extra_info),
         **_sums({name: values[name] for name in names}, weights),

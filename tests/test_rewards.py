@@ -19,6 +19,7 @@ from rewards import (
     REWARDS,
     clean,
     compute_score,
+    compute_score_with,
     dedent,
     em,
     em_star,
@@ -441,6 +442,22 @@ def test_trl_functions_score_each_completion_against_its_own_target():
     assert es(completions, targets) == [2.0, pytest.approx(1.3), -2.0]
     assert em(completions, targets) == [2.0, -1.5, -2.0]
     assert set(REWARDS) == {"format", "em", "es", "em_star", "es_star"}
+
+
+def test_a_reward_of_another_file_is_one_more_name_and_runs_once():
+    calls = []
+
+    def half(completions, target, old_code, alternatives):
+        calls.append((completions, target, old_code, alternatives))
+        return [0.5]
+
+    about = {"old_code": "x = 1", "alternatives": ["y = 1"]}
+    columns = {"old_code": ["x = 1"]}
+    found = compute_score_with({"half": half}, answer(TARGET), TARGET, about, columns, "format,half", [1, 4])
+    assert calls == [([answer(TARGET)], [TARGET], ["x = 1"], [["y = 1"]])]
+    assert (found["score"], found["correctness"], found["half"]) == (3.0, 0.5, 0.5)  # 1 + 4 * 0.5
+    with pytest.raises(ValueError, match=r"^2 rewards \(format, half\) but 1 weights$"):
+        compute_score_with({"half": half}, answer(TARGET), TARGET, about, columns, "format,half", [1])
 
 
 def test_compute_score_is_the_sum_with_fixed_keys():

@@ -54,12 +54,15 @@ def gains(before: Result, after: Result, metric: str) -> list[float]:
     return [value(after.tasks[i]) - value(task) for i, task in before.tasks.items()]
 
 
-def measure_gain(name: str, before: Result, after: Result, *others: Result) -> dict[str, float | None] | None:
-    """What a measure (migration) gained, over the problems for which all results define it; None if there are none."""
-    shared = [i for i in before.tasks if all(r.tasks[i].get(name) is not None for r in (before, after, *others))]
-    values = [after.tasks[i][name] - before.tasks[i][name] for i in shared]
-    found = mean_and_interval(values, [before.tasks[i]["update"] for i in shared]) if shared else None
-    return {**found, "problems": len(shared)} if found else None
+def defined(name: str, results: Sequence[Result]) -> list[str]:
+    """The problems for which all results define a measure (migration); an older version may have measured fewer."""
+    return [i for i in results[0].tasks if all(result.tasks[i].get(name) is not None for result in results)]
+
+
+def measure_gain(name: str, before: Result, after: Result, problems: Sequence[str]) -> dict[str, float | None]:
+    """What a measure gained, over these problems."""
+    values = [after.tasks[i][name] - before.tasks[i][name] for i in problems]
+    return mean_and_interval(values, [before.tasks[i]["update"] for i in problems])
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:
@@ -111,9 +114,9 @@ def measure_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
     """A row for each measure (migration), over the problems for which it is defined in all results."""
     before, after = results[-2:]
     rows = []
-    for name in before.measures:  # an older version may have measured fewer
-        shared = [i for i in before.tasks if all(result.tasks[i].get(name) is not None for result in results)]
-        if gain := measure_gain(name, before, after, *results[:-2]):
+    for name in before.measures:
+        if shared := defined(name, results):
+            gain = measure_gain(name, before, after, shared)
             means = [f"{sum(result.tasks[i][name] for i in shared) / len(shared):.3f}" for result in results]
             rows.append((f"{name} ({len(shared)} problems)", *means, number(gain, digits=3)))
     return rows

@@ -45,7 +45,7 @@ class Machine:
 
 
 class Made(FileFormat):
-    """MARKER: with which settings a stage was done."""
+    """A marker: the settings with which a stage was done."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.estimates import mean_and_interval
 from common.markdown import table
-from evaluation.compare import gains, measure_gain, of_same_problems, updates_of
+from evaluation.compare import defined, gains, measure_gain, of_same_problems, updates_of
 from evaluation.results import Result
 from evaluation.tables import number, percent, title
 
@@ -108,7 +108,7 @@ def note_tables(results: Results, base: str) -> list[str]:
     return found
 
 
-def shown(value: Mapping[str, float | None] | None, words: str) -> str:
+def answer_cell(value: Mapping[str, float | None] | None, words: str) -> str:
     """A value of ANSWERS; empty if it is defined for no record."""
     return "" if not value else percent(value) if words.endswith("%") else number(value)
 
@@ -119,11 +119,17 @@ def answer_table(results: Results, measure: str) -> str:
     for run, measured in results.items():
         if result := measured.get(measure):
             more: Mapping[str, Any] = result.model_extra or {}
-            cells = [shown(result.measures.get(name), words) for name, words in ANSWERS.items()]
+            cells = [answer_cell(result.measures.get(name), words) for name, words in ANSWERS.items()]
             shares = [f"{100 * more['rates'][name]:.1f}" for name in RATES]
             tokens = more.get("mean_tokens")
             rows.append([run, *cells, *shares, "" if tokens is None else f"{tokens:.0f}"])
-    return table([f"answers to {heading_of(measure)}", *ANSWERS.values(), *RATES.values(), "tokens"], rows)
+    return table([f"answers to {measure_words(measure)}", *ANSWERS.values(), *RATES.values(), "tokens"], rows)
+
+
+def answer_gain(name: str, before: Result, after: Result) -> dict[str, float | None] | None:
+    """What a measure of migration gained, over the records for which both define it; None without any."""
+    records = defined(name, [before, after])
+    return measure_gain(name, before, after, records) if records else None
 
 
 def answer_gain_table(results: Results, measure: str, base: str) -> str:
@@ -134,12 +140,12 @@ def answer_gain_table(results: Results, measure: str, base: str) -> str:
         if run != base and (after := measured.get(measure)):
             cells = [OTHER] * len(ANSWERS)
             if of_same_problems(before, after):
-                cells = [shown(measure_gain(name, before, after), words) for name, words in ANSWERS.items()]
+                cells = [answer_cell(answer_gain(name, before, after), words) for name, words in ANSWERS.items()]
             rows.append([run, *cells])
-    return table([f"answers to {heading_of(measure)}, over {base}, paired", *ANSWERS.values()], rows)
+    return table([f"answers to {measure_words(measure)}, over {base}, paired", *ANSWERS.values()], rows)
 
 
-def heading_of(measure: str) -> str:
+def measure_words(measure: str) -> str:
     return f"{measure.removesuffix(NO_NOTE)}{' without the note' if measure.endswith(NO_NOTE) else ''}"
 
 
