@@ -57,7 +57,7 @@ def score_figure(results: Results) -> Figure:
                 axis.plot([values["low"], values["high"]], [row, row], linewidth=2, color=COLOURS[0])
             if "mean" in values:
                 marker, colour = ("D", "black") if run == UNTRAINED else ("o", COLOURS[0])
-                axis.plot(values["mean"], row, marker, markersize=6, color=colour)
+                axis.plot(values["mean"], row, marker, markersize=6, color=colour, clip_on=False)
         axis.set_yticks(range(len(results)), list(results), fontsize=9)
         axis.set_ylim(len(results) - 0.5, -0.5)
         axis.set_xlim(left=0)
