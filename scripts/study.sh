@@ -18,7 +18,7 @@ while (($#)); do
   case "$1" in
     --scale) (($# > 1)) || die "--scale needs a value" && scale="$2" && shift ;;
     --scale=*) scale="${1#*=}" ;;
-    --list | --report) only_reads=1 flags+=("$1") ;;
+    --list | --report | --check | --dry-run) only_reads=1 flags+=("$1") ;;
     *) flags+=("$1") ;;
   esac
   shift
