@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CPU, ROOT, TINY_ROWS, run_command, run_script, train_warm_model
+from conftest import CPU, ROOT, TINY_ROWS, run_command, run_script
 from safetensors.torch import load_file
 from trainers import build
 
@@ -39,12 +39,6 @@ def adapter(folder: Path) -> dict[str, torch.Tensor]:
 
 def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def warm_model(random_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
-    """Warmer than that of the other tests: it writes the tags."""
-    return train_warm_model(tmp_path_factory.mktemp("models") / "warm", random_model, tiny_data, 100)
 
 
 @pytest.fixture(scope="module")
