@@ -49,6 +49,8 @@ def check_rollouts(script: GrpoArguments, args: Any, model: Any) -> None:
         # vLLM packs tensors by the gigabyte, and reads the last of them after peft has subtracted LoRA in place.
         fail("vllm_mode server with use_dora false: trl 1.16 would send weights without the adapter; use colocate")
     arguments.check_groups(vars(args), script.check or world_size())
+    if args.use_vllm and script.rollouts != "auto":
+        fail(f"rollouts {script.rollouts}: has no effect with use_vllm true")
     if args.vllm_mode == "server" and not args.use_vllm:
         fail("vllm_mode server: has no effect without use_vllm true")
     if args.generation_kwargs:
@@ -95,33 +97,6 @@ def check_vllm_server(script: GrpoArguments, args: Any, model: Any) -> None:
         check_server(args, model.model_name_or_path, script.max_prompt_length + args.max_completion_length)
 
 
-def techniques(script: GrpoArguments, args: Any, model: Any, config: Any) -> dict[str, Any]:
-    """How completions are sampled, and whether updates share prompts; prints what this model or run does not allow."""
-    import rollouts
-    from trl_training import shared_prompt
-    from trl_training.callbacks import say
-    from trl_training.checks import shards_weights
-
-    chosen, shares = script.rollouts, script.shared_prompt
-    if chosen == "auto":
-        chosen = "shared" if args.device.type == "cpu" else "transformers"
-    obstacle = rollouts.obstacle(config)
-    if model.use_peft and script.dora_generation == "stock":
-        obstacle = "dora_generation stock samples with dropout"
-    if shards_weights(args):
-        obstacle = "ZeRO-3 shards the weights"
-    theirs = ("cache_implementation", "use_transformers_continuous_batching")
-    if any(getattr(args, key) for key in theirs) or args.repetition_penalty != 1:
-        obstacle = f"repetition_penalty, {' and '.join(theirs)} are for transformers' sampling"
-    if chosen == "shared" and not args.use_vllm and obstacle:
-        say(f"completions are sampled by transformers: {obstacle}")
-        chosen = "transformers"
-    if shares and (obstacle := shared_prompt.obstacle(config)):
-        say(f"updates run a prompt once for each completion: {obstacle}")
-        shares = False
-    return {"rollouts": chosen, "shared_prompt": shares}
-
-
 def train(script: GrpoArguments, args: Any, model: Any) -> None:
     """Run GRPO into args.output_dir."""
     from trl.rewards import get_soft_overlong_punishment
@@ -132,12 +107,15 @@ def train(script: GrpoArguments, args: Any, model: Any) -> None:
     from trl_training.grpo_trainer import DoraGRPOTrainer
     from trl_training.reward_functions import check_rewards, load_rewards
     from trl_training.run import run_trainer
+    from trl_training.techniques import norm_of_dora, of_sampling
 
     if script.updates_per_generation > 1:
         say(f"each batch of rollouts holds the completions of {script.updates_per_generation} steps")
     empty = check_model(args, model)
     check_vllm_server(script, args, model)
-    rows, chat, checkpoint = prepare(script, args, model, empty.config)
+    techniques = of_sampling(script, args, model, empty.config)
+    norm = norm_of_dora(script, args, model)
+    rows, chat, checkpoint = prepare(script, args, model, empty.config, {**techniques, "dora_norm": norm})
     say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")
     rewards = load_rewards(script.reward)
     check_rewards(rewards, rows, chat, script.data)
@@ -146,12 +124,12 @@ def train(script: GrpoArguments, args: Any, model: Any) -> None:
         functions.append(get_soft_overlong_punishment(args.max_completion_length, script.overlong_buffer))
         args.reward_weights = [*(args.reward_weights or [1.0] * len(rewards)), 1.0]
     settings = {
-        **techniques(script, args, model, empty.config),
+        **techniques,
         "generation": script.dora_generation,
         "print_samples": script.print_samples,
         "reward_funcs": functions,
     }
-    run_trainer(DoraGRPOTrainer, script, args, model, rows, chat.tokenizer, checkpoint, **settings)
+    run_trainer(DoraGRPOTrainer, args, model, rows, chat.tokenizer, checkpoint, norm, **settings)
 
 
 @program()

@@ -60,14 +60,16 @@ def train(script: SftArguments, args: Any, model: Any) -> None:
     from trl_training.data import prepare
     from trl_training.run import run_trainer
     from trl_training.sft_trainer import CardSFTTrainer
+    from trl_training.techniques import norm_of_dora
 
     empty = check_model(args, model)
-    rows, chat, checkpoint = prepare(script, args, model, empty.config)
+    norm = norm_of_dora(script, args, model)
+    rows, chat, checkpoint = prepare(script, args, model, empty.config, {"dora_norm": norm})
     examples = tokenised(rows, chat)
     answer = [t for t, on in zip(examples[0]["input_ids"], examples[0]["completion_mask"], strict=True) if on]
     say(f"first completion:\n{rows[0]['prompt'][-40:]}⟨here⟩{chat.tokenizer.decode(answer)}\n")
     args.completion_only_loss = True
-    run_trainer(CardSFTTrainer, script, args, model, examples, chat.tokenizer, checkpoint)
+    run_trainer(CardSFTTrainer, args, model, examples, chat.tokenizer, checkpoint, norm)
 
 
 @program()

@@ -432,6 +432,8 @@ def test_a_vllm_server_needs_dora(capsys):
 def test_keys_of_vllm_that_trl_would_ignore_or_reject_after_the_model_has_loaded(capsys):
     flags = ["--config", str(GRPO_CONFIGS[0]), "--use_cpu", "true", "--vllm_mode", "server"]
     assert "vllm_mode server: has no effect without use_vllm true" in failure(capsys, *flags)
+    flags = ["--config", str(VLLM_CONFIG), "--use_cpu", "true", "--rollouts", "shared"]
+    assert "rollouts shared: has no effect with use_vllm true" in failure(capsys, *flags)
     flags = ["--config", str(VLLM_CONFIG), "--use_cpu", "true", "--check", "2", "--vllm_tensor_parallel_size"]
     message = "vllm_tensor_parallel_size 3: does not divide the 2 process(es) of the run"
     assert message in failure(capsys, *flags, "3")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,14 @@ def longest(rows: Sequence[dict[str, Any]], chat: Chat, args: Any) -> tuple[int,
 
 
 def prepare(
-    script: DataArguments, args: Any, model: Any, config: Any
+    script: DataArguments, args: Any, model: Any, config: Any, techniques: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], Chat, Path | None]:
     """(prompt rows, tokenizer and chat format, checkpoint to resume from). Raises InputError.
 
-    `config`: the model's own configuration.
+    `config`: the model's own configuration. `techniques`: for run.json (trl_training/techniques.py).
     """
+    if used := [f"{name} {value}" for name, value in techniques.items() if value is not None]:
+        say(f"techniques: {', '.join(used)}")
     group = getattr(args, "num_generations", 1)  # SFT has none
     say(f"batch: {Batch(args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps, group)}")
     refuse_missing_compiler(args)
@@ -67,4 +69,4 @@ def prepare(
         say(note)
     rows = prompt_rows(records, chat, script)
     refuse_overflow(config, *longest(rows, chat, args))
-    return rows, chat, begin(args, script, model, description(rows, chat))
+    return rows, chat, begin(args, script, model, {**description(rows, chat), "techniques": dict(techniques)})

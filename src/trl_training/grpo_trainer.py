@@ -30,7 +30,7 @@ def rank_seed(seed: int, process: int, tensor_parallel: int) -> int:
 
 
 class DoraGRPOTrainer(SharesPrompts, WithModelCard, GRPOTrainer):
-    """`generation`: merge, cache or stock (src/adapters.py). `rollouts`, `shared_prompt`: src/grpo.py.
+    """`generation`: merge, cache or stock (src/adapters.py). `rollouts`, `shared_prompt`: trl_training/techniques.py.
     `print_samples`: rollouts printed per logged step."""
 
     args: GRPOConfig
@@ -102,7 +102,7 @@ class DoraGRPOTrainer(SharesPrompts, WithModelCard, GRPOTrainer):
         else:
             context = rollout_policy(model, self.generation, self._copies)
         with context, own_sampling(model.get_base_model() if has_adapter else model):
-            if self.rollouts == "shared" and not self.use_vllm:
+            if self.rollouts == "shared":
                 return self._complete(model, prompt_ids), None
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
 

@@ -18,8 +18,7 @@ from common.models import make_savable
 from common.run_logs import results
 from dora import use_factored_norms
 from trl_training.callbacks import MetricsLog, ProgressLine, say
-from trl_training.checks import configured_adapter, load_settings, shards_weights
-from trl_training.own_keys import DataArguments
+from trl_training.checks import configured_adapter, load_settings
 from trl_training.resume import is_finished, publish
 
 STARTED = time.time()
@@ -37,15 +36,18 @@ def use_triton_or_cpu(device: torch.device) -> bool:
 
 def run_trainer(
     trainer_class: Any,
-    script: DataArguments,
     args: Any,
     model: Any,
     rows: Sequence[Mapping[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
     checkpoint: Path | None,
+    dora_norm: str | None,
     **settings: Any,
 ) -> None:
-    """Train on `rows`, from the base model or from `checkpoint`, with this project's logs, and save the result."""
+    """Train on `rows`, from the base model or from `checkpoint`, with this project's logs, and save the result.
+
+    `dora_norm`: factored, peft, or None without DoRA. `settings`: what only this trainer takes.
+    """
     folder = Path(args.output_dir)
     if checkpoint and is_finished(args, checkpoint):
         if args.process_index == 0:
@@ -62,10 +64,8 @@ def run_trainer(
         peft_config=configured_adapter(model),
         **settings,
     )
-    if script.dora_norm == "factored" and not shards_weights(args):
+    if dora_norm == "factored":
         use_factored_norms(trainer.model)
-    elif script.dora_norm == "factored" and model.use_peft and model.use_dora:
-        say("DoRA's norms are computed by peft: ZeRO-3 shards the weights")
     start_from_base(trainer.model)
     if note := make_savable(trainer.model.get_base_model() if model.use_peft else trainer.model):
         say(f"model {model.model_name_or_path}: {note}")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from transformers import AutoConfig
 
-import grpo
+from trl_training import techniques
 from trl_training.own_keys import GrpoArguments
 
 PLAIN, OTHER = AutoConfig.for_model("qwen2"), AutoConfig.for_model("gemma2")
@@ -15,17 +15,17 @@ for config in (PLAIN, OTHER):
     config._attn_implementation = "sdpa"
 
 
-def chosen(config, capsys, *, device="cpu", zero=0, repetition_penalty=1.0, continuous=False, **own):
+def chosen(config, capsys, *, device="cpu", zero=0, vllm=False, repetition_penalty=1.0, continuous=False, **own):
     """({what the trainer gets}, what was printed)."""
     args = SimpleNamespace(
         device=SimpleNamespace(type=device),
-        use_vllm=False,
+        use_vllm=vllm,
         cache_implementation=None,
         use_transformers_continuous_batching=continuous,
         repetition_penalty=repetition_penalty,
         deepspeed_plugin=SimpleNamespace(zero_stage=zero) if zero else None,
     )
-    found = grpo.techniques(GrpoArguments(data="x", **own), args, SimpleNamespace(use_peft=True), config)
+    found = techniques.of_sampling(GrpoArguments(data="x", **own), args, SimpleNamespace(use_peft=True), config)
     return found, capsys.readouterr().out
 
 
@@ -41,6 +41,8 @@ def chosen(config, capsys, *, device="cpu", zero=0, repetition_penalty=1.0, cont
         ({"zero": 3}, "transformers", "ZeRO-3 shards the weights"),
         ({"repetition_penalty": 1.1}, "transformers", "repetition_penalty, cache_implementation and"),
         ({"continuous": True}, "transformers", "repetition_penalty, cache_implementation and"),
+        ({"rollouts": "compiled"}, "transformers", "it compiles on a GPU only"),
+        ({"device": "cuda", "vllm": True}, "vllm", ""),
     ],
     ids=str,
 )
@@ -61,3 +63,19 @@ def test_a_family_that_was_not_prints_what_is_computed_as_trl_does(capsys):
 def test_what_is_switched_off_is_not_reported(capsys):
     found, out = chosen(OTHER, capsys, rollouts="transformers", shared_prompt=False)
     assert (found, out) == ({"rollouts": "transformers", "shared_prompt": False}, "")
+
+
+@pytest.mark.parametrize(
+    ("asked", "dora", "zero", "used", "printed"),
+    [
+        ("factored", True, 0, "factored", ""),
+        ("peft", True, 0, "peft", ""),
+        ("factored", True, 3, "peft", "DoRA's norms are computed by peft: ZeRO-3 shards the weights\n"),
+        ("factored", False, 0, None, ""),
+    ],
+)
+def test_how_dora_s_norms_are_computed(capsys, asked, dora, zero, used, printed):
+    args = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=zero) if zero else None)
+    script, model = GrpoArguments(data="x", dora_norm=asked), SimpleNamespace(use_peft=True, use_dora=dora)
+    assert techniques.norm_of_dora(script, args, model) == used
+    assert capsys.readouterr().out == printed

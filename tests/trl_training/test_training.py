@@ -175,6 +175,16 @@ def test_resume_after_sigkill_equals_an_uninterrupted_run(trained, warm_model, t
     assert [start["resumed_from"] is None for start in starts] == [True, False]
 
 
+def test_run_json_names_the_techniques_of_the_run(trained):
+    start = json.loads((trained / "run.json").read_text())["starts"][0]
+    assert start["config"]["rollouts"] == "auto"
+    used = {"rollouts": "shared", "shared_prompt": True, "dora_norm": "factored"}
+    assert start["techniques"] == used
+    assert (
+        "techniques: rollouts shared, shared_prompt True, dora_norm factored\n" in (trained / "stdout.txt").read_text()
+    )
+
+
 def test_a_checkpoint_of_one_run_does_not_touch_the_logs_of_another(trained, warm_model, tiny_data, tmp_path):
     """The checkpoint is of this very configuration; the output folder holds a run with another learning rate."""
     other = tmp_path / "other"
