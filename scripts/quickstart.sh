@@ -16,6 +16,9 @@ model=models/SmolLM2-135M-Instruct
 out=runs/quickstart
 use_python
 need requirements.txt
+if (($#)); then # before the download; the model that GRPO starts from is made below, as in a dry run
+  GPUS=0 DRY_RUN=1 check_flags src/grpo.py --config configs/quickstart/grpo.yaml "$@"
+fi
 
 # heldout NAME FLAGS...: four samples of a model on each of 24 short held-out records, drawn as the rollouts of training
 # are, and their rewards. Samples that are there are not drawn again.

@@ -845,6 +845,11 @@ def test_the_quickstart_s_commands_exist(monkeypatch):
     assert commands[-1][2:] == ["runs/quickstart", "--out", "runs/quickstart/report.html", "--ema", "0.6"]
 
 
+def test_the_quickstart_checks_its_flags_before_it_downloads():
+    mistake = the_mistake(launcher("quickstart.sh", "--max_stepz", "3"))
+    assert mistake == "grpo: unknown key 'max_stepz': did you mean 'max_steps'?"
+
+
 @pytest.mark.parametrize("gpus", ["1", "8"])
 @pytest.mark.parametrize("name", ["dapo", "dapo_released"])
 def test_dapo_prepares_and_trains_with_the_same_configuration(name, gpus):
