@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.files import read_jsonl
-from common.run_logs import METRICS, ROLLOUTS, series
+from common.run_logs import METRICS, ROLLOUTS, points, series
 from diff_match import diff_match
 from rewards import clean, extract, is_well_formed
 from run_page.tasks import Task
@@ -46,3 +46,17 @@ def curves(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Line]:
         steps = [step for step, values in sorted(by_step.items()) if values[name]]
         found[name] = (steps, [sum(by_step[step][name]) / len(by_step[step][name]) for step in steps])
     return found
+
+
+def as_rows(lines: Mapping[str, Line]) -> list[dict[str, float]]:
+    """The same values as a row for each step."""
+    rows: dict[int, dict[str, float]] = defaultdict(dict)
+    for name in PANELS:
+        for step, value in zip(*lines[name], strict=True):
+            rows[step][name] = value
+    return [{"step": step, **values} for step, values in sorted(rows.items())]
+
+
+def from_rows(rows: Sequence[Mapping[str, float]]) -> dict[str, Line]:
+    """What `as_rows` was given."""
+    return {name: points(rows, name) for name in PANELS}

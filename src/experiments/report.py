@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.files import read_jsonl, replacing, write_text
+from common.files import read_jsonl, replacing, write_jsonl, write_text
 from common.provenance import read_starts
 from common.run_logs import ROLLOUTS
 from evaluation.results import Result, read_result
-from experiments.curves import Line, curves
+from experiments.curves import Line, as_rows, curves, from_rows
 from experiments.figures import completion_figure, score_figure
 from experiments.grid import TRAIN
 from experiments.stages import Stages
@@ -20,6 +20,7 @@ from run_page.tasks import load
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+CURVES = "curves.jsonl"
 EMA = 0.8  # ours: about the mean of the last five steps
 
 
@@ -33,12 +34,19 @@ def results_of(runs: Stages) -> dict[str, dict[str, Result]]:
 
 
 def curves_of(folder: Path) -> dict[str, Line]:
-    """The curves of a training, with the records that its run.json names. What is not known of them is on stderr."""
+    """The curves of a training, with the records that its run.json names. What is not known of them is on stderr.
+
+    They are kept beside the rollouts: a copy of a study's results, such as results/study/, does not need those.
+    """
+    if not (folder / ROLLOUTS).is_file():
+        return from_rows(read_jsonl(folder / CURVES))
     sources = {name: str(file.get("sha256", "")) for start in read_starts(folder) for name, file in start.data.items()}
     tasks, remarks = load(sources, [row["record_id"] for row in read_jsonl(folder / ROLLOUTS)])
     for remark in remarks:
         print(f"{folder}: {remark}", file=sys.stderr)
-    return curves(folder, tasks)
+    found = curves(folder, tasks)
+    write_jsonl(folder / CURVES, as_rows(found))
+    return found
 
 
 def write_report(runs: Stages, out: Path, base: str) -> list[str]:
@@ -49,7 +57,10 @@ def write_report(runs: Stages, out: Path, base: str) -> list[str]:
             print(f"{base} is not measured yet, so there are no gains over it", file=sys.stderr)
         write_text(out / "study.md", markdown(results, base) + "\n")
         written += [str(out / "study.md"), save(score_figure(results), out / "scores.png")]
-    trained = {run.name: out / run.name / TRAIN for run in runs if (out / run.name / TRAIN / ROLLOUTS).is_file()}
+    folders = {run.name: out / run.name / TRAIN for run in runs}
+    trained = {
+        name: folder for name, folder in folders.items() if any((folder / log).is_file() for log in (ROLLOUTS, CURVES))
+    }
     if trained:
         lines = {name: curves_of(folder) for name, folder in trained.items()}
         written.append(save(completion_figure(lines, EMA), out / "completions.png"))

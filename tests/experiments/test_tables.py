@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from evaluation.results import Result
 from experiments.curves import completion_measures, curves
 from experiments.figures import completion_figure, score_figure
+from experiments.report import curves_of
 from experiments.tables import gain, markdown
 from records import Record
 from run_page.tasks import of_record
@@ -153,6 +155,19 @@ def test_the_curves_of_a_run(tmp_path):
         "dm_star": ([1, 2], [0.25, 2.0]),
         "length": ([1, 2], [60.0, 50.0]),
     }
+
+
+def test_the_curves_outlive_the_rollouts(tmp_path):
+    data = tmp_path / "rows.jsonl"
+    data.write_text(json.dumps(asdict(AREA)) + "\n")
+    (log(tmp_path) / "run.json").write_text(json.dumps({"starts": [{"config": {}, "data": {str(data): {}}}]}))
+    lines = curves_of(tmp_path)
+    assert lines == curves(tmp_path, {AREA.id: of_record(AREA)})
+    assert json.loads((tmp_path / "curves.jsonl").read_text().splitlines()[0]) == (
+        {"step": 1, "copies": 50.0, "dm_star": 0.25, "exact": 50.0, "format": 100.0, "length": 60.0}
+    )
+    (tmp_path / "rollouts.jsonl").unlink()
+    assert curves_of(tmp_path) == lines
 
 
 def test_the_figures(tmp_path):
