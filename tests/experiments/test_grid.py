@@ -39,6 +39,13 @@ def test_the_first_seed_of_every_entry_comes_before_the_second_of_any(tmp_path):
     ]
 
 
+def test_the_example_of_the_docs(tmp_path):
+    text = (ROOT / "docs" / "study.md").read_text()
+    study = read_study(write(tmp_path, text.split("```yaml\n")[1].split("```")[0]))
+    names = ["untrained", "grpo-es_star-mine-42", "grpo-0.5xes_star+0.5xdm_star-mine-42", "grpo-es_star-mine-43"]
+    assert [run.name for run in runs_of(study)] == names
+
+
 def test_patterns_choose_runs_by_name():
     runs = [Run("untrained"), Run("sft", "ours", seed=1), Run("grpo", "ours", ("format", "dm_star"), seed=1)]
     assert choose(runs, []) == runs
