@@ -49,9 +49,11 @@ class Decoding:
     min_p: float = 0.0
 
     def warpers(self) -> LogitsProcessorList:
-        """transformers' processors of the logits, in its order."""
+        """transformers' processors of the logits, in its order; none changes which token is the most probable one."""
         found: list[Any] = []
-        if self.temperature not in (0, 1):
+        if self.temperature == 0:
+            return LogitsProcessorList(found)
+        if self.temperature != 1:
             found.append(transformers.TemperatureLogitsWarper(self.temperature))
         if self.top_k:
             found.append(transformers.TopKLogitsWarper(self.top_k))

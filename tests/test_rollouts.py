@@ -118,6 +118,7 @@ def test_the_processors_of_the_logits():
     names = [type(one).__name__ for one in Decoding(0.7, top_p=0.9, top_k=5, min_p=0.1).warpers()]
     assert names == ["TemperatureLogitsWarper", "TopKLogitsWarper", "TopPLogitsWarper", "MinPLogitsWarper"]
     assert list(Decoding().warpers()) == []
+    assert list(Decoding(0, top_p=0.7, top_k=5).warpers()) == []  # greedy: a sort of the vocabulary for nothing
 
 
 @pytest.mark.parametrize(
