@@ -6,6 +6,7 @@
 #   bash scripts/study.sh --scale paper                            the paper's grid at 7B
 #   bash scripts/study.sh --list                                   the state of each run
 #   bash scripts/study.sh --only sft-ours-42                       one run; a pattern such as 'grpo-*' chooses several
+#   bash scripts/study.sh --measures 'arena*'                      only these measures of each run
 #   bash scripts/study.sh --report                                 tables and figures of the results so far
 #
 # The same command resumes after an interruption, and repeats what failed. Other flags go to src/study.py. Environment:

@@ -92,8 +92,9 @@ def work_on(todo: Sequence[Stage], log: Path, variables: Mapping[str, str], lock
         else:
             stage.finish()
             if stage.name == TRAIN:  # what was measured of an earlier training does not count
-                for other in todo[1:]:
-                    other.marker.unlink(missing_ok=True)
+                for marker in stage.marker.parent.glob("*.json"):
+                    if marker != stage.marker:
+                        marker.unlink()
         why = f": failed: {failed[stage.name]}" if stage.name in failed else ""
         print(f", {time.monotonic() - started:.0f} s{why}", flush=True)
     return failed
@@ -163,6 +164,7 @@ def make_parser() -> Parser:
     what.add_argument("--check", action="store_true", help="check everything, print the requirements files, and stop")
     what.add_argument("--dry-run", action="store_true", help="print the commands that are left, and stop")
     add("--only", action="append", default=[], metavar="NAME", help="only runs of this name; * is any text; repeatable")
+    add("--measures", action="append", default=[], metavar="NAME", help="only measures of this name; as --only")
     add("--against", default=UNTRAINED, metavar="RUN", help="--report: gains over this run (default: %(default)s)")
     add("--model", help="instead of the file's: a folder or a hub name")
     add("--data", action="append", default=[], metavar="NAME=FILE", help="another file of these records; repeatable")
@@ -181,7 +183,9 @@ def main() -> int:
     study = with_files(read_study(args.study), args.model, named_files(args.data), args.arena)
     out, machine = args.out or Path("runs/study") / args.study.stem, Machine(args.gpus, args.evalplus)
     every = {run: stages(run, study, out / run.name, machine) for run in runs_of(study)}
-    chosen = {run: every[run] for run in choose(list(every), args.only)}
+    measures = {TRAIN, *choose(study.measures, args.measures, "--measures")}
+    names = choose([run.name for run in every], args.only, "--only")
+    chosen = {run: [one for one in todo if one.name in measures] for run, todo in every.items() if run.name in names}
     if args.against != UNTRAINED and args.against not in {run.name for run in every}:
         raise InputError(f"--against {args.against}: no such run: {', '.join(run.name for run in every)}")
     if args.list:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -181,6 +182,16 @@ def test_a_model_that_is_not_there_is_found_before_anything_runs(small):
     assert not list(out.glob("*/log.txt"))
 
 
+def test_measures_are_chosen_by_name(stops, monkeypatch, capsys):
+    words = ["study.py", "configs/study/small.yaml", "--dry-run", "--only", "sft-*", "--measures", "arena*"]
+    monkeypatch.setattr(sys, "argv", [*words, "--measures", "multi"])
+    monkeypatch.chdir(ROOT)
+    assert study.main() == 0
+    said = capsys.readouterr().out
+    arena = ["arena", "arena-no-note", "multi", "arena-sampled", "arena-sampled-no-note"]
+    assert re.findall("^# (sft.*)", said, re.MULTILINE) == [f"sft-ours-42, {name}" for name in ["train", *arena]]
+
+
 @pytest.mark.slow
 def test_a_failure_is_the_exit_status_and_is_listed(small, root):
     """pip finds no wheel for the records' environment: the samples are there, the score is not."""
@@ -226,7 +237,8 @@ def test_a_killed_queue_leaves_no_two_programs_in_a_folder(tmp_path, ended_by):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--only", "dapo"], "program: --only dapo: no such run: untrained, sft-ours-1"),
+        (["--only", "dapo"], "program: --only dapo: expected one of untrained, sft-ours-1, or a pattern of them"),
+        (["--measures", "x"], "program: --measures x: expected one of migration, or a pattern of them"),
         (["--data", "ours"], "program: --data ours: expected NAME=FILE"),
         (["--data", "theirs=x"], "program: --data theirs: expected one of ours"),
     ],

@@ -14,7 +14,7 @@ measures:                                   # name -> flags of src/generate.py
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -114,12 +114,12 @@ def runs_of(study: Study) -> Iterator[Run]:
                 yield Run(entry.method, entry.data, tuple(entry.reward or ()), tuple(entry.weights or ()), seed)
 
 
-def choose(runs: list[Run], only: list[str]) -> list[Run]:
-    """The runs whose name fits a pattern; all, without patterns. Raises InputError if a pattern fits none."""
-    for pattern in only:
-        if not any(fnmatchcase(run.name, pattern) for run in runs):
-            raise InputError(f"--only {pattern}: no such run: {', '.join(run.name for run in runs)}")
-    return [run for run in runs if not only or any(fnmatchcase(run.name, pattern) for pattern in only)]
+def choose(names: Collection[str], patterns: Sequence[str], flag: str) -> list[str]:
+    """The names that fit a pattern; all, without patterns. Raises InputError if a pattern fits none."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise InputError(f"{flag} {pattern}: expected one of {', '.join(names)}, or a pattern of them")
+    return [name for name in names if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def read_study(path: Path) -> Study:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
-from experiments.grid import Run, choose, read_study, runs_of
+from experiments.grid import choose, read_study, runs_of
 
 ROOT = Path(__file__).parents[2]
 STUDY = """
@@ -46,13 +46,13 @@ def test_the_example_of_the_docs(tmp_path):
     assert [run.name for run in runs_of(study)] == names
 
 
-def test_patterns_choose_runs_by_name():
-    runs = [Run("untrained"), Run("sft", "ours", seed=1), Run("grpo", "ours", ("format", "dm_star"), seed=1)]
-    assert choose(runs, []) == runs
-    assert choose(runs, ["grpo-*", "untrained"]) == [runs[0], runs[2]]
+def test_patterns_choose_names():
+    names = ["untrained", "sft-ours-1", "grpo-dm_star-ours-1"]
+    assert choose(names, [], "--only") == names
+    assert choose(names, ["grpo-*", "untrained"], "--only") == ["untrained", "grpo-dm_star-ours-1"]
     with pytest.raises(InputError) as error:
-        choose(runs, ["dapo-*"])
-    assert str(error.value) == "--only dapo-*: no such run: untrained, sft-ours-1, grpo-dm_star-ours-1"
+        choose(names, ["dapo-*"], "--only")
+    assert str(error.value) == f"--only dapo-*: expected one of {', '.join(names)}, or a pattern of them"
 
 
 @pytest.mark.parametrize(
