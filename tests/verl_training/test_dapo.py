@@ -47,7 +47,8 @@ def killed(warm_model, overrides, tmp_path_factory):
     """
     run = tmp_path_factory.mktemp("dapo") / "run"
     data = tmp_path_factory.mktemp("data") / "six.jsonl"
-    never_right = [{**OTHER, "old_code": row["old_code"]} for row in TINY_ROWS[:2]]
+    unheard = {"update_info": "simps was renamed to simpson.", "new_code": "area = 3 * area"}
+    never_right = [{**row, **unheard} for row in TINY_ROWS[:2]]
     data.write_text("".join(json.dumps(row) + "\n" for row in [*TINY_ROWS, *never_right]))
     more = [f"recode.data={data}"]
     more += ["recode.lora_r=4", "recode.lora_alpha=8", "trainer.total_training_steps=4", "trainer.save_freq=1"]
