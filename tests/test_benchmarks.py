@@ -36,6 +36,15 @@ def test_a_model_that_is_not_there_is_one_line(name):
 
 
 @pytest.mark.slow
+def test_the_memory_of_a_layer_s_norms():
+    """v_proj, 512 rows of 3584: factored, the whole weight in float32 is 7.3 MB; peft's identity matrix is 51 MB."""
+    from bench_dora import extra_mb
+
+    assert 7 < extra_mb("v_proj", "factored") < 12
+    assert 51 < extra_mb("v_proj", "peft") < 100
+
+
+@pytest.mark.slow
 def test_a_step_of_each_variant(random_model, tiny_data):
     flags = ["--model", random_model, "--data", tiny_data, "--prompts", "1", "--completions", "4", "--new-tokens", "4"]
     done = start("bench_step.py", *map(str, flags), "--rounds", "1")
