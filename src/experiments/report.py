@@ -25,12 +25,15 @@ EMA = 0.8  # ours: about the mean of the last five steps
 
 
 def results_of(runs: Stages) -> dict[str, dict[str, Result]]:
-    """Run -> measure -> its result, of what is measured."""
-    measured = {
-        run.name: {stage.name: read_result(stage.results) for stage in todo if stage.name != TRAIN and stage.is_done}
-        for run, todo in runs.items()
-    }
-    return {name: results for name, results in measured.items() if results}
+    """Run -> measure -> its result, of what is measured. If it was with other settings than today's, stderr says so."""
+    measured: dict[str, dict[str, Result]] = {}
+    for run, todo in runs.items():
+        for stage in todo:
+            if stage.marker.is_file() and stage.name != TRAIN:
+                measured.setdefault(run.name, {})[stage.name] = read_result(stage.results)
+                if change := stage.change:
+                    print(change, file=sys.stderr)
+    return measured
 
 
 def curves_of(folder: Path) -> dict[str, Line]:

@@ -74,17 +74,22 @@ class Stage:
     @property
     def is_done(self) -> bool:
         """Raises InputError if it was done with other settings."""
+        if change := self.change:
+            raise InputError(f"{change}: remove it and {self.results}, or --out")
+        return self.marker.is_file()
+
+    @property
+    def change(self) -> str | None:
+        """What is different now from the settings with which it was done, if it was."""
         if not self.marker.is_file():
-            return False
+            return None
         before = read_json(self.marker, Made).model_dump()
         changed = [*differences(before, self.made), *differences(self.made, before)]
-        if changed:
-            key = changed[0][0]
-            was, now = (value_at(made, key) for made in (before, self.made))
-            raise InputError(
-                f"{self.marker}: was made with {key} {was}, now {now}: remove it and {self.results}, or --out"
-            )
-        return True
+        if not changed:
+            return None
+        key = changed[0][0]
+        was, now = (value_at(made, key) for made in (before, self.made))
+        return f"{self.marker}: was made with {key} {was}, now {now}"
 
     def finish(self) -> None:
         """Record that it is done."""
