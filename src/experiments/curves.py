@@ -9,27 +9,30 @@ from pathlib import Path
 from common.files import read_jsonl
 from common.run_logs import METRICS, ROLLOUTS, points, series
 from diff_match import diff_match
-from rewards import clean, extract, is_well_formed
+from rewards import score
 from run_page.tasks import Task
 
 PANELS = {
     "copies": "Completions that return the old code, %",
+    "es_star": "ES*, -2 to 2",
     "dm_star": "DM*, -2 to 2",
     "exact": "Exact matches, %",
     "format": "Well formed, %",
     "length": "Mean length, tokens",
 }
+LIMITS = {"copies": (0, 100), "format": (0, 100), "es_star": (-2, 2), "dm_star": (-2, 2)}  # of the values
 Line = tuple[list[int], list[float]]  # steps, values
 
 
 def completion_measures(completion: str, task: Task) -> dict[str, float]:
-    """Of one completion; DM* as the reward counts it, -2 without code."""
-    code = extract(completion)
-    match = diff_match(code, task.old, task.target)
+    """Of one completion; ES* and DM* as the rewards count them, -2 without code."""
+    found = score(completion, task.target)
+    match = diff_match(found.code, task.old, task.target)
     return {
-        "copies": 100.0 * task.is_copy(code),
-        "exact": 100.0 * (code is not None and clean(code) == clean(task.target)),
-        "format": 100.0 * is_well_formed(completion),
+        "copies": 100.0 * task.is_copy(found.code),
+        "exact": 100.0 * found.exact,
+        "format": 100.0 * (found.format > 0),
+        "es_star": found.es_star,
         **({} if match is None else {"dm_star": match}),
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.run_logs import ema
-from experiments.curves import PANELS, Line
+from experiments.curves import LIMITS, PANELS, Line
 from experiments.grid import UNTRAINED
 from experiments.tables import Results, columns, heading
 
@@ -23,7 +23,7 @@ def completion_figure(lines: Mapping[str, Mapping[str, Line]], weight: float) ->
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    drawn = Figure(figsize=(7, 2.1 * len(PANELS) + 0.8), **SIZES)
+    drawn = Figure(figsize=(7, 1.75 * len(PANELS) + 0.8), **SIZES)
     axes: Sequence[Any] = list(drawn.subplots(len(PANELS), 1, sharex=True))
     for axis, (name, words) in zip(axes, PANELS.items(), strict=True):
         for number, (run, panels) in enumerate(lines.items()):
@@ -34,6 +34,9 @@ def completion_figure(lines: Mapping[str, Mapping[str, Line]], weight: float) ->
             axis.plot(steps, ema(values, weight), linewidth=2, color=colour, linestyle=dash, label=run)
         axis.set_title(words, fontsize=11, loc="left")
         axis.grid(alpha=0.25)
+        if name in LIMITS:
+            low, high = LIMITS[name]
+            axis.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].set_xlabel("optimizer step")
     handles, labels = axes[0].get_legend_handles_labels()

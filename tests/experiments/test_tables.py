@@ -123,12 +123,15 @@ def answer(code: str) -> str:
     return f" x </think>\n<answer>\n```python\n{code}\n```\n</answer>"
 
 
+COPY = 3.5 * (1 - 5 / 33) - 1.5  # ES* of the old code: 5 edits from `area` to `surface`, in 33 characters
+
+
 def test_what_a_completion_is_like():
-    right = {"copies": 0.0, "exact": 100.0, "format": 100.0, "dm_star": 2.0}
+    right = {"copies": 0.0, "exact": 100.0, "format": 100.0, "es_star": 2.0, "dm_star": 2.0}
     assert completion_measures(answer(AREA.new_code + "  # renamed"), of_record(AREA)) == right
-    copied = {"copies": 100.0, "exact": 0.0, "format": 100.0, "dm_star": -1.5}
+    copied = {"copies": 100.0, "exact": 0.0, "format": 100.0, "es_star": COPY, "dm_star": -1.5}
     assert completion_measures(answer(AREA.old_code), of_record(AREA)) == copied
-    nothing = {"copies": 0.0, "exact": 0.0, "format": 0.0, "dm_star": -2.0}
+    nothing = {"copies": 0.0, "exact": 0.0, "format": 0.0, "es_star": -2.0, "dm_star": -2.0}
     assert completion_measures("I do not know", of_record(AREA)) == nothing
 
 
@@ -152,6 +155,7 @@ def test_the_curves_of_a_run(tmp_path):
         "copies": ([1, 2], [50.0, 0.0]),
         "exact": ([1, 2], [50.0, 100.0]),
         "format": ([1, 2], [100.0, 100.0]),
+        "es_star": ([1, 2], [(COPY + 2) / 2, 2.0]),
         "dm_star": ([1, 2], [0.25, 2.0]),
         "length": ([1, 2], [60.0, 50.0]),
     }
@@ -164,7 +168,8 @@ def test_the_curves_outlive_the_rollouts(tmp_path):
     lines = curves_of(tmp_path)
     assert lines == curves(tmp_path, {AREA.id: of_record(AREA)})
     assert json.loads((tmp_path / "curves.jsonl").read_text().splitlines()[0]) == (
-        {"step": 1, "copies": 50.0, "dm_star": 0.25, "exact": 50.0, "format": 100.0, "length": 60.0}
+        {"step": 1, "copies": 50.0, "es_star": (COPY + 2) / 2, "dm_star": 0.25}
+        | {"exact": 50.0, "format": 100.0, "length": 60.0}
     )
     (tmp_path / "rollouts.jsonl").unlink()
     assert curves_of(tmp_path) == lines
