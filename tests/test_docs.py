@@ -186,11 +186,22 @@ def test_the_readme_is_short_and_names_every_folder():
     assert not [name for name in sorted(top | inside) if f"{name}/" not in tree]
 
 
+def section(title: str) -> str:
+    """A section of the README."""
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
 def test_the_quickstart_s_numbers_are_those_of_its_log():
-    table = README.split("## Quickstart")[1].split("## Train")[0]
-    numbers = set(re.findall(r"-?\d\.\d\d", table))
+    numbers = set(re.findall(r"-?\d\.\d\d", section("Quickstart")))
     assert len(numbers) > 10
     assert not [number for number in sorted(numbers) if number not in text_of("results/quickstart.md")]
+
+
+def test_the_study_s_numbers_are_those_of_its_tables():
+    rows = [line for line in section("Does it learn to follow the note?").splitlines() if line.startswith("| ")]
+    numbers = {number for row in rows[1:] for number in re.findall(r"-?\d+\.\d+", row)}
+    assert len(numbers) > 8
+    assert not [number for number in sorted(numbers) if number not in text_of("results/study/small/study.md")]
 
 
 def test_the_example_is_one_of_our_records_and_its_reward_is_the_one_it_gets():
