@@ -35,8 +35,9 @@ def memory_mb(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) * 1024 / 1e6
 
 
-def made(name: str, seed: int = 0) -> Any:
-    torch.manual_seed(seed)
+def made(name: str) -> Any:
+    """The layer, the same in every process."""
+    torch.manual_seed(0)
     return dora_layer(SimpleNamespace(device=torch.device("cpu")), *LAYERS[name])
 
 
@@ -48,6 +49,7 @@ def extra_mb(name: str, way: str) -> float:
 
 
 def measure(name: str, way: str) -> float:
+    """What `extra_mb` measures, in this process."""
     layer = made(name)
     norms = WAYS[way](layer)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -16,7 +16,7 @@ model=models/SmolLM2-135M-Instruct
 out=runs/quickstart
 use_python
 need requirements.txt
-if (($#)); then # before the download; the model that GRPO starts from is made below, as in a dry run
+if (($#)); then # before the download; as in a dry run, the model that GRPO starts from does not exist yet
   GPUS=0 DRY_RUN=1 check_flags src/grpo.py --config configs/quickstart/grpo.yaml "$@"
 fi
 

@@ -107,13 +107,16 @@ def train(script: GrpoArguments, args: Any, model: Any) -> None:
     from trl_training.grpo_trainer import DoraGRPOTrainer
     from trl_training.reward_functions import check_rewards, load_rewards
     from trl_training.run import run_trainer
-    from trl_training.techniques import norm_of_dora, of_sampling
+    from trl_training.techniques import norm_of_dora, shares_prompts, way_of_rollouts
 
     if script.updates_per_generation > 1:
         say(f"each batch of rollouts holds the completions of {script.updates_per_generation} steps")
     empty = check_model(args, model)
     check_vllm_server(script, args, model)
-    techniques = of_sampling(script, args, model, empty.config)
+    techniques = {
+        "rollouts": way_of_rollouts(script, args, model, empty.config),
+        "shared_prompt": shares_prompts(script, empty.config),
+    }
     norm = norm_of_dora(script, args, model)
     rows, chat, checkpoint = prepare(script, args, model, empty.config, {**techniques, "dora_norm": norm})
     say(f"first prompt, as the model sees it:\n{rows[0]['prompt']}\n")

@@ -49,7 +49,7 @@ class Decoding:
     min_p: float = 0.0
 
     def warpers(self) -> LogitsProcessorList:
-        """transformers' processors of the logits, in its order; none changes which token is the most probable one."""
+        """transformers' processors of the logits, in its order; none for greedy decoding, where the best word wins."""
         found: list[Any] = []
         if self.temperature == 0:
             return LogitsProcessorList(found)

@@ -100,6 +100,21 @@ def work_on(todo: Sequence[Stage], log: Path, variables: Mapping[str, str], lock
     return failed
 
 
+def failures(folder: Path) -> dict[str, str]:
+    """Stage -> why it failed when it ran last."""
+    path = folder / FAILED
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return {stage: why for stage, _, why in (line.partition(": ") for line in lines)}
+
+
+def write_failures(folder: Path, failed: Mapping[str, str]) -> None:
+    """What `failures` reads; no file without any."""
+    if failed:
+        write_text(folder / FAILED, "".join(f"{stage}: {why}\n" for stage, why in failed.items()))
+    else:
+        (folder / FAILED).unlink(missing_ok=True)
+
+
 def work(runs: Stages, out: Path, variables: Mapping[str, str]) -> bool:
     """Do everything that is not done. Returns whether nothing failed."""
     has_failed = False
@@ -112,10 +127,12 @@ def work(runs: Stages, out: Path, variables: Mapping[str, str]) -> bool:
             continue
         with lock:
             print(f"{name}  (log: {folder / LOG})", flush=True)
-            (folder / FAILED).unlink(missing_ok=True)
-            if failed := work_on(todo, folder / LOG, variables, lock):
-                has_failed = True
-                write_text(folder / FAILED, "".join(f"{stage}: {why}\n" for stage, why in failed.items()))
+            chosen = {stage.name for stage in todo}
+            others = {stage: why for stage, why in failures(folder).items() if stage not in chosen}
+            write_failures(folder, others)
+            failed = work_on(todo, folder / LOG, variables, lock)
+            has_failed |= bool(failed)
+            write_failures(folder, others | failed)
     return not has_failed
 
 
@@ -125,8 +142,8 @@ def state(folder: Path, todo: Sequence[Stage]) -> str:
         return "done"
     if is_locked(folder):
         return "running"
-    if (folder / FAILED).exists():
-        return f"failed: {(folder / FAILED).read_text('utf-8').splitlines()[0]}"
+    if failed := failures(folder):
+        return "failed: " + ": ".join(next(iter(failed.items())))
     return "interrupted" if (folder / LOG).exists() else "waiting"
 
 
@@ -160,7 +177,7 @@ def make_parser() -> Parser:
     add("--out", type=Path, help="folder of the runs (default: runs/study/NAME of the file)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="show the state of each run, and stop")
-    what.add_argument("--report", action="store_true", help="write tables and figures of the results so far, and stop")
+    what.add_argument("--report", action="store_true", help="write tables and figures of all results, and stop")
     what.add_argument("--check", action="store_true", help="check everything, print the requirements files, and stop")
     what.add_argument("--dry-run", action="store_true", help="print the commands that are left, and stop")
     add("--only", action="append", default=[], metavar="NAME", help="only runs of this name; * is any text; repeatable")

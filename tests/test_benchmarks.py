@@ -40,7 +40,7 @@ def test_the_memory_of_a_layer_s_norms():
     """v_proj, 512 rows of 3584: factored, the whole weight in float32 is 7.3 MB; peft's identity matrix is 51 MB."""
     from bench_dora import extra_mb
 
-    assert 7 < extra_mb("v_proj", "factored") < 12
+    assert 5 < extra_mb("v_proj", "factored") < 12
     assert 51 < extra_mb("v_proj", "peft") < 100
 
 

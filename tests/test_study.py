@@ -17,6 +17,7 @@ from wheels import only
 
 import study
 from common.locks import is_locked, locked
+from experiments.grid import Run
 from experiments.stages import Stage
 
 
@@ -87,6 +88,26 @@ def test_the_second_command_of_a_stage_needs_the_first(tmp_path):
     todo = Stage("arena", tmp_path, (("false",), ("touch", f"{tmp_path}/scored")), (), {})
     assert list(work_on([todo], tmp_path)) == ["arena"]
     assert not (tmp_path / "scored").exists()
+
+
+def test_the_markers_of_measures_that_are_not_chosen_go_too(tmp_path):
+    train, arena = stage("train", tmp_path, "true"), stage("arena", tmp_path, "true")
+    arena.finish()
+    assert work_on([train], tmp_path) == {}
+    assert (train.is_done, arena.is_done) == (True, False)
+
+
+def test_a_failure_is_listed_until_its_stage_is_tried_again(tmp_path):
+    run, out = Run("untrained"), tmp_path / "untrained"
+    problems = tmp_path / "problems"
+    arena = stage("arena", out, f"test -e {problems} || {{ echo no problems; exit 3; }}")
+    multi = stage("multi", out, "true")
+    assert not study.work({run: [arena]}, tmp_path, {})
+    assert study.work({run: [multi]}, tmp_path, {})
+    assert study.state(out, [arena, multi]) == "failed: arena: status 3: no problems"
+    problems.touch()
+    assert study.work({run: [arena]}, tmp_path, {})
+    assert study.state(out, [arena, multi]) == "done"
 
 
 def test_states(tmp_path):

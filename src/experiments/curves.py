@@ -1,4 +1,4 @@
-"""The completions of a training, step by step: copies of the old code, DM*, exact matches, format, length."""
+"""The completions of a training, step by step: copies of the old code, ES*, DM*, exact matches, format, length."""
 
 from __future__ import annotations
 

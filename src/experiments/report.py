@@ -25,14 +25,17 @@ EMA = 0.8  # ours: about the mean of the last five steps
 
 
 def results_of(runs: Stages) -> dict[str, dict[str, Result]]:
-    """Run -> measure -> its result, of what is measured. If it was with other settings than today's, stderr says so."""
+    """Run -> measure -> its result, of what is measured.
+
+    For each stage, training too, that was done with other settings than today's, stderr names the first of them.
+    """
     measured: dict[str, dict[str, Result]] = {}
     for run, todo in runs.items():
         for stage in todo:
-            if stage.marker.is_file() and stage.name != TRAIN:
+            if change := stage.change:
+                print(change, file=sys.stderr)
+            if stage.name != TRAIN and stage.marker.is_file():
                 measured.setdefault(run.name, {})[stage.name] = read_result(stage.results)
-                if change := stage.change:
-                    print(change, file=sys.stderr)
     return measured
 
 
@@ -48,7 +51,8 @@ def curves_of(folder: Path) -> dict[str, Line]:
     for remark in remarks:
         print(f"{folder}: {remark}", file=sys.stderr)
     found = curves(folder, tasks)
-    write_jsonl(folder / CURVES, as_rows(found))
+    if not remarks:  # else completions may be left out
+        write_jsonl(folder / CURVES, as_rows(found))
     return found
 
 
@@ -61,9 +65,7 @@ def write_report(runs: Stages, out: Path, base: str) -> list[str]:
         write_text(out / "study.md", markdown(results, base) + "\n")
         written += [str(out / "study.md"), save(score_figure(results), out / "scores.png")]
     folders = {run.name: out / run.name / TRAIN for run in runs}
-    trained = {
-        name: folder for name, folder in folders.items() if any((folder / log).is_file() for log in (ROLLOUTS, CURVES))
-    }
+    trained = {name: one for name, one in folders.items() if (one / ROLLOUTS).is_file() or (one / CURVES).is_file()}
     if trained:
         lines = {name: curves_of(folder) for name, folder in trained.items()}
         written.append(save(completion_figure(lines, EMA), out / "completions.png"))

@@ -7,7 +7,9 @@ The algorithm is trl's. This file overrides private methods, so it belongs to th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,15 @@ from trl_training.shared_prompt import SharesPrompts
 def rank_seed(seed: int, process: int, tensor_parallel: int) -> int:
     """The seed of a process; the ranks of a tensor-parallel group share one."""
     return seed + process // tensor_parallel
+
+
+def share_of_flat(totals: Sequence[float], group: int) -> float:
+    """The share of groups with equal rewards, which give no gradient.
+
+    trl compares the standard deviation with 0 in float32, where that of eight equal rewards is often 1e-7.
+    """
+    groups = [totals[start : start + group] for start in range(0, len(totals), group)]
+    return sum(len(set(one)) == 1 for one in groups) / len(groups)
 
 
 class DoraGRPOTrainer(SharesPrompts, WithModelCard, GRPOTrainer):
@@ -116,7 +127,13 @@ class DoraGRPOTrainer(SharesPrompts, WithModelCard, GRPOTrainer):
         for column in ("record_id", "target"):  # trl logs prompts and rewards; rollouts need these too
             self._log_completion_extra(column, [row[column] for row in inputs])
         self._unlogged_rollouts = True
-        return super()._generate_and_score_completions(inputs)
+        scored = super()._generate_and_score_completions(inputs)
+        rewards = zip(*self._logs["rewards"].values(), strict=True)
+        totals = [sum(map(mul, self.reward_weights.tolist(), values)) for values in rewards]
+        assert self.num_generations is not None
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode]["frac_reward_zero_std"][-1] = share_of_flat(totals, self.num_generations)
+        return scored
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs, start_time)

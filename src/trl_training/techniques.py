@@ -21,9 +21,11 @@ def norm_of_dora(script: DataArguments, args: Any, model: Any) -> str | None:
     return script.dora_norm
 
 
-def of_sampling(script: GrpoArguments, args: Any, model: Any, config: Any) -> dict[str, Any]:
-    """How completions are sampled, and whether updates share prompts; prints what this model or run does not allow."""
-    chosen, shares = script.rollouts, script.shared_prompt
+def way_of_rollouts(script: GrpoArguments, args: Any, model: Any, config: Any) -> str:
+    """How completions are sampled: vllm, shared, transformers or compiled; prints why it is not what was asked for."""
+    if args.use_vllm:
+        return "vllm"
+    chosen = script.rollouts
     if chosen == "auto":
         chosen = "shared" if args.device.type == "cpu" else "transformers"
     obstacle = rollouts.obstacle(config)
@@ -35,14 +37,17 @@ def of_sampling(script: GrpoArguments, args: Any, model: Any, config: Any) -> di
     if any(getattr(args, key) for key in theirs) or args.repetition_penalty != 1:
         obstacle = f"repetition_penalty, {' and '.join(theirs)} are for transformers' sampling"
     if chosen == "compiled" and args.device.type == "cpu":
-        say("completions are sampled by transformers: it compiles on a GPU only")
-        chosen = "transformers"
-    if args.use_vllm:
-        chosen = "vllm"
-    elif chosen == "shared" and obstacle:
+        say("decoding is not compiled: transformers compiles on a GPU only")
+        return "transformers"
+    if chosen == "shared" and obstacle:
         say(f"completions are sampled by transformers: {obstacle}")
-        chosen = "transformers"
-    if shares and (obstacle := shared_prompt.obstacle(config)):
+        return "transformers"
+    return chosen
+
+
+def shares_prompts(script: GrpoArguments, config: Any) -> bool:
+    """Whether updates run a prompt once for its completions; prints why not, if it was asked for."""
+    if script.shared_prompt and (obstacle := shared_prompt.obstacle(config)):
         say(f"updates run a prompt once for each completion: {obstacle}")
-        shares = False
-    return {"rollouts": chosen, "shared_prompt": shares}
+        return False
+    return script.shared_prompt

@@ -164,16 +164,20 @@ def test_a_stage_that_was_done_with_other_settings_is_refused(tmp_path):
 
 def test_a_report_has_what_was_made_with_other_settings_and_says_so(tmp_path, capsys):
     """A copy of results, such as results/study/, names the model and the files of the machine that made it."""
-    run, other = Run("untrained"), with_files(STUDY, "elsewhere/base", {}, None)
+    run, other = Run("sft", "ours", seed=7), with_files(STUDY, "elsewhere/base", {}, None)
     made, now = ({run: stages(run, study, tmp_path, CPU)} for study in (other, STUDY))
-    made[run][1].finish()
+    train, _, arena, _ = made[run]
+    train.finish()
+    arena.finish()
     done = {"benchmark": "arena", "problems": 1, "samples_per_problem": 1, "data": {}}
     done |= {"scores": {"pass@1": {"mean": 1.0, "low": 1.0, "high": 1.0}}, "tasks": {"a": {"n": 1, "passed": 1}}}
     (tmp_path / "arena").mkdir()
     (tmp_path / "arena" / "results.json").write_text(json.dumps({**done, "samples": {"sha256": "0"}}))
-    assert list(results_of(now)["untrained"]) == ["arena"]
-    expected = f"{tmp_path}/done/arena.json: was made with model elsewhere/base, now base\n"
-    assert capsys.readouterr().err == expected
+    assert list(results_of(now)["sft-ours-7"]) == ["arena"]
+    other_model = "was made with model elsewhere/base, now base"
+    assert capsys.readouterr().err.splitlines() == [
+        f"{tmp_path}/done/{name}.json: {other_model}" for name in ("train", "arena")
+    ]
 
 
 def test_commands_see_the_gpus_that_the_study_uses():

@@ -165,6 +165,10 @@ def test_the_curves_outlive_the_rollouts(tmp_path):
     data = tmp_path / "rows.jsonl"
     data.write_text(json.dumps(asdict(AREA)) + "\n")
     (log(tmp_path) / "run.json").write_text(json.dumps({"starts": [{"config": {}, "data": {str(data): {}}}]}))
+    curves_of(tmp_path)  # with a completion to a record that is not known
+    assert not (tmp_path / "curves.jsonl").exists()
+    rollouts = (tmp_path / "rollouts.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "rollouts.jsonl").write_text("".join(rollouts[:-1]))
     lines = curves_of(tmp_path)
     assert lines == curves(tmp_path, {AREA.id: of_record(AREA)})
     assert json.loads((tmp_path / "curves.jsonl").read_text().splitlines()[0]) == (
@@ -180,6 +184,7 @@ def test_the_figures(tmp_path):
     drawn = completion_figure({"one": lines, "two": lines}, 0.5)
     top = drawn.axes[0]
     assert top.get_title(loc="left") == "Completions that return the old code, %"
+    assert top.get_ylim() == (-5, 105)
     thick = [line for line in top.lines if line.get_linewidth() == 2 and line.get_linestyle() != "None"]
     assert [line.get_label() for line in thick] == ["one", "two"]
     assert thick[0].get_linestyle() != thick[1].get_linestyle()  # told apart without colour

@@ -25,8 +25,9 @@ def chosen(config, capsys, *, device="cpu", zero=0, vllm=False, repetition_penal
         repetition_penalty=repetition_penalty,
         deepspeed_plugin=SimpleNamespace(zero_stage=zero) if zero else None,
     )
-    found = techniques.of_sampling(GrpoArguments(data="x", **own), args, SimpleNamespace(use_peft=True), config)
-    return found, capsys.readouterr().out
+    script = GrpoArguments(data="x", **own)
+    way = techniques.way_of_rollouts(script, args, SimpleNamespace(use_peft=True), config)
+    return {"rollouts": way, "shared_prompt": techniques.shares_prompts(script, config)}, capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,6 @@ def chosen(config, capsys, *, device="cpu", zero=0, vllm=False, repetition_penal
         ({"zero": 3}, "transformers", "ZeRO-3 shards the weights"),
         ({"repetition_penalty": 1.1}, "transformers", "repetition_penalty, cache_implementation and"),
         ({"continuous": True}, "transformers", "repetition_penalty, cache_implementation and"),
-        ({"rollouts": "compiled"}, "transformers", "it compiles on a GPU only"),
         ({"device": "cuda", "vllm": True}, "vllm", ""),
     ],
     ids=str,
@@ -63,6 +63,12 @@ def test_a_family_that_was_not_prints_what_is_computed_as_trl_does(capsys):
 def test_what_is_switched_off_is_not_reported(capsys):
     found, out = chosen(OTHER, capsys, rollouts="transformers", shared_prompt=False)
     assert (found, out) == ({"rollouts": "transformers", "shared_prompt": False}, "")
+
+
+def test_compiled_decoding_on_a_cpu(capsys):
+    found, out = chosen(PLAIN, capsys, rollouts="compiled")
+    assert found == {"rollouts": "transformers", "shared_prompt": True}
+    assert out == "decoding is not compiled: transformers compiles on a GPU only\n"
 
 
 @pytest.mark.parametrize(
