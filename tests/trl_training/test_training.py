@@ -175,6 +175,23 @@ def test_resume_after_sigkill_equals_an_uninterrupted_run(trained, warm_model, t
     assert [start["resumed_from"] is None for start in starts] == [True, False]
 
 
+def test_groups_of_equal_rewards_are_counted(trained):
+    groups: dict = {}
+    for row in lines(trained / "rollouts.jsonl"):
+        groups.setdefault(row["step"], {}).setdefault(row["group"], []).append(sum(row["rewards"].values()))
+    shares = [row["frac_reward_zero_std"] for row in lines(trained / "metrics.jsonl")]
+    assert shares == [sum(len(set(one)) == 1 for one in found.values()) / len(found) for found in groups.values()]
+
+
+def test_equal_rewards_are_equal_whatever_their_deviation_in_float32():
+    from trl_training.grpo_trainer import share_of_flat
+
+    reward = 1.0 + 1.7272727272727273  # format and ES* of a copy
+    trl_s = torch.tensor([reward] * 8).std()
+    assert not torch.isclose(trl_s, torch.zeros_like(trl_s)), "trl's test would do"
+    assert share_of_flat([*[reward] * 8, *[reward] * 7, -0.5], 8) == 0.5
+
+
 def test_run_json_names_the_techniques_of_the_run(trained):
     start = json.loads((trained / "run.json").read_text())["starts"][0]
     assert start["config"]["rollouts"] == "auto"
