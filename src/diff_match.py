@@ -1,7 +1,8 @@
 """DM*: a reward for the required changes that a completion makes, relative to all of its changes.
 
 **Not in the paper**; it has not been shown to train better than ES*. ES* gives more than half of its maximum for the
-unchanged old code, because most of the text is right; DM* gives the minimum. For old code o, target t and completion c:
+unchanged old code, because most of the text is right; DM* gives it the least of all code that parses. For old code o,
+target t and completion c:
 
     B(x)     the pairs of adjacent tokens of ast.unparse(ast.parse(x)), counted, with a mark at either end; comments and
              layout are not tokens
@@ -12,8 +13,8 @@ unchanged old code, because most of the text is right; DM* gives the minimum. Fo
     DM* = 3.5 F - 1.5
 
 The factor ra counts removals only in proportion to the additions: deleting the old call is at best half a migration,
-and `pass` is none. DM* is -2 if the completion holds no code or code that does not parse, and undefined (None) if o and
-t do not differ in B or one of them does not parse. It never raises, whatever the completion.
+and `pass` is none. DM* is -2 if the completion holds no statement, or code that does not parse, and undefined (None) if
+o and t do not differ in B or one of them does not parse. It never raises, whatever the completion.
 
 trl gets `dm_star` (src/grpo.py --reward format,dm_star). verl loads this file by path and calls `compute_score`:
 
@@ -34,7 +35,7 @@ from typing import Any
 
 import rewards
 from common.syntax_trees import too_large
-from rewards import MATCH, MISS, NO_PARSE, compute_score_with, dedent, extract, syntax_tree, text_of
+from rewards import MATCH, MISS, NO_PARSE, compute_score_with, dedent, extract, has_statement, syntax_tree, text_of
 
 LAYOUT = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT, tokenize.ENDMARKER}
 Pairs = Counter[tuple[str | None, str | None]]
@@ -58,11 +59,11 @@ _given_pairs = lru_cache(maxsize=4096)(token_pairs)  # a group of completions sh
 
 
 def diff_match(code: str | None, old: str, target: str) -> float | None:
-    """DM* of `code`: in [-1.5, 2], or -2 for None and for code that does not parse; None if it is undefined."""
+    """DM* of `code`: in [-1.5, 2], or -2 for None, comments and code that does not parse; None if it is undefined."""
     before, after = _given_pairs(old), _given_pairs(target)
     if before is None or after is None or before == after:
         return None
-    mine = None if code is None else token_pairs(code)
+    mine = token_pairs(code) if code is not None and has_statement(dedent(code)) else None
     if mine is None:
         return NO_PARSE
     need_add, need_remove, add, remove = after - before, before - after, mine - before, before - mine

@@ -191,6 +191,12 @@ def parses(code: str) -> bool:
     return syntax_tree(code) is not None
 
 
+def has_statement(code: str) -> bool:
+    """Whether code parses and is more than blank lines and comments."""
+    tree = syntax_tree(code)
+    return tree is not None and bool(tree.body)
+
+
 # --- normalise -------------------------------------------------------------------------------------------------------
 
 

@@ -48,7 +48,8 @@ def test_token_pairs():
         ("y = f(x)\ny = g(x)", 3.5 * 0.4 - 1.5),
         # Did+ = {mark pass, pass mark}, Did- = all seven: ta = 0, F = 0
         ("pass", -1.5),
-        ("", -1.5),
+        ("", -2.0),
+        ("# y = g(x)", -2.0),  # no statement
         ("y = g(x", -2.0),
         ("x" * 200_001, -2.0),
         ("y = " + "(" * 5000 + ")" * 5000, -2.0),

@@ -3,7 +3,7 @@
 **Not in the paper**. For each completion, in the scale of EM*:
     +2     the code passes: the check holds, every name of `use` is used, and nothing warns that it is deprecated
     -1.5   it does anything else (src/evaluation/migration/programs.py lists the statuses)
-    -2     there is no code, or it does not parse
+    -2     there is no statement, or the code does not parse
 
     python src/grpo.py --config configs/grpo.yaml --reward format,execution
     python src/dapo.py reward.custom_reward_function.path=src/evaluation/migration/execution.py \\
@@ -32,13 +32,13 @@ from curation.virtualenvs import Locks, Pins, environment, read_locks
 from evaluation.migration.problems import load_evidence
 from evaluation.migration.programs import program, status
 from records import Record
-from rewards import MATCH, MISS, NO_PARSE, compute_score_with, extract, parses, text_of
+from rewards import MATCH, MISS, NO_PARSE, compute_score_with, extract, has_statement, text_of
 from sandbox import Limits, Sandbox
 
 ENVS = Path(".venvs")
 LIMITS = Limits(seconds=30)  # a right answer takes one or two seconds, most of it for the import of its library
 SERVERS = 8  # open sandboxes of a thread, about 20 MB each
-Answer = tuple[str, str, str, str]  # record id, old code, target; the code of a completion, which parses
+Answer = tuple[str, str, str, str]  # record id, old code, target; the code of a completion, which has a statement
 
 
 class Execution:
@@ -110,12 +110,12 @@ class Execution:
     ) -> list[float]:
         codes = [extract(text_of(completion)) for completion in completions]
         answers = [
-            (identity, old, new, code) if code and parses(code) else None
+            (identity, old, new, code) if code and has_statement(code) else None
             for code, old, new, identity in zip(codes, old_code, target, record_id, strict=True)
         ]
         found = self.run_all([answer for answer in answers if answer])
         if "log_extra" in columns:
-            said = [": ".join(filter(None, found[one])) if one else "no code that parses" for one in answers]
+            said = [": ".join(filter(None, found[one])) if one else "no statement that parses" for one in answers]
             columns["log_extra"]("execution reason", said)
         return [NO_PARSE if one is None else MATCH if found[one][0] == "pass" else MISS for one in answers]
 

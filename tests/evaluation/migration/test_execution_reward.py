@@ -52,7 +52,7 @@ def columns(*records) -> dict[str, list[str]]:
 
 
 def test_each_completion_has_its_value_and_its_reason(reward):
-    records = (ROOM, ROOM, SUM, SCALE, SCALE, SCALE, SCALE)
+    records = (ROOM, ROOM, SUM, SCALE, SCALE, SCALE, SCALE, SCALE)
     answers = [
         reference_completion(ROOM.new_code),
         reference_completion(ROOM.old_code),
@@ -60,19 +60,19 @@ def test_each_completion_has_its_value_and_its_reason(reward):
         reference_completion("import gizmo\nsize = gizmo.scale(3, 1)"),  # not the target, and as right
         reference_completion(SCALE.old_code),
         reference_completion("size = ("),
+        reference_completion("# the code"),
         "no tags",
     ]
     said = {}
     found = reward(answers, log_extra=said.__setitem__, **columns(*records))
-    assert found == [2.0, -1.5, -1.5, 2.0, -1.5, -2.0, -2.0]
+    assert found == [2.0, -1.5, -1.5, 2.0, -1.5, -2.0, -2.0, -2.0]
     assert said["execution reason"] == [
         "pass",
         "error: AttributeError: module 'gizmo' has no attribute 'area'",
         "deprecated: DeprecationWarning: use tally",
         "pass",
         "check: AssertionError",
-        "no code that parses",
-        "no code that parses",
+        *["no statement that parses"] * 3,
     ]
 
 
