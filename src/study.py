@@ -47,20 +47,22 @@ def call(command: Sequence[str], log: Path, variables: Mapping[str, str], lock: 
     with log.open("ab") as file:
         file.write(f"\n$ {shlex.join(command)}\n".encode())
         file.flush()
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=os.environ | variables,
-            pass_fds=[lock.fileno()],
-        )
-        try:
+        process = None
+        try:  # from before the start: a signal may come while Popen returns
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=os.environ | variables,
+                pass_fds=[lock.fileno()],
+            )
             status = process.wait()
         except BaseException:  # SystemExit by SIGTERM, or KeyboardInterrupt
-            print(": interrupted; the same command resumes", flush=True)
-            process.terminate()
-            process.wait()
+            if process:
+                print(": interrupted; the same command resumes", flush=True)
+                process.terminate()
+                process.wait()
             raise
         file.write(f"\n# status {status}, {time.monotonic() - started:.0f} s\n".encode())
     return status
